@@ -1,0 +1,25 @@
+"""Predict the next frames of a video with VMRNN.
+
+    from vmrnn_cli import predict
+
+    forecast = predict("clip.mp4", frames=20)
+    forecast.save("out.gif")
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["VMRNN", "VMRNNConfig", "predict"]
+
+
+def __getattr__(name: str) -> Any:
+    # PyTorch takes seconds to import and `vmrnn --help` does without it, so names come when they are asked for.
+    if name in ("VMRNN", "VMRNNConfig"):
+        from . import model
+
+        return getattr(model, name)
+    if name == "predict":
+        from .predictor import predict
+
+        return predict
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

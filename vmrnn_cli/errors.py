@@ -1,0 +1,18 @@
+"""Errors meant for the person at the keyboard: one line, what is wrong and what to do about it."""
+
+
+class VMRNNError(Exception):
+    """The machine failed, or some input did while others went through (exit code 1)."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, todo: str) -> None:
+        super().__init__(f"{what} — {todo}")
+        self.what = what
+        self.todo = todo
+
+
+class InputError(VMRNNError):
+    """Wrong usage or unusable input (exit code 2)."""
+
+    exit_code = 2

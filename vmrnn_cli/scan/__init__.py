@@ -1,0 +1,93 @@
+"""The 2-D selective scan of SS2D and its two neighbours, each one call with interchangeable backends.
+
+Notation: B batch, H x W grid of tokens, L = H*W, D inner width, N states, R rank of dt, K = 4 directions
+(0 rows, 1 columns, 2 rows reversed, 3 columns reversed).
+
+For each direction k, over its tokens l in the order in which it visits them (paper, section 3.1; Mamba's S6):
+
+    delta_l = softplus(dt_weight[k] @ dt_r_l + dt_bias[k])              A = -exp(A_logs[k])
+    s_l     = exp(delta_l * A) * s_{l-1} + delta_l * B_l * x_l          y_l = <C_l, s_l> + Ds[k] * x_l
+
+and the four results are added where they belong. No direction is ever flipped or transposed in memory, and no
+(B, L, D, N) tensor exists outside `reference`. The state is float32 whatever the inputs are (float64 for float64).
+
+Backends: `native` (C, for CPUs), `torch` (blocked, any device and float type), `reference` (the definition as a loop).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from . import native, operators
+
+BACKENDS = ("native", "torch", "reference")  # "auto" takes the first that can run
+
+
+def why_unavailable(backend: str, device: torch.device | str, d_state: int = 16) -> str | None:
+    """Why `backend` cannot run on `device`, in words, or None if it can."""
+    if backend not in BACKENDS:
+        return f"there is no such backend (known: auto, {', '.join(BACKENDS)})"
+    if backend == "native":
+        if torch.device(device).type != "cpu":
+            return "it runs on the CPU only"
+        if d_state != native.STATES:
+            return f"it is compiled for {native.STATES} states, not {d_state}"
+        return native.why_unavailable()
+    return None
+
+
+def pick_backend(backend: str, device: torch.device | str, d_state: int = 16) -> str:
+    """The backend that runs: `backend` itself, or for "auto" the fastest one that can.
+
+    Raises:
+        InputError: the named backend cannot run here; says why.
+    """
+    if backend == "auto":
+        return next(name for name in BACKENDS if why_unavailable(name, device, d_state) is None)
+    reason = why_unavailable(backend, device, d_state)
+    if reason is not None:
+        raise InputError(f"scan backend '{backend}' is not available: {reason}", "use `auto`, or see `vmrnn doctor`")
+    return backend
+
+
+def selective_scan(
+    x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A_logs: Tensor, Ds: Tensor, backend: str
+) -> Tensor:
+    """Scan in four directions and sum.
+
+    Args:
+        x: (B, H, W, D), any float type.
+        x_dbl: (B, H, W, K, R + 2N), per direction dt_r, B, C, all read at the token's own place.
+        dt_weight: (K, D, R).
+        dt_bias: (K, D).
+        A_logs: (K*D, N).
+        Ds: (K*D,).
+        backend: a name of `BACKENDS`, see `pick_backend`.
+
+    Returns:
+        (B, H, W, D), float32 (float64 for float64 inputs).
+    """
+    inputs = (x, x_dbl, dt_weight, dt_bias, A_logs, Ds)
+    if x.dtype not in (torch.float32, torch.float64):
+        inputs = tuple(t.float() for t in inputs)
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+    y, _ = operators.selective_scan(*inputs, backend, keep)
+    return y
+
+
+def conv_silu(x: Tensor, weight: Tensor, bias: Tensor, backend: str) -> Tensor:
+    """SiLU of a depthwise 3x3 convolution: x (B, H, W, D), weight (D, 1, 3, 3), bias (D,) -> (B, H, W, D)."""
+    if backend == "native" and x.dtype == torch.float32:
+        return operators.conv_silu(x, weight, bias)
+    y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=x.shape[-1])
+    return F.silu(y).permute(0, 2, 3, 1)
+
+
+def norm_gate(y: Tensor, z: Tensor, norm: torch.nn.LayerNorm, backend: str) -> Tensor:
+    """LayerNorm(y) * SiLU(z): y (B, H, W, D) from the scan, z (B, H, W, D) -> (B, H, W, D) in the type of z."""
+    if backend == "native" and z.dtype == torch.float32:
+        return operators.norm_gate(y, z, norm.weight, norm.bias, norm.eps)
+    return norm(y).to(z.dtype) * F.silu(z)

@@ -1,0 +1,553 @@
+/* The CPU kernels of SS2D: selective scan in four directions, depthwise convolution + SiLU, LayerNorm + gate.
+ *
+ * B batch, H x W grid of tokens, L = H * W, D inner width (channels), N = 16 states, R rank of dt, K = 4 directions:
+ * 0 rows, 1 columns, 2 rows reversed, 3 columns reversed. Everything is float32 and channels last. Vectors run over
+ * channels: a "block" is LANES channels, the last one may be narrower.
+ *
+ * Every kernel is `void kernel(struct job *)`: all threads of a team call it with the same job and take task numbers
+ * from job->next until none is left. A task writes what no other task writes and is computed in one order, so results
+ * do not depend on the number of threads. No runtime is linked; who makes the team is the caller's business.
+ */
+#include <stdlib.h>
+
+#include "simd.h"
+
+#define N 16
+#define K 4
+#ifndef TILE
+#define TILE 32        /* tokens handled together; also the distance of the states kept for the backward pass */
+#endif
+#define MAX_RANK 128
+#if VECTOR_BYTES == 64
+#define FORWARD_STATES 16 /* states that a pass over a tile keeps in registers */
+#ifndef BACKWARD_STATES
+#define BACKWARD_STATES 8
+#endif
+#else
+#define FORWARD_STATES 8
+#define BACKWARD_STATES 4
+#endif
+
+INLINE int take_task(int32_t *next, int32_t tasks) {
+    int task = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
+    return task < tasks ? task : -1;
+}
+
+INLINE int min_int(int a, int b) { return a < b ? a : b; }
+
+static void *workspace(size_t floats, int32_t *failed) {
+    void *p = NULL;
+    size_t bytes = (floats * sizeof(float) + 63) & ~(size_t)63;
+    if (posix_memalign(&p, 64, bytes ? bytes : 64)) {
+        __atomic_store_n(failed, 1, __ATOMIC_RELAXED);
+        return NULL;
+    }
+    return p;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* Selective scan                                                                                                    */
+
+struct scan_job {
+    int32_t next, tasks, failed;
+    int32_t B, H, W, D, R;
+    int32_t groups;         /* backward: tasks per batch element, each a range of channel blocks */
+    int32_t keep;           /* forward: fill `states` for the backward pass */
+    const float *x;         /* (B, L, D) */
+    const float *x_dbl;     /* (B, L, K, R + 2N): dt_r, B, C */
+    const float *dt_weight; /* (K, D, R) */
+    const float *dt_bias;   /* (K, D) */
+    const float *A_logs;    /* (K, D, N) */
+    const float *Ds;        /* (K, D) */
+    float *y;               /* (B, L, D) */
+    float *states;          /* (B, blocks, K, tiles, N, LANES): the state before each tile */
+    const float *dy;        /* (B, L, D) */
+    float *dx;              /* (B, L, D) */
+    float *dx_dbl;          /* (groups, B, L, K, R + 2N), to be summed over groups */
+    float *d_weights;       /* (B, D, K * (R + 1 + N + 1)): dt_weight, dt_bias, A_logs, Ds; to be summed over B */
+};
+
+int vmrnn_lanes(void) { return LANES; }
+int vmrnn_tile(void) { return TILE; }
+
+/* Tokens l0 .. l0 + count - 1 of direction k, as positions in the row-major grid. */
+static void walk(int *position, int k, int l0, int count, int H, int W) {
+    const int L = H * W, reversed = k >= 2, columns = k & 1;
+    const int l = reversed ? L - 1 - l0 : l0;
+    int p = columns ? (l % H) * W + l / H : l;
+    const int step = (columns ? W : 1) * (reversed ? -1 : 1);
+    for (int t = 0; t < count; t++) {
+        position[t] = p;
+        p += step;
+        if (p >= L) p -= L - 1; /* from the foot of a column to the head of the next */
+        if (p < 0) p += L - 1;
+    }
+}
+
+/* What direction k holds for one block of channels, with the channels across the lanes. */
+struct block_weights {
+    vec A[N]; /* times log2(e), for vexp2 */
+    vec bias;
+    vec dt[MAX_RANK];
+};
+
+static void load_block(struct block_weights *w, const struct scan_job *j, int k, int c0, int lanes) {
+    float lane[LANES] __attribute__((aligned(64))) = {0};
+    const size_t row = (size_t)k * j->D + c0;
+    for (int n = 0; n < N; n++) {
+        for (int i = 0; i < lanes; i++) lane[i] = j->A_logs[(row + i) * N + n];
+        w->A[n] = vexp(*(vec *)lane) * -LOG2_E;
+    }
+    for (int r = 0; r < j->R; r++) {
+        for (int i = 0; i < lanes; i++) lane[i] = j->dt_weight[(row + i) * j->R + r];
+        w->dt[r] = *(vec *)lane;
+    }
+    w->bias = load_some(j->dt_bias + row, lanes);
+}
+
+INLINE vec expand_dt(const struct block_weights *w, const float *dt_r, int R) {
+    vec dt = w->bias;
+    for (int r = 0; r < R; r++) dt += w->dt[r] * dt_r[r];
+    return dt;
+}
+
+/* All four directions of one block of channels of one batch element, added up in y. */
+static void scan_forward_task(const struct scan_job *j, int b, int block, vec *buffer) {
+    const int L = j->H * j->W, D = j->D, R = j->R, S = R + 2 * N, c0 = block * LANES;
+    const int lanes = min_int(LANES, D - c0), blocks = (D + LANES - 1) / LANES, tiles = (L + TILE - 1) / TILE;
+    const float *x = j->x + (size_t)b * L * D + c0;
+    float *y = j->y + (size_t)b * L * D + c0;
+    vec *xs = buffer, *ys = buffer + L; /* contiguous copies: a column walk over rows of D floats would miss the cache */
+    struct block_weights w;
+
+    vec skip = splat(0.0f);
+    for (int k = 0; k < K; k++) skip += load_some(j->Ds + (size_t)k * D + c0, lanes);
+    for (int l = 0; l < L; l++) {
+        xs[l] = load_some(x + (size_t)l * D, lanes);
+        ys[l] = xs[l] * skip;
+    }
+    for (int k = 0; k < K; k++) {
+        const float *x_dbl = j->x_dbl + (size_t)b * L * K * S + (size_t)k * S;
+        const size_t stride = (size_t)K * S;
+        vec *kept = j->keep ? (vec *)j->states + (((size_t)b * blocks + block) * K + k) * tiles * N : NULL;
+        int position[2][TILE];
+        vec state[N], delta[TILE], u[TILE], out[TILE];
+        load_block(&w, j, k, c0, lanes);
+        for (int n = 0; n < N; n++) state[n] = splat(0.0f);
+        walk(position[0], k, 0, min_int(TILE, L), j->H, j->W);
+
+        for (int tile = 0; tile < tiles; tile++) {
+            const int l0 = tile * TILE, count = min_int(TILE, L - l0);
+            const int *here = position[tile & 1], *ahead = position[~tile & 1];
+            int ahead_count = min_int(TILE, L - l0 - TILE);
+            if (ahead_count > 0) walk(position[~tile & 1], k, l0 + TILE, ahead_count, j->H, j->W);
+            if (kept) memcpy(kept + (size_t)tile * N, state, sizeof state);
+            for (int t = 0; t < count; t++) {
+                const int p = here[t];
+                delta[t] = vsoftplus(expand_dt(&w, x_dbl + p * stride, R));
+                u[t] = delta[t] * xs[p];
+                out[t] = ys[p];
+            }
+            for (int n0 = 0; n0 < N; n0 += FORWARD_STATES) {
+                vec h[FORWARD_STATES];
+                UNROLL(16)
+                for (int n = 0; n < FORWARD_STATES; n++) h[n] = state[n0 + n];
+                for (int t = 0; t < count; t++) {
+                    if (t < ahead_count) { /* bring in the next tile while this one is computed */
+                        const char *next = (const char *)(x_dbl + ahead[t] * stride);
+                        __builtin_prefetch(next);
+                        __builtin_prefetch(next + 64);
+                        __builtin_prefetch(next + 128);
+                        __builtin_prefetch(xs + ahead[t]);
+                        __builtin_prefetch(ys + ahead[t]);
+                    }
+                    const float *B = x_dbl + here[t] * stride + R + n0, *C = B + N;
+                    const vec d = delta[t], ut = u[t];
+                    vec even = out[t], odd = splat(0.0f); /* two chains, to hide the latency */
+                    UNROLL(16)
+                    for (int n = 0; n < FORWARD_STATES; n++) {
+                        h[n] = vexp2(d * w.A[n0 + n]) * h[n] + ut * B[n];
+                        if (n & 1) odd += h[n] * C[n];
+                        else even += h[n] * C[n];
+                    }
+                    out[t] = even + odd;
+                }
+                UNROLL(16)
+                for (int n = 0; n < FORWARD_STATES; n++) state[n0 + n] = h[n];
+            }
+            for (int t = 0; t < count; t++) ys[here[t]] = out[t];
+        }
+    }
+    for (int l = 0; l < L; l++) store_some(y + (size_t)l * D, ys[l], lanes);
+}
+
+void vmrnn_scan_forward(struct scan_job *j) {
+    const int blocks = (j->D + LANES - 1) / LANES;
+    vec *buffer = workspace((size_t)2 * j->H * j->W * LANES, &j->failed);
+    if (!buffer) return;
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;)
+        scan_forward_task(j, task / blocks, task % blocks, buffer);
+    free(buffer);
+}
+
+/* What the backward pass carries for one block of channels from tile to tile. */
+struct block_gradient {
+    vec state[N]; /* gradient of the state after the tile */
+    vec A[N], bias, dt[MAX_RANK];
+};
+
+/* Sums over all channels are kept a vector wide until the tile is done, and reduced once. */
+struct tile_sums {
+    vec dt_r[TILE][MAX_RANK];
+    vec B[TILE][N], C[TILE][N];
+};
+
+struct backward_buffers {
+    struct tile_sums sums;
+    vec decay[TILE][BACKWARD_STATES], h[TILE + 1][BACKWARD_STATES];
+};
+
+/* One tile of one block: recompute the states from the kept one, then walk backwards. With g the gradient of s_l:
+ *   g_l = dy_l C_l + exp(delta A)_{l+1} g_{l+1};   dC = dy s;   dB = g u;   du = <g, B>
+ *   ddelta = <g s_{l-1} exp(delta A), A> + du x;   dA = sum_l g s_{l-1} exp(delta A) delta */
+static void scan_backward_tile(const struct scan_job *j, const struct block_weights *w, struct block_gradient *g,
+                               struct backward_buffers *buf, const vec *kept, const float *x_dbl, size_t stride,
+                               const float *x, const float *dy, float *dx, const int *position, int count, int lanes) {
+    const int D = j->D, R = j->R;
+    vec delta[TILE], xt[TILE], u[TILE], dyt[TILE], du[TILE], ddelta[TILE];
+    for (int t = 0; t < count; t++) {
+        const size_t p = position[t];
+        delta[t] = vsoftplus(expand_dt(w, x_dbl + p * stride, R));
+        xt[t] = load_some(x + p * D, lanes);
+        dyt[t] = load_some(dy + p * D, lanes);
+        u[t] = delta[t] * xt[t];
+        du[t] = ddelta[t] = splat(0.0f);
+    }
+    for (int n0 = 0; n0 < N; n0 += BACKWARD_STATES) {
+        vec h[BACKWARD_STATES];
+        UNROLL(16)
+        for (int n = 0; n < BACKWARD_STATES; n++) buf->h[0][n] = h[n] = kept[n0 + n];
+        for (int t = 0; t < count; t++) {
+            const float *B = x_dbl + position[t] * stride + R + n0;
+            UNROLL(16)
+            for (int n = 0; n < BACKWARD_STATES; n++) {
+                vec a = vexp2(delta[t] * w->A[n0 + n]);
+                buf->decay[t][n] = a;
+                buf->h[t + 1][n] = h[n] = a * h[n] + u[t] * B[n];
+            }
+        }
+        vec gs[BACKWARD_STATES], dA[BACKWARD_STATES];
+        UNROLL(16)
+        for (int n = 0; n < BACKWARD_STATES; n++) gs[n] = g->state[n0 + n], dA[n] = g->A[n0 + n];
+        for (int t = count - 1; t >= 0; t--) {
+            const float *B = x_dbl + position[t] * stride + R + n0, *C = B + N;
+            const vec d = delta[t], ut = u[t], dyv = dyt[t];
+            vec du0 = du[t], dd0 = ddelta[t];
+            vec *sum_B = buf->sums.B[t] + n0, *sum_C = buf->sums.C[t] + n0;
+            UNROLL(16)
+            for (int n = 0; n < BACKWARD_STATES; n++) {
+                vec s = gs[n] + dyv * C[n];
+                sum_C[n] += dyv * h[n];
+                sum_B[n] += s * ut;
+                du0 += s * B[n];
+                s *= buf->decay[t][n];
+                gs[n] = s;
+                h[n] = buf->h[t][n];
+                s *= h[n];
+                dd0 += s * w->A[n0 + n];
+                dA[n] += s * d;
+            }
+            du[t] = du0;
+            ddelta[t] = dd0;
+        }
+        UNROLL(16)
+        for (int n = 0; n < BACKWARD_STATES; n++) g->state[n0 + n] = gs[n], g->A[n0 + n] = dA[n];
+    }
+    for (int t = 0; t < count; t++) {
+        const size_t p = position[t];
+        const float *dt_r = x_dbl + p * stride;
+        store_some(dx + p * D, load_some(dx + p * D, lanes) + du[t] * delta[t], lanes);
+        /* w->A carries log2(e); softplus' = sigmoid = 1 - exp(-softplus) */
+        const vec d_dt = (ddelta[t] * LN_2 + du[t] * xt[t]) * (1.0f - vexp(-delta[t]));
+        g->bias += d_dt;
+        for (int r = 0; r < R; r++) {
+            g->dt[r] += d_dt * dt_r[r];
+            buf->sums.dt_r[t][r] += d_dt * w->dt[r];
+        }
+    }
+}
+
+static void write_gradient(const struct scan_job *j, const struct block_weights *w, const struct block_gradient *g,
+                           int b, int k, int c0, int lanes) {
+    const int R = j->R, per_direction = R + 1 + N + 1;
+    for (int i = 0; i < lanes; i++) {
+        float *out = j->d_weights + (((size_t)b * j->D + c0 + i) * K + k) * per_direction;
+        for (int r = 0; r < R; r++) out[r] = g->dt[r][i];
+        out[R] = g->bias[i];
+        for (int n = 0; n < N; n++) out[R + 1 + n] = g->A[n][i] * w->A[n][i] * LN_2; /* A = -exp(A_logs) */
+    }
+}
+
+/* Blocks first .. last - 1 of one batch element. Tiles outside, blocks inside: the sums over channels stay in cache. */
+static void scan_backward_task(const struct scan_job *j, int b, int group, int first, int last, float *buffer) {
+    const int L = j->H * j->W, D = j->D, R = j->R, S = R + 2 * N;
+    const int blocks = (D + LANES - 1) / LANES, tiles = (L + TILE - 1) / TILE, per_direction = R + 1 + N + 1;
+    const size_t stride = (size_t)K * S, rows = (size_t)b * L;
+    struct backward_buffers *buf = (struct backward_buffers *)buffer;
+    struct block_weights *w = (struct block_weights *)(buf + 1);
+    struct block_gradient *g = (struct block_gradient *)(w + blocks);
+    const float *x = j->x + rows * D, *dy = j->dy + rows * D;
+    float *dx = j->dx + rows * D, *dx_dbl = j->dx_dbl + ((size_t)group * j->B * L + rows) * stride;
+
+    for (int block = first; block < last; block++) { /* the skip connection: y += (sum of Ds) x */
+        const int c0 = block * LANES, lanes = min_int(LANES, D - c0);
+        vec skip = splat(0.0f), dD = splat(0.0f);
+        for (int k = 0; k < K; k++) skip += load_some(j->Ds + (size_t)k * D + c0, lanes);
+        for (int l = 0; l < L; l++) {
+            const vec d = load_some(dy + (size_t)l * D + c0, lanes);
+            dD += d * load_some(x + (size_t)l * D + c0, lanes);
+            store_some(dx + (size_t)l * D + c0, d * skip, lanes);
+        }
+        for (int i = 0; i < lanes; i++)
+            for (int k = 0; k < K; k++)
+                j->d_weights[(((size_t)b * D + c0 + i) * K + k + 1) * per_direction - 1] = dD[i];
+    }
+    for (int k = 0; k < K; k++) {
+        for (int block = first; block < last; block++) {
+            const int c0 = block * LANES;
+            load_block(w + block, j, k, c0, min_int(LANES, D - c0));
+            memset(g + block, 0, sizeof *g);
+        }
+        const float *x_dbl = j->x_dbl + rows * stride + (size_t)k * S;
+        for (int tile = tiles - 1; tile >= 0; tile--) {
+            const int l0 = tile * TILE, count = min_int(TILE, L - l0);
+            int position[TILE];
+            walk(position, k, l0, count, j->H, j->W);
+            for (int t = 0; t < count; t++) memset(buf->sums.dt_r[t], 0, (size_t)R * sizeof(vec));
+            memset(buf->sums.B, 0, sizeof buf->sums.B + sizeof buf->sums.C);
+            for (int block = first; block < last; block++) {
+                const int c0 = block * LANES;
+                const vec *kept = (const vec *)j->states + ((((size_t)b * blocks + block) * K + k) * tiles + tile) * N;
+                scan_backward_tile(j, w + block, g + block, buf, kept, x_dbl, stride, x + c0, dy + c0,
+                                   dx + c0, position, count, min_int(LANES, D - c0));
+            }
+            for (int t = 0; t < count; t++) {
+                float *out = dx_dbl + position[t] * stride + (size_t)k * S;
+                for (int r = 0; r < R; r++) out[r] = sum_lanes(buf->sums.dt_r[t][r]);
+                for (int n = 0; n < N; n++) out[R + n] = sum_lanes(buf->sums.B[t][n]);
+                for (int n = 0; n < N; n++) out[R + N + n] = sum_lanes(buf->sums.C[t][n]);
+            }
+        }
+        for (int block = first; block < last; block++) {
+            const int c0 = block * LANES;
+            write_gradient(j, w + block, g + block, b, k, c0, min_int(LANES, D - c0));
+        }
+    }
+}
+
+void vmrnn_scan_backward(struct scan_job *j) {
+    const int blocks = (j->D + LANES - 1) / LANES;
+    float *buffer = workspace((sizeof(struct backward_buffers) +
+                               blocks * (sizeof(struct block_weights) + sizeof(struct block_gradient))) / sizeof(float),
+                              &j->failed);
+    if (!buffer) return;
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;) {
+        const int group = task % j->groups;
+        scan_backward_task(j, task / j->groups, group, blocks * group / j->groups, blocks * (group + 1) / j->groups,
+                           buffer);
+    }
+    free(buffer);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* Depthwise 3x3 convolution + SiLU                                                                                  */
+
+struct conv_job {
+    int32_t next, tasks, failed;
+    int32_t B, H, W, D;
+    int32_t bands;       /* forward: tasks per batch element, each a band of rows */
+    int64_t stride;      /* floats from one token of x to the next (x may be one half of a wider tensor) */
+    const float *x;      /* (B, L, D) */
+    const float *weight; /* (D, 3, 3) */
+    const float *bias;   /* (D) */
+    float *y;            /* (B, L, D) */
+    const float *dy;     /* (B, L, D) */
+    float *dx;           /* (B, L, D) */
+    float *d_weights;    /* (B, D, 10): weight, bias; to be summed over B */
+};
+
+static void load_taps(vec *taps, const struct conv_job *j, int c0, int lanes) {
+    float lane[LANES] __attribute__((aligned(64))) = {0};
+    for (int tap = 0; tap < 9; tap++) {
+        for (int i = 0; i < lanes; i++) lane[i] = j->weight[(size_t)(c0 + i) * 9 + tap];
+        taps[tap] = *(vec *)lane;
+    }
+    taps[9] = load_some(j->bias + c0, lanes);
+}
+
+/* The convolution at (row, column) of an image whose neighbours are `down` and `right` floats away. */
+INLINE vec convolve(const vec *taps, const float *image, int64_t stride, int row, int column, int H, int W, int lanes) {
+    vec sum = taps[9];
+    for (int i = -1; i <= 1; i++) {
+        if (row + i < 0 || row + i >= H) continue;
+        const float *line = image + (int64_t)(row + i) * W * stride;
+        for (int k = -1; k <= 1; k++)
+            if (column + k >= 0 && column + k < W)
+                sum += taps[(i + 1) * 3 + k + 1] * load_some(line + (column + k) * stride, lanes);
+    }
+    return sum;
+}
+
+void vmrnn_conv_forward(struct conv_job *j) {
+    const int H = j->H, W = j->W, D = j->D, L = H * W;
+    vec taps[10];
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;) {
+        const int b = task / j->bands, band = task % j->bands;
+        const float *x = j->x + (size_t)b * L * j->stride;
+        float *y = j->y + (size_t)b * L * D;
+        for (int c0 = 0; c0 < D; c0 += LANES) {
+            const int lanes = min_int(LANES, D - c0);
+            load_taps(taps, j, c0, lanes);
+            for (int row = H * band / j->bands; row < H * (band + 1) / j->bands; row++)
+                for (int column = 0; column < W; column++)
+                    store_some(y + ((size_t)row * W + column) * D + c0,
+                               vsilu(convolve(taps, x + c0, j->stride, row, column, H, W, lanes)), lanes);
+        }
+    }
+}
+
+/* One block of channels of one batch element: first the gradient before SiLU, then that convolved with the mirrored
+ * kernel (for x) and with x (for the weights). */
+static void conv_backward_task(const struct conv_job *j, int b, int c0, vec *before) {
+    const int H = j->H, W = j->W, D = j->D, L = H * W, lanes = min_int(LANES, D - c0);
+    const float *x = j->x + (size_t)b * L * j->stride + c0, *dy = j->dy + (size_t)b * L * D + c0;
+    vec taps[10], mirrored[10], sums[10] = {{0}};
+    load_taps(taps, j, c0, lanes);
+    for (int tap = 0; tap < 9; tap++) mirrored[tap] = taps[8 - tap];
+    mirrored[9] = splat(0.0f);
+    for (int row = 0; row < H; row++)
+        for (int column = 0; column < W; column++) {
+            const int l = row * W + column;
+            const vec d = load_some(dy + (size_t)l * D, lanes) *
+                          vsilu_slope(convolve(taps, x, j->stride, row, column, H, W, lanes));
+            before[l] = d;
+            sums[9] += d;
+            for (int i = -1; i <= 1; i++)
+                for (int k = -1; k <= 1; k++)
+                    if (row + i >= 0 && row + i < H && column + k >= 0 && column + k < W)
+                        sums[(i + 1) * 3 + k + 1] += d * load_some(x + (int64_t)(l + i * W + k) * j->stride, lanes);
+        }
+    for (int row = 0; row < H; row++)
+        for (int column = 0; column < W; column++)
+            store_some(j->dx + ((size_t)b * L + row * W + column) * D + c0,
+                       convolve(mirrored, (const float *)before, LANES, row, column, H, W, LANES), lanes);
+    for (int i = 0; i < lanes; i++)
+        for (int tap = 0; tap < 10; tap++) j->d_weights[((size_t)b * D + c0 + i) * 10 + tap] = sums[tap][i];
+}
+
+void vmrnn_conv_backward(struct conv_job *j) {
+    const int blocks = (j->D + LANES - 1) / LANES;
+    vec *before = workspace((size_t)j->H * j->W * LANES, &j->failed);
+    if (!before) return;
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;)
+        conv_backward_task(j, task / blocks, task % blocks * LANES, before);
+    free(before);
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+/* LayerNorm + gate: out = LayerNorm(y) * SiLU(z)                                                                    */
+
+struct gate_job {
+    int32_t next, tasks, failed;
+    int32_t D;
+    int64_t rows;        /* B * L */
+    int64_t stride;      /* floats from one token of z to the next */
+    float eps;
+    const float *y;      /* (rows, D) */
+    const float *z;      /* (rows, D) */
+    const float *weight; /* (D) */
+    const float *bias;   /* (D) */
+    float *out;          /* (rows, D) */
+    const float *dout;   /* (rows, D) */
+    float *dy, *dz;      /* (rows, D) */
+    float *d_weights;    /* (tasks, 2, D): weight, bias; to be summed over tasks */
+};
+
+struct moments { float mean, scale; };
+
+static struct moments moments_of(const float *row, int D, float eps) {
+    vec sum = splat(0.0f), squares = splat(0.0f);
+    for (int c = 0; c < D; c += LANES) sum += load_some(row + c, min_int(LANES, D - c));
+    const float mean = sum_lanes(sum) / D;
+    for (int c = 0; c < D; c += LANES) {
+        const int lanes = min_int(LANES, D - c);
+        const vec d = load_some(row + c, lanes) - mean;
+        squares += d * d;
+        if (lanes < LANES) squares -= (LANES - lanes) * mean * mean / LANES; /* the missing lanes counted as zeros */
+    }
+    return (struct moments){mean, 1.0f / __builtin_sqrtf(sum_lanes(squares) / D + eps)};
+}
+
+void vmrnn_gate_forward(struct gate_job *j) {
+    const int D = j->D;
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;)
+        for (int64_t row = j->rows * task / j->tasks; row < j->rows * (task + 1) / j->tasks; row++) {
+            const float *y = j->y + row * D, *z = j->z + row * j->stride;
+            const struct moments m = moments_of(y, D, j->eps);
+            for (int c = 0; c < D; c += LANES) {
+                const int lanes = min_int(LANES, D - c);
+                const vec normed = (load_some(y + c, lanes) - m.mean) * m.scale * load_some(j->weight + c, lanes) +
+                                   load_some(j->bias + c, lanes);
+                store_some(j->out + row * D + c, normed * vsilu(load_some(z + c, lanes)), lanes);
+            }
+        }
+}
+
+/* With n = (y - mean) * scale and e = dout silu(z) weight:  dy = scale (e - mean(e) - n mean(e n)) */
+static void gate_backward_row(const struct gate_job *j, int64_t row, float *d_weight, float *d_bias) {
+    const int D = j->D;
+    const float *y = j->y + row * D, *z = j->z + row * j->stride, *dout = j->dout + row * D;
+    const struct moments m = moments_of(y, D, j->eps);
+    vec sum_e = splat(0.0f), sum_en = splat(0.0f);
+    for (int c = 0; c < D; c += LANES) {
+        const int lanes = min_int(LANES, D - c);
+        const vec n = (load_some(y + c, lanes) - m.mean) * m.scale, zc = load_some(z + c, lanes);
+        const vec weight = load_some(j->weight + c, lanes), d = load_some(dout + c, lanes), dn = d * vsilu(zc);
+        const vec e = dn * weight;
+        store_some(j->dz + row * D + c, d * (n * weight + load_some(j->bias + c, lanes)) * vsilu_slope(zc), lanes);
+        store_some(j->dy + row * D + c, e, lanes);
+        store_some(d_weight + c, load_some(d_weight + c, lanes) + dn * n, lanes);
+        store_some(d_bias + c, load_some(d_bias + c, lanes) + dn, lanes);
+        sum_e += e;
+        sum_en += e * n;
+    }
+    const float mean_e = sum_lanes(sum_e) / D, mean_en = sum_lanes(sum_en) / D;
+    for (int c = 0; c < D; c += LANES) {
+        const int lanes = min_int(LANES, D - c);
+        const vec n = (load_some(y + c, lanes) - m.mean) * m.scale, e = load_some(j->dy + row * D + c, lanes);
+        store_some(j->dy + row * D + c, (e - mean_e - n * mean_en) * m.scale, lanes);
+    }
+}
+
+void vmrnn_gate_backward(struct gate_job *j) {
+    const int D = j->D;
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;) {
+        float *d_weight = j->d_weights + (size_t)task * 2 * D, *d_bias = d_weight + D;
+        memset(d_weight, 0, (size_t)2 * D * sizeof(float));
+        for (int64_t row = j->rows * task / j->tasks; row < j->rows * (task + 1) / j->tasks; row++)
+            gate_backward_row(j, row, d_weight, d_bias);
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+/* 1 if this processor runs AVX2 with FMA, 2 if also AVX-512 as the widest object uses it, else 0. */
+int vmrnn_instruction_set(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512bw"))
+        return 2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+    return 0;
+}

@@ -1,0 +1,198 @@
+"""The operators as PyTorch sees them: forward, backward, shapes without data (fake) and a FLOP formula for each.
+
+Notation: B batch, H x W grid of tokens, L = H*W, D inner width, N states, R rank of dt, K = 4 directions.
+The functions to call are in `vmrnn_cli.scan`; nothing here converts types or chooses a backend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from . import blocked, native, reference
+
+Context = Any  # torch.autograd.function.FunctionCtx plus what is stored on it
+_SCAN_INPUTS = "Tensor x, Tensor x_dbl, Tensor dt_weight, Tensor dt_bias, Tensor A_logs, Tensor Ds"
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Selective scan
+
+
+@torch.library.custom_op(
+    "vmrnn::selective_scan",
+    mutates_args=(),
+    schema=f"({_SCAN_INPUTS}, str backend, bool keep) -> (Tensor y, Tensor states)",
+)
+def selective_scan(
+    x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A_logs: Tensor, Ds: Tensor, backend: str, keep: bool
+) -> tuple[Tensor, Tensor]:
+    """y, and with `keep` the states that the backend's backward pass wants (else an empty tensor)."""
+    run = {"native": native.scan_forward, "torch": blocked.forward, "reference": reference.forward}[backend]
+    return run(x, x_dbl, dt_weight, dt_bias, A_logs, Ds, keep)
+
+
+@selective_scan.register_fake
+def _(
+    x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A_logs: Tensor, Ds: Tensor, backend: str, keep: bool
+) -> tuple[Tensor, Tensor]:
+    kept_shape = {"native": native.kept_shape, "torch": blocked.kept_shape, "reference": reference.kept_shape}[backend]
+    shape = kept_shape(x.shape, len(dt_weight), A_logs.shape[-1]) if keep else (0,)
+    return x.new_empty(x.shape), x.new_empty(shape)
+
+
+@torch.library.custom_op(
+    "vmrnn::selective_scan_backward",
+    mutates_args=(),
+    schema=f"(Tensor dy, {_SCAN_INPUTS}, Tensor states, str backend)"
+    " -> (Tensor dx, Tensor dx_dbl, Tensor d_dt_weight, Tensor d_dt_bias, Tensor dA_logs, Tensor dDs)",
+)
+def selective_scan_backward(dy: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    """Gradients of the six inputs of `selective_scan`."""
+    *tensors, backend = inputs
+    run = {"native": native.scan_backward, "torch": blocked.backward, "reference": reference.backward}[backend]
+    return tuple(gradient.contiguous() for gradient in run(dy, *tensors))
+
+
+@selective_scan_backward.register_fake
+def _(dy: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    return tuple(t.new_empty(t.shape) for t in inputs[:6])
+
+
+def _save_scan(ctx: Context, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:6], output[1])
+    ctx.backend = inputs[6]
+
+
+def _backward_scan(ctx: Context, dy: Tensor, _: Tensor) -> tuple:
+    return (*torch.ops.vmrnn.selective_scan_backward(dy, *ctx.saved_tensors, ctx.backend), None, None)
+
+
+selective_scan.register_autograd(_backward_scan, setup_context=_save_scan)
+
+
+def scan_flops(B: int, L: int, D: int, N: int, R: int, K: int = 4) -> int:
+    """Floating-point operations of one selective scan, an exponential counted as one.
+
+    Per token, channel and direction: 2R for dt, 7 per state (delta A, exp, u B, decay and add, C and add), and 4 for
+    the bias, u and the skip connection. Softplus is left out, as elementwise work is elsewhere.
+    """
+    return B * L * D * K * (7 * N + 2 * R + 4)
+
+
+@register_flop_formula(torch.ops.vmrnn.selective_scan)
+def _(x: tuple, x_dbl: tuple, dt_weight: tuple, dt_bias: tuple, A_logs: tuple, *_: Any, **__: Any) -> int:
+    B, H, W, D = x
+    return scan_flops(B, H * W, D, A_logs[-1], dt_weight[-1], dt_weight[0])
+
+
+@register_flop_formula(torch.ops.vmrnn.selective_scan_backward)
+def _(dy: tuple, x: tuple, x_dbl: tuple, dt_weight: tuple, dt_bias: tuple, A_logs: tuple, *_: Any, **__: Any) -> int:
+    B, H, W, D = x
+    return 2 * scan_flops(B, H * W, D, A_logs[-1], dt_weight[-1], dt_weight[0])
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Depthwise convolution + SiLU, native
+
+
+@torch.library.custom_op(
+    "vmrnn::conv_silu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias) -> Tensor"
+)
+def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """SiLU(depthwise 3x3 convolution) of x (B, H, W, D) -> (B, H, W, D)."""
+    return native.conv_forward(x, weight, bias)
+
+
+@conv_silu.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op(
+    "vmrnn::conv_silu_backward",
+    mutates_args=(),
+    schema="(Tensor dy, Tensor x, Tensor weight, Tensor bias) -> (Tensor dx, Tensor d_weight, Tensor d_bias)",
+)
+def conv_silu_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of the inputs of `conv_silu`."""
+    return tuple(gradient.contiguous() for gradient in native.conv_backward(dy, x, weight, bias))
+
+
+@conv_silu_backward.register_fake
+def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    return tuple(t.new_empty(t.shape) for t in (x, weight, bias))
+
+
+def _save_conv(ctx: Context, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward_conv(ctx: Context, dy: Tensor) -> tuple[Tensor, ...]:
+    return torch.ops.vmrnn.conv_silu_backward(dy, *ctx.saved_tensors)
+
+
+conv_silu.register_autograd(_backward_conv, setup_context=_save_conv)
+
+
+@register_flop_formula(torch.ops.vmrnn.conv_silu)
+def _(x: tuple, *_: Any, **__: Any) -> int:
+    B, H, W, D = x
+    return 2 * 9 * B * H * W * D
+
+
+@register_flop_formula(torch.ops.vmrnn.conv_silu_backward)
+def _(dy: tuple, *_: Any, **__: Any) -> int:
+    B, H, W, D = dy
+    return 2 * 2 * 9 * B * H * W * D
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# LayerNorm + gate, native (elementwise: no FLOP formula)
+
+
+@torch.library.custom_op(
+    "vmrnn::norm_gate",
+    mutates_args=(),
+    schema="(Tensor y, Tensor z, Tensor weight, Tensor bias, float eps) -> Tensor",
+)
+def norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """LayerNorm(y) * SiLU(z), all (B, H, W, D)."""
+    return native.gate_forward(y, z, weight, bias, eps)
+
+
+@norm_gate.register_fake
+def _(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return y.new_empty(y.shape)
+
+
+@torch.library.custom_op(
+    "vmrnn::norm_gate_backward",
+    mutates_args=(),
+    schema="(Tensor d_out, Tensor y, Tensor z, Tensor weight, Tensor bias, float eps)"
+    " -> (Tensor dy, Tensor dz, Tensor d_weight, Tensor d_bias)",
+)
+def norm_gate_backward(
+    d_out: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, ...]:
+    """Gradients of the inputs of `norm_gate`."""
+    return native.gate_backward(d_out, y, z, weight, bias, eps)
+
+
+@norm_gate_backward.register_fake
+def _(d_out: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
+    return tuple(t.new_empty(t.shape) for t in (y, z, weight, bias))
+
+
+def _save_gate(ctx: Context, inputs: tuple, output: Tensor) -> None:
+    *tensors, ctx.eps = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward_gate(ctx: Context, d_out: Tensor) -> tuple:
+    return (*torch.ops.vmrnn.norm_gate_backward(d_out, *ctx.saved_tensors, ctx.eps), None)
+
+
+norm_gate.register_autograd(_backward_gate, setup_context=_save_gate)
