@@ -1,9 +1,9 @@
 """Predict the next frames of a video with VMRNN.
 
-    from vmrnn_cli import predict
+from vmrnn_cli import predict
 
-    forecast = predict("clip.mp4", frames=20)
-    forecast.save("out.gif")
+forecast = predict("clip.mp4", frames=20)
+forecast.save("out.gif")
 """
 
 from typing import Any

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import re
+import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,14 @@ from .errors import InputError
 from .model import VMRNN, VMRNNConfig
 
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
+
+# The published configurations, and one for trying things.
+PRESETS = {
+    "vmrnn-d-mmnist": VMRNNConfig("D", 1, (64, 64), 2, 128, (2, 6), (6, 2), context=10, horizon=10),
+    "vmrnn-b-kth": VMRNNConfig("B", 1, (128, 128), 2, 128, (6,), context=10, horizon=20),
+    "vmrnn-b-taxibj": VMRNNConfig("B", 2, (32, 32), 4, 128, (12,), context=4, horizon=4),
+    "tiny": VMRNNConfig("B", 1, (64, 64), 2, 32, (2,), context=10, horizon=10),
+}
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Published names
@@ -61,36 +72,204 @@ def our_name(published: str) -> str | None:
     raise KeyError(published)
 
 
+def _ours_from_published(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    renamed, unknown = {}, []
+    for name, tensor in tensors.items():
+        try:
+            ours = our_name(name.removeprefix("module."))
+        except KeyError:
+            unknown.append(name)
+            continue
+        if ours is not None:
+            renamed[ours] = tensor
+    if unknown:
+        raise InputError(
+            f"{source} holds tensors that no published VMRNN has: {_some(unknown)}", "give a VMRNN checkpoint"
+        )
+    return renamed
+
+
+def published_name(ours: str, variant: str) -> str:
+    """The inverse of `our_name`, in the layout of the Moving MNIST code."""
+    parts = {part: published for published, part in _BLOCK_PARTS.items()}
+    down = "ST.layers.0" if variant == "B" else r"Downsample.layers.\1"
+    inflated = "ST.patch_inflated" if variant == "B" else "Upsample.Unembed"
+    for pattern, published in (
+        (r"patch_embedding\.(.+)", ("ST" if variant == "B" else "Downsample") + r".patch_embed.\1"),
+        (r"down\.(\d+)\.blocks\.(\d+)\.(\w+)\.(.+)", down + r".VSBs.\2.{\3}.\4"),
+        (r"up\.(\d+)\.blocks\.(\d+)\.(\w+)\.(.+)", r"Upsample.layers.\1.VSBs.\2.{\3}.\4"),
+        (r"merging\.(\d+)\.(.+)", r"Downsample.downsample.\1.\2"),
+        (r"expanding\.(\d+)\.(.+)", r"Upsample.upsample.\1.\2"),
+        (r"reconstruction\.final\.(.+)", inflated + r".Conv.\1"),
+        (r"reconstruction\.inflate\.(.+)", inflated + r".Conv_.\1"),
+    ):
+        match = re.fullmatch(pattern, ours)
+        if match:
+            return re.sub(r"\{(\w+)\}", lambda part: parts[part[1]], match.expand(published))
+    raise KeyError(ours)
+
+
 def infer_config(tensors: Mapping[str, Tensor]) -> VMRNNConfig:
-    """The configuration of a network from its tensors, under our names. `image_size` cannot be seen and stays 64x64."""
+    """The configuration of a network from its tensors, under our names.
+
+    What tensors cannot show (frame size, context, horizon) is that of the published configuration with the same
+    variant and patch size, else the default.
+
+    Raises:
+        KeyError: a tensor that every VMRNN has is missing.
+    """
     embed_dim, channels, patch_size, _ = tensors["patch_embedding.proj.weight"].shape
-    d_state = tensors["down.0.blocks.0.ss2d.A_logs"].shape[1]
     depths, depths_up = (_depths(tensors, path) for path in ("down", "up"))
-    published = next((p for p in PRESETS.values() if p.depths == depths and p.patch_size == patch_size), VMRNNConfig())
+    variant = "D" if depths_up else "B"
+    like = next((p for p in PRESETS.values() if (p.variant, p.patch_size) == (variant, patch_size)), VMRNNConfig())
     return VMRNNConfig(
-        variant="D" if depths_up else "B",
+        variant=variant,
         image_channels=channels,
-        image_size=published.image_size,
+        image_size=like.image_size,
         patch_size=patch_size,
         embed_dim=embed_dim,
         depths=depths,
         depths_up=depths_up[::-1],
-        d_state=d_state,
-        context=published.context,
-        horizon=published.horizon,
+        d_state=tensors["down.0.blocks.0.ss2d.A_logs"].shape[1],
+        context=like.context,
+        horizon=like.horizon,
     )
 
 
 def _depths(names: Iterable[str], path: str) -> tuple[int, ...]:
     """Blocks per cell of the down or up path."""
-    found = {match.groups() for name in names if (match := re.match(rf"{path}\.(\d+)\.blocks\.(\d+)\.", name))}
-    cells = sorted({int(cell) for cell, _ in found})
-    return tuple(sum(cell == int(c) for c, _ in found) for cell in cells)
+    blocks = {match.groups() for name in names if (match := re.match(rf"{path}\.(\d+)\.blocks\.(\d+)\.", name))}
+    cells = Counter(int(cell) for cell, _ in blocks)
+    return tuple(cells[cell] for cell in sorted(cells))
 
 
-PRESETS = {
-    "vmrnn-d-mmnist": VMRNNConfig("D", 1, (64, 64), 2, 128, (2, 6), (6, 2), context=10, horizon=10),
-    "vmrnn-b-kth": VMRNNConfig("B", 1, (128, 128), 2, 128, (6,), context=10, horizon=20),
-    "vmrnn-b-taxibj": VMRNNConfig("B", 2, (32, 32), 4, 128, (12,), context=4, horizon=4),
-    "tiny": VMRNNConfig("B", 1, (64, 64), 2, 32, (2,), context=10, horizon=10),
-}
+def published_parameters(model: VMRNN) -> int:
+    """Parameters as the published code counts them, with the tensors that nothing uses."""
+    unused = sum(2 * cell.dim**2 + cell.dim for cell in (*model.down, *model.up) for _ in range(len(cell.blocks) - 1))
+    if model.config.variant == "D":
+        unused += sum(p.numel() for p in model.patch_embedding.parameters())
+    return sum(p.numel() for p in model.parameters()) + unused
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Reading and writing
+
+
+def load_model(path: Path) -> VMRNN:
+    """Build a VMRNN and fill it from a weights folder, a `.safetensors` file or a published `.pth`/`.pt` file.
+
+    The model is on the CPU, in float32 and in evaluation mode.
+
+    Raises:
+        InputError: not there, not readable without unpickling code, or not the tensors of a VMRNN.
+    """
+    if path.is_dir():
+        config = read_config(path / CONFIG_NAME)
+        return _fill(config, _read_safetensors(path / WEIGHTS_NAME), str(path))
+    if not path.exists():
+        raise InputError(f"there are no weights {path}", "check the name, or see `vmrnn weights list`")
+    if path.suffix == ".safetensors":
+        tensors = _read_safetensors(path)
+        config_path = path.with_name(CONFIG_NAME)
+        if "patch_embedding.proj.weight" in tensors:
+            config = read_config(config_path) if config_path.exists() else _inferred(tensors, str(path))
+            return _fill(config, tensors, str(path))
+    elif path.suffix in (".pth", ".pt"):
+        tensors = _read_pickled(path)
+    else:
+        raise InputError(f"{path} is no weights file", "give a folder, a .safetensors or a published .pth/.pt file")
+    ours = _ours_from_published(tensors, str(path))
+    return _fill(_inferred(ours, str(path)), ours, str(path))
+
+
+def save_model(model: VMRNN, folder: Path, *, half: bool = True, extra: Mapping[str, Any] | None = None) -> None:
+    """Write `config.json` and `model.safetensors` (float16 with `half`) into an existing folder.
+
+    `extra` goes into config.json beside the configuration (training budget, metrics); loading ignores it.
+    """
+    config = {"architecture": "VMRNN", **dataclasses.asdict(model.config), **({"about": dict(extra)} if extra else {})}
+    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS_NAME)
+
+
+def read_config(path: Path) -> VMRNNConfig:
+    """The configuration in a config.json.
+
+    Raises:
+        InputError: missing, not JSON, or not a VMRNN configuration.
+    """
+    todo = "give a weights folder that `vmrnn` wrote"
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}", todo) from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {error}", todo) from None
+    if not isinstance(values, dict) or values.pop("architecture", None) != "VMRNN":
+        raise InputError(f"{path} is not the configuration of a VMRNN", todo)
+    values.pop("about", None)
+    try:
+        return VMRNNConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is not the configuration of a VMRNN: {error}", todo) from None
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}", "check the name, or see `vmrnn weights list`") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is not a readable safetensors file: {error}", "download or convert it again"
+        ) from None
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    """The tensors of a published checkpoint. Nothing but tensors and plain containers is ever unpickled."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
+            what = f"{path} needs code of its own to be unpickled and was refused unread"
+        else:
+            what = f"{path} is not a PyTorch checkpoint, or a damaged one"
+        raise InputError(what, "give a file with nothing but tensors in it (a state dict)") from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content or not all(isinstance(t, Tensor) for t in content.values()):
+        raise InputError(f"{path} holds no state dict of tensors", "give a VMRNN checkpoint")
+    return content
+
+
+def _inferred(tensors: Mapping[str, Tensor], source: str) -> VMRNNConfig:
+    try:
+        return infer_config(tensors)
+    except KeyError as error:
+        raise InputError(f"{source} is not a VMRNN: it has no tensor {error}", "give a VMRNN checkpoint") from None
+    except ValueError as error:
+        raise InputError(f"{source} is not a VMRNN that can be built: {error}", "give a VMRNN checkpoint") from None
+
+
+def _fill(config: VMRNNConfig, tensors: Mapping[str, Tensor], source: str) -> VMRNN:
+    """A model of `config` with exactly these tensors."""
+    model = VMRNN(config)
+    own = model.state_dict()
+    problems = {
+        "missing": [name for name in own if name not in tensors],
+        "unexpected": [name for name in tensors if name not in own],
+        "of another shape": [n for n in own if n in tensors and own[n].shape != tensors[n].shape],
+        "not finite": [n for n in own if n in tensors and not torch.isfinite(tensors[n]).all()],
+    }
+    wrong = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
+    if wrong:
+        raise InputError(f"{source} does not fit a VMRNN-{config.variant} — {wrong}", "give the checkpoint of a VMRNN")
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return model.eval()
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -3,8 +3,8 @@
 Notation: B batch, T time, C channels of a frame, H x W pixels, h x w grid of tokens, L = h*w, E embedding width of a
 cell, D = 2E inner width, N states, R = ceil(E / 16) rank of dt, K = 4 scan directions.
 
-Tokens are (B, h, w, E) throughout, channels last. The file reads from the whole to the parts' parts as the paper does:
-patch embedding, VSS block with SS2D, VMRNN cell, patch merging and expanding, reconstruction, the two networks, rollout.
+Tokens are (B, h, w, E) throughout, channels last. The file reads top-down like the paper: patch embedding, SS2D, VSS
+block, VMRNN cell, patch merging and expanding, reconstruction, the two networks, rollout.
 """
 
 from __future__ import annotations

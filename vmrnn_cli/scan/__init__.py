@@ -70,7 +70,7 @@ def selective_scan(
     Returns:
         (B, H, W, D), float32 (float64 for float64 inputs).
     """
-    inputs = (x, x_dbl, dt_weight, dt_bias, A_logs, Ds)
+    inputs: tuple[Tensor, ...] = (x, x_dbl, dt_weight, dt_bias, A_logs, Ds)
     if x.dtype not in (torch.float32, torch.float64):
         inputs = tuple(t.float() for t in inputs)
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
@@ -78,9 +78,9 @@ def selective_scan(
     return y
 
 
-def conv_silu(x: Tensor, weight: Tensor, bias: Tensor, backend: str) -> Tensor:
+def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Tensor:
     """SiLU of a depthwise 3x3 convolution: x (B, H, W, D), weight (D, 1, 3, 3), bias (D,) -> (B, H, W, D)."""
-    if backend == "native" and x.dtype == torch.float32:
+    if backend == "native" and x.dtype == torch.float32 and bias is not None:
         return operators.conv_silu(x, weight, bias)
     y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=x.shape[-1])
     return F.silu(y).permute(0, 2, 3, 1)

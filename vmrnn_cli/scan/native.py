@@ -1,6 +1,6 @@
 """The scan and its two neighbours in C, called through a plain C interface.
 
-Notation: B batch, H x W grid of tokens, L = H*W, D inner width, N states (always 16 here), R rank of dt, K = 4 directions.
+Notation: B batch, H x W grid of tokens, L = H*W, D inner width, N states (16 here), R rank of dt, K = 4 directions.
 
 The library is compiled when the package is installed, once per instruction set; the best one this processor runs is
 loaded at first use. It links no threading runtime: a kernel is run by a *team* of threads that draw tasks from a shared

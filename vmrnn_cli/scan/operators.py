@@ -38,8 +38,8 @@ def selective_scan(
 def _(
     x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A_logs: Tensor, Ds: Tensor, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    kept_shape = {"native": native.kept_shape, "torch": blocked.kept_shape, "reference": reference.kept_shape}[backend]
-    shape = kept_shape(x.shape, len(dt_weight), A_logs.shape[-1]) if keep else (0,)
+    module: Any = {"native": native, "torch": blocked, "reference": reference}[backend]
+    shape = module.kept_shape(x.shape, len(dt_weight), A_logs.shape[-1]) if keep else (0,)
     return x.new_empty(x.shape), x.new_empty(shape)
 
 
@@ -52,7 +52,7 @@ def _(
 def selective_scan_backward(dy: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     """Gradients of the six inputs of `selective_scan`."""
     *tensors, backend = inputs
-    run = {"native": native.scan_backward, "torch": blocked.backward, "reference": reference.backward}[backend]
+    run: Any = {"native": native.scan_backward, "torch": blocked.backward, "reference": reference.backward}[backend]
     return tuple(gradient.contiguous() for gradient in run(dy, *tensors))
 
 
@@ -98,9 +98,7 @@ def _(dy: tuple, x: tuple, x_dbl: tuple, dt_weight: tuple, dt_bias: tuple, A_log
 # Depthwise convolution + SiLU, native
 
 
-@torch.library.custom_op(
-    "vmrnn::conv_silu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias) -> Tensor"
-)
+@torch.library.custom_op("vmrnn::conv_silu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias) -> Tensor")
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """SiLU(depthwise 3x3 convolution) of x (B, H, W, D) -> (B, H, W, D)."""
     return native.conv_forward(x, weight, bias)

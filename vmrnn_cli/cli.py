@@ -1,0 +1,39 @@
+"""The commands of `vmrnn`. Nothing here imports PyTorch: `--help`, `--version` and completion answer at once."""
+
+from __future__ import annotations
+
+import typer
+
+from . import __version__
+from .commands import doctor, info, predict, weights
+
+app = typer.Typer(
+    name="vmrnn",
+    help="Predict the next frames of a video with VMRNN, a recurrent Vision Mamba.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vmrnn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+    ),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-line errors."),
+) -> None:
+    """Predict the next frames of a video with VMRNN, a recurrent Vision Mamba."""
+
+
+app.command("predict")(predict.predict)
+app.command("info")(info.info)
+app.command("doctor")(doctor.doctor)
+app.add_typer(weights.app, name="weights", help="List the weights at hand.")

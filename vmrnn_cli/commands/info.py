@@ -1,0 +1,82 @@
+"""`vmrnn info`: parameters and compute, as the paper counts and as they are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+
+def info(
+    what: str | None = typer.Argument(
+        None, metavar="[WEIGHTS or PRESET]", help="Default: the weights that `vmrnn predict` uses."
+    ),
+    flops: bool = typer.Option(False, "--flops", help="Also count operations."),
+    size: str | None = typer.Option(None, metavar="WxH", help="Count for frames of this size. [default: as trained]"),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+) -> None:
+    """Show a network: its shape, its parameters, and with --flops what a step and a clip cost."""
+    facts = _facts(what, size)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    labels = {
+        "parameters": "parameters",
+        "parameters_published": "  as published",
+        "macs_per_step_published": "multiply-accumulates per step, as published",
+        "macs_per_clip_published": "multiply-accumulates per clip, as published",
+        "flops_per_step": "floating-point operations per step, scan included",
+        "flops_per_clip": "floating-point operations per clip, scan included",
+    }
+    for key, value in facts.items():
+        if "per_" in key and not flops:
+            continue
+        text = f"{value:,}" if isinstance(value, int) and value > 9999 else _plain(value)
+        print(f"{labels.get(key, key.replace('_', ' ')):<50} {text}")
+    if flops:
+        print(
+            "\nAs published: convolutions, linear layers and einsums of one forward pass, one per multiply-accumulate;"
+            "\nthe scan, norms and elementwise work left out. The parameters as published include tensors never used."
+            f"\nA clip is {facts['context']} frames in, {facts['horizon']} out, one step for each but the last."
+        )
+
+
+def _facts(what: str | None, size: str | None) -> dict[str, Any]:
+    from .. import checkpoints, scan, weights
+    from .. import flops as count
+    from ..devices import pick_device
+    from ..model import VMRNN
+    from ..predictor import clip_size
+
+    name = what or weights.default_name()
+    model = VMRNN(checkpoints.PRESETS[name]) if name in checkpoints.PRESETS else weights.load(name)
+    config = model.config
+    chosen = clip_size("", model, size) if size is not None else config.image_size
+    grid = config.image_size if chosen is None else (chosen, chosen) if isinstance(chosen, int) else chosen
+    steps = config.context - 1 + config.horizon
+    macs, operations = count.published_macs_per_step(config, grid), count.flops_per_step(config, grid)
+    device = pick_device("auto")
+    return {
+        "name": name,
+        "variant": config.variant,
+        "image_channels": config.image_channels,
+        "image_size": list(grid),
+        "patch_size": config.patch_size,
+        "embed_dim": config.embed_dim,
+        "depths": [*config.depths, *config.depths_up],
+        "context": config.context,
+        "horizon": config.horizon,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters_published": checkpoints.published_parameters(model),
+        "macs_per_step_published": macs,
+        "macs_per_clip_published": macs * steps,
+        "flops_per_step": operations,
+        "flops_per_clip": operations * steps,
+        "scan_backend": scan.pick_backend("auto", device, config.d_state),
+        "device": str(device),
+    }
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,216 @@
+"""`vmrnn predict`: from clips to side-by-side forecasts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..errors import InputError, VMRNNError
+
+if TYPE_CHECKING:
+    from ..predictor import Forecasting, Predictor, Progress
+
+_MODEL, _CLIP, _OUTPUT = "Model", "Clip", "Output"
+
+
+def _option(panel: str, text: str, *names: str, default: Any = None, metavar: str | None = None) -> Any:
+    return typer.Option(default, *names, help=text, metavar=metavar, rich_help_panel=panel)
+
+
+def predict(
+    sources: list[Path] = typer.Argument(
+        ..., metavar="SOURCE...", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays."
+    ),
+    output: Path | None = typer.Option(
+        None,
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="A .gif, .mp4, .webm, .png (film strip) or .npz file, or a folder. [default: SOURCE_predicted.gif]",
+        rich_help_panel=_OUTPUT,
+    ),
+    panels: str | None = _option(
+        _OUTPUT, "Of context,truth,prediction,error. [default: what there is]", metavar="LIST"
+    ),
+    overwrite: bool = _option(_OUTPUT, "Replace an existing output.", "--overwrite", default=False),
+    as_json: bool = _option(_OUTPUT, "Print one JSON object instead of the summary.", "--json", default=False),
+    quiet: bool = _option(_OUTPUT, "Print nothing but errors.", "--quiet", "-q", default=False),
+    debug: bool = _option(_OUTPUT, "Show tracebacks instead of one-line errors.", "--debug", default=False),
+    frames: int | None = _option(_CLIP, "How many frames to predict. [default: as trained]"),
+    context: int | None = _option(_CLIP, "How many frames to start from. [default: as trained]"),
+    start: float = _option(_CLIP, "Skip the beginning.", default=0.0, metavar="SECONDS"),
+    from_end: bool = _option(_CLIP, "Predict past the clip's last frame.", "--from-end", default=False),
+    fps: float | None = _option(_CLIP, "Resample a video to this rate; for images and arrays, state it."),
+    size: str | None = _option(
+        _CLIP, "Frame size; S is the shorter side. [default: arrays native, else as trained]", metavar="native|S|WxH"
+    ),
+    weights: str | None = _option(
+        _MODEL,
+        "Bundled name, folder, .safetensors, published .pth/.pt, or Hub id owner/name\\[@revision]. "
+        "[default: bundled ones]",
+    ),
+    scan: str = _option(_MODEL, "Scan implementation: auto, native, torch or reference.", default="auto"),
+    device: str = _option(_MODEL, "auto, cpu, cuda or mps.", default="auto"),
+    dtype: str = _option(_MODEL, "auto, float32 or bfloat16, of the matrix products.", default="auto"),
+    threads: int | None = _option(_MODEL, "CPU threads."),
+) -> None:
+    """Predict how clips go on, and show the forecast beside what really came."""
+    targets = _targets(sources, output)
+    _check_before_loading(sources, targets, panels, overwrite)
+
+    from .. import devices, predictor
+
+    devices.set_threads(threads)
+    begin = time.perf_counter()
+    model, name = predictor.load_weights(weights)
+    runner = predictor.Predictor(model, device=device, dtype=dtype, scan_backend=scan)
+    load_s = time.perf_counter() - begin
+    frames = predictor.positive(frames, model.config.horizon, "frames")
+    context = predictor.positive(context, model.config.context, "context")
+    if not (as_json or quiet):
+        print(f"{name} on {_runs_on(runner)}", file=sys.stderr)
+
+    results, failures = [], []
+    for source, target in zip(sources, targets, strict=True):
+        try:
+            with predictor.open_source(source, model, size=size, fps=fps, start=start) as clip:
+                forecasting = predictor.Forecasting(
+                    runner, clip, frames=frames, context=context, from_end=from_end,
+                    timing=predictor.Timing(load_s=load_s),
+                )  # fmt: skip
+                with _progress(frames, shown=not (as_json or quiet)) as progress:
+                    forecasting.write(target, panels=_split(panels), title=name, overwrite=overwrite, progress=progress)
+        except VMRNNError as error:
+            if len(sources) == 1 or debug:
+                raise
+            failures.append(error)
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        results.append(_result(forecasting, runner, name, target))
+        if not (as_json or quiet):
+            _print_summary(source, forecasting, results[-1])
+    if as_json:
+        print(
+            json.dumps(
+                results[0] if len(sources) == 1 else {"forecasts": results, "failed": [str(e) for e in failures]}
+            )
+        )
+    if failures:
+        raise typer.Exit(1 if results or any(not isinstance(e, InputError) for e in failures) else 2)
+
+
+def _split(panels: str | None) -> list[str] | None:
+    return None if panels is None else [panel.strip() for panel in panels.split(",")]
+
+
+def _targets(sources: list[Path], output: Path | None) -> list[Path]:
+    """One output file per source."""
+    is_folder = output is not None and (output.is_dir() or str(output).endswith(("/", "\\")))
+    if output is not None and not is_folder and len(sources) == 1:
+        return [output]
+    folder, suffix = Path(), ".gif"
+    if output is not None and (is_folder or not output.suffix):
+        folder = output
+    elif output is not None:
+        raise InputError(f"{output} is one file for {len(sources)} sources", "give a folder with -o")
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}", "create it first")
+    targets = [folder / f"{source.resolve().stem}_predicted{suffix}" for source in sources]
+    twice = next((target for target in targets if targets.count(target) > 1), None)
+    if twice is not None:
+        raise InputError(f"two sources would both be written to {twice}", "predict them one at a time, with -o")
+    return targets
+
+
+def _check_before_loading(sources: list[Path], targets: list[Path], panels: str | None, overwrite: bool) -> None:
+    """Refuse what cannot end well before PyTorch and the weights are loaded, which takes seconds."""
+    from .. import outputs, render
+
+    for source, target in zip(sources, targets, strict=True):
+        outputs.check_output_suffix(target)
+        if target.exists() and source.exists() and target.samefile(source):
+            raise InputError(f"{target} is the source itself", "name another output")
+        outputs.check_target(target, overwrite)
+    render.check_panels(_split(panels))
+
+
+def _progress(frames: int, *, shown: bool) -> Any:
+    """A context manager that yields the callback which advances a progress bar on stderr; a terminal only."""
+    import contextlib
+
+    if not (shown and sys.stderr.isatty()):
+        return contextlib.nullcontext()
+    return _progress_bar(frames)
+
+
+def _progress_bar(frames: int) -> Any:
+    import contextlib
+    from collections.abc import Iterator
+
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    @contextlib.contextmanager
+    def bar() -> Iterator[Progress]:
+        with Bar(console=Console(stderr=True), transient=True) as shown:
+            task = shown.add_task("predicting", total=frames)
+            yield lambda done, total: shown.update(task, completed=done)
+
+    return bar()
+
+
+def _runs_on(runner: Predictor) -> str:
+    import torch
+
+    from ..scan import native
+
+    device = str(runner.device)
+    if runner.device.type == "cpu":
+        device += f" ({torch.get_num_threads()} threads)"
+    backend = runner.scan_backend
+    if backend == "native":
+        backend += f" ({native.load().instruction_set})"
+    return f"{device}, {str(runner.dtype).removeprefix('torch.')}, scan {backend}"
+
+
+def _result(forecasting: Forecasting, runner: Predictor, name: str, target: Path) -> dict[str, Any]:
+    return {
+        "output": str(target),
+        "device": str(runner.device),
+        "dtype": str(runner.dtype).removeprefix("torch."),
+        "scan_backend": runner.scan_backend,
+        "weights": name,
+        "context": len(forecasting.context),
+        "frames": forecasting.frames,
+        "timing": dataclasses.asdict(forecasting.timing),
+        "metrics": forecasting.score.means(),
+        "baseline_last_frame": forecasting.baseline.means(),
+    }
+
+
+def _print_summary(source: Path, forecasting: Forecasting, result: dict[str, Any]) -> None:
+    def row(label: str, means: dict[str, float | None]) -> str:
+        mse, ssim, psnr = (means[key] for key in ("mse", "ssim", "psnr"))
+        return "  ".join(
+            (f"  {label:<20}", _number(mse, "10.2f"), _number(ssim, "7.4f"), _number(psnr, "7.2f"))
+        )  # fmt: skip
+
+    timing = forecasting.timing
+    speed = timing.steps / timing.predict_s if timing.predict_s else 0.0
+    print(f"{source}: {result['context']} frames given, {result['frames']} predicted ({speed:.1f} steps/s)")
+    if result["metrics"] is not None:
+        known = forecasting.score.frames
+        print(f"  {f'over {known} known frames':<20}  {'MSE':>10}  {'SSIM':>7}  {'PSNR dB':>7}")
+        print(row("this forecast", result["metrics"]))
+        print(row("last frame repeated", result["baseline_last_frame"]))
+    print(f"  wrote {result['output']}")
+
+
+def _number(value: float | None, form: str) -> str:
+    return format(value, form) if value is not None else "–".rjust(int(form.split(".")[0]))

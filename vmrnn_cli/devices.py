@@ -1,0 +1,60 @@
+"""Where and how precisely a model runs: names from the command line to PyTorch's, or one clear line why not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import torch
+
+from .errors import InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device to use; "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        InputError: no such device, or not on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"there is no device '{name}'", "use auto, cpu, cuda or mps") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device '{name}' was asked for, but PyTorch finds no such GPU", "use --device cpu, or see `vmrnn doctor`"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("PyTorch finds no Apple GPU", "use --device cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"vmrnn does not run on '{name}'", "use auto, cpu, cuda or mps")
+    return device
+
+
+def pick_dtype(name: str) -> torch.dtype:
+    """The precision of the matrix products; "auto" is float32. The scan and the recurrent state are always float32."""
+    if name == "auto":
+        return torch.float32
+    if name not in DTYPES:
+        raise InputError(f"there is no precision '{name}'", f"use auto, {' or '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
+    """Matrix products in `dtype` inside the block; nothing changes for float32."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def set_threads(threads: int | None) -> int:
+    """Set how many CPU threads compute, and return the number; None leaves PyTorch's choice."""
+    if threads is not None:
+        if not 1 <= threads <= 1024:
+            raise InputError(f"{threads} is no number of threads", f"give one from 1 to {os.cpu_count()}")
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()

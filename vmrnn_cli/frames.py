@@ -1,0 +1,177 @@
+"""Frames from folders of images and from arrays, and the conversions that fit a frame to a model.
+
+Notation: T time, C channels (1 gray, 3 RGB; arrays may have others), H height, W width.
+"""
+
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from vmrnn_cli.errors import InputError
+
+Frame = NDArray[np.float32]  # (C, H, W) in [0, 1]
+Size = tuple[int, int] | int | None  # (H, W); or the shorter side; or as it is
+
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, as Pillow and ffmpeg use for RGB -> gray
+
+
+def open_images(folder: Path, channels: int, size: Size, fps: float, start: float) -> Iterator[Frame]:
+    """Yield the folder's images in natural order. Arguments and errors as in `vmrnn_cli.video.open_clip`."""
+    check_picture_channels(folder, channels)
+    files = sorted(
+        (file for file in folder.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES and not file.name.startswith(".")),
+        key=_natural_order,
+    )
+    if not files:
+        raise InputError(
+            f"folder {folder} holds no images", f"give one with {', '.join(sorted(_IMAGE_SUFFIXES))} files"
+        )
+    skip = _frames_to_skip(folder, len(files), fps, start)
+    return _image_frames(files[skip:], channels, size)
+
+
+def _natural_order(file: Path) -> list[tuple[int, str]]:
+    """Sort key: 2 before 10. Text and numbers alternate, so equal positions always compare equal kinds."""
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.name.lower())]
+
+
+def _image_frames(files: list[Path], channels: int, size: Size) -> Iterator[Frame]:
+    expected = None
+    for file in files:
+        frame = _read_image(file)
+        expected = expected or frame.shape[1:]
+        if frame.shape[1:] != expected:
+            (H, W), (first_H, first_W) = frame.shape[1:], expected
+            raise InputError(f"{file} is {W}x{H}, but {files[0].name} {first_W}x{first_H}", "give images of one size")
+        yield _resized(_with_channels(frame, channels), size)
+
+
+def _read_image(file: Path) -> Frame:
+    """Return (1 or 3, H, W) in [0, 1]: upright, transparency over black, 16-bit gray at full precision."""
+    try:
+        # Opened here: given a name, Pillow 13 maps uncompressed TIFFs into memory and garbles the rotated ones.
+        with file.open("rb") as stream, Image.open(stream) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.has_transparency_data:
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
+            if image.mode == "F":
+                pixels = np.asarray(image, np.float32)  # (H, W)
+            elif image.mode.startswith("I"):
+                pixels = np.asarray(image).astype(np.float32) / np.float32(65535)  # (H, W)
+            else:
+                pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"), np.float32) / np.float32(
+                    255
+                )
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"cannot read image {file}: {error}", "remove or replace it") from error
+    frame = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
+    return _checked(frame, str(file))
+
+
+def open_array(path: Path, channels: int, size: Size, fps: float, start: float) -> Iterator[Frame]:
+    """Yield the frames of a `.npy` or `.npz`. Arguments and errors as in `vmrnn_cli.video.open_clip`."""
+    array = _load_array(path)
+    if array.dtype != np.uint8 and array.dtype not in (np.float16, np.float32, np.float64):
+        raise InputError(f"{path} holds {array.dtype} values", "store frames as uint8, or as float in [0, 1]")
+    if array.ndim not in (3, 4):
+        raise InputError(f"{path} is shaped {array.shape}", "store frames as (T, H, W) or (T, C, H, W)")
+    if array.size == 0:
+        raise InputError(f"{path} is empty, shaped {array.shape}", "store at least one frame")
+    frames = array[:, None] if array.ndim == 3 else array  # (T, C, H, W)
+    found = frames.shape[1]
+    if found != channels and (found, channels) not in ((1, 3), (3, 1)):
+        raise InputError(
+            f"{path} has {found} channels, shaped {array.shape}, and {channels} are wanted",
+            f"store it as (T, {channels}, H, W), or choose weights for {found} channels",
+        )
+    skip = _frames_to_skip(path, len(frames), fps, start)
+    return _array_frames(path, frames, skip, channels, size)
+
+
+def _load_array(path: Path) -> NDArray[Any]:
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != b"PK":  # no zip file, so no .npz: only a .npy can be memory-mapped
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                if "frames" in arrays:
+                    return arrays["frames"]
+                if len(arrays.files) == 1:
+                    return arrays[arrays.files[0]]
+                names = ", ".join(arrays.files)
+                raise InputError(f"{path} holds {len(arrays.files)} arrays ({names})", 'name the clip\'s "frames"')
+    except (ValueError, EOFError, BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+        # ValueError is also what NumPy raises for pickled objects, which are never loaded: they can run code.
+        raise InputError(
+            f"{path} is no array of numbers: {error}", "write it with numpy.save or numpy.savez"
+        ) from error
+
+
+def _array_frames(path: Path, frames: NDArray[Any], skip: int, channels: int, size: Size) -> Iterator[Frame]:
+    for index in range(skip, len(frames)):
+        frame = frames[index]  # (C, H, W)
+        frame = (
+            frame.astype(np.float32) / np.float32(255)
+            if frame.dtype == np.uint8
+            else _checked(frame, f"{path}, frame {index},")
+        )
+        yield _resized(_with_channels(frame, channels), size)
+
+
+def _checked(frame: NDArray[Any], name: str) -> Frame:
+    low, high = float(frame.min()), float(frame.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError(f"{name} holds NaN or infinite values", "replace them")
+    if low < 0 or high > 1:
+        raise InputError(f"{name} holds values from {low:g} to {high:g}", "scale the data to [0, 1]")
+    return frame.astype(np.float32)
+
+
+def _frames_to_skip(path: Path, frames: int, fps: float, start: float) -> int:
+    skip = round(start * fps)
+    if skip >= frames:
+        raise past_the_end(path, start, frames / fps)
+    return skip
+
+
+def _with_channels(frame: Frame, channels: int) -> Frame:
+    """Return (channels, H, W) from (C, H, W), where C is `channels`, or one is 1 and the other 3."""
+    if len(frame) == channels:
+        return frame
+    if channels == 1:
+        return np.tensordot(_LUMA, frame, axes=1)[None]  # (1, H, W)
+    return np.repeat(frame, channels, axis=0)
+
+
+def _resized(frame: Frame, size: Size) -> Frame:
+    _, H, W = frame.shape
+    if isinstance(size, int):
+        size = (max(2, 2 * round(H / W * size / 2)), size) if W < H else (size, max(2, 2 * round(W / H * size / 2)))
+    if size is None or size == (H, W):
+        return frame
+    planes = [Image.fromarray(plane).resize((size[1], size[0]), Image.Resampling.LANCZOS) for plane in frame]
+    return np.stack([np.asarray(plane) for plane in planes]).clip(0, 1)  # (C, H, W)
+
+
+def past_the_end(path: Path, start: float, duration: float) -> InputError:
+    """Return the error of a clip that lasts `duration` seconds and is asked for what comes at `start`."""
+    return InputError(f"{path} lasts {duration:.2f} s: nothing at {start:g} s", "pass a smaller --start")
+
+
+def check_picture_channels(path: Path, channels: int) -> None:
+    """Raise InputError for anything but gray or RGB: all that images and videos hold."""
+    if channels not in (1, 3):
+        raise InputError(
+            f"{path} has gray or colour frames, and {channels} channels are wanted",
+            "give an array (.npy or .npz) shaped (T, C, H, W), or weights for 1 or 3 channels",
+        )

@@ -1,0 +1,65 @@
+"""How good a forecast is, frame by frame, beside the two forecasts that cost nothing.
+
+Notation: T time, C channels, H x W pixels; frames are float arrays (C, H, W) in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.float32]
+
+
+def mse(prediction: Frame, truth: Frame) -> float:
+    """Squared error summed over the pixels and channels of a frame, as papers on video prediction report it."""
+    return float(np.square(prediction.astype(np.float64) - truth).sum())
+
+
+def mae(prediction: Frame, truth: Frame) -> float:
+    """Absolute error summed over the pixels and channels of a frame."""
+    return float(np.abs(prediction.astype(np.float64) - truth).sum())
+
+
+def psnr(prediction: Frame, truth: Frame) -> float:
+    """Peak signal-to-noise ratio in dB for a data range of 1; infinite for equal frames."""
+    error = mse(prediction, truth) / truth.size
+    return 10 * math.log10(1 / error) if error > 0 else math.inf
+
+
+def ssim(prediction: Frame, truth: Frame) -> float:
+    """Structural similarity for a data range of 1, mean over channels; NaN for frames under 3 pixels high or wide.
+
+    The window is scikit-image's 7 pixels, or as much as a smaller frame has room for.
+    """
+    from skimage.metrics import structural_similarity  # takes a second to import
+
+    side = min(7, *truth.shape[1:])
+    if side < 3:
+        return math.nan
+    return float(
+        structural_similarity(prediction, truth, win_size=side - (side % 2 == 0), data_range=1.0, channel_axis=0)
+    )
+
+
+class Score:
+    """Means of MSE, SSIM and PSNR over frames that come one at a time."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._sums = {"mse": 0.0, "ssim": 0.0, "psnr": 0.0}
+
+    def add(self, prediction: Frame, truth: Frame) -> None:
+        """Take in one frame."""
+        self.frames += 1
+        for name, metric in (("mse", mse), ("ssim", ssim), ("psnr", psnr)):
+            self._sums[name] += metric(prediction, truth)
+
+    def means(self) -> dict[str, float | None] | None:
+        """The means so far, None without a frame. A mean that is no finite number is None (PSNR of equal frames)."""
+        if not self.frames:
+            return None
+        means = {name: total / self.frames for name, total in self._sums.items()}
+        return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}

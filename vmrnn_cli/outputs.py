@@ -1,0 +1,139 @@
+"""Results are written beside their target and renamed: an interrupted run leaves no half file and the old one whole."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vmrnn_cli.errors import InputError, VMRNNError
+
+OUTPUT_SUFFIXES = (".gif", ".mp4", ".webm", ".png", ".npz")
+
+
+def check_output_suffix(path: str | Path) -> None:
+    """Raise InputError unless `path` ends in a suffix we can write: .gif, .mp4, .webm, .png or .npz."""
+    if Path(path).suffix.lower() not in OUTPUT_SUFFIXES:
+        raise InputError(f"cannot tell the format of {path}", f"end its name in one of {', '.join(OUTPUT_SUFFIXES)}")
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Refuse a file that cannot be written or must not be, before any work is done for it.
+
+    Raises InputError when the folder is missing or not writable, or `target` is there and `overwrite` is not set, or
+    `target` is no regular file: renaming over a device such as /dev/null would destroy it.
+    """
+    _check_folder_of(target)
+    if target.exists() and not target.is_file():
+        raise InputError(f"{target} is not a regular file", "name another output file")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} already exists", "pass --overwrite to replace it, or name another output")
+
+
+@contextmanager
+def atomic_path(target: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a path beside `target`, with its suffix, that becomes `target` when the block ends without an exception.
+
+    A symbolic link is followed, so that the file it names is replaced and not the link. On any exception, Ctrl-C
+    included, the temporary file is removed and the old `target` stays.
+    Raises InputError as `check_target` does, VMRNNError for every OSError of the block (disk full, lost drive).
+    """
+    target = target.resolve()
+    check_target(target, overwrite)
+    temporary = _temporary_name(target)
+    try:
+        with _machine_failures(target):
+            yield temporary
+            temporary.replace(target)
+    finally:
+        # After a success it is already renamed. What cannot be removed must not hide the error that brought us here.
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(target: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; when the block ends without an exception it becomes `target`.
+
+    Over an existing folder each finished file is renamed into it, replacing its namesake; files that the block did
+    not write stay, so that `--overwrite` with the wrong folder destroys nothing else. The block writes plain files.
+    Raises InputError and VMRNNError as `atomic_path` does; a folder that is there and empty needs no `overwrite`.
+    """
+    target = target.resolve()
+    _check_folder_of(target)
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file, not a folder", "name another output folder")
+    if target.is_dir() and not overwrite and any(target.iterdir()):
+        raise InputError(
+            f"folder {target} already exists", "pass --overwrite to replace its files, or name another one"
+        )
+    temporary = _temporary_name(target)
+    try:
+        with _machine_failures(target):
+            temporary.mkdir()
+            yield temporary
+            if target.exists():
+                for file in sorted(temporary.iterdir()):
+                    file.replace(target / file.name)
+            else:
+                temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_png(path: str | Path, image: NDArray[np.uint8], overwrite: bool) -> None:
+    """Write one picture: uint8 (H, W, 3) RGB or (H, W) gray. InputError and VMRNNError as `atomic_path` raises them."""
+    with atomic_path(Path(path), overwrite) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG")
+
+
+def write_npz(
+    path: str | Path,
+    *,
+    context: Sequence[NDArray[np.float32]],
+    prediction: Sequence[NDArray[np.float32]],
+    truth: Sequence[NDArray[np.float32]] = (),
+    fps: float,
+    overwrite: bool,
+) -> None:
+    """Write `context`, `prediction`, `truth` (unless empty), each float32 (T, C, H, W), and the scalar `fps`.
+
+    InputError and VMRNNError as `atomic_path` raises them.
+    """
+    clips = {"context": context, "prediction": prediction, "truth": truth}
+    arrays: dict[str, Any] = {
+        name: np.stack(list(frames)).astype(np.float32) for name, frames in clips.items() if len(frames)
+    }
+    # An open file, as for a name numpy.savez adds ".npz" to all but lower case ones.
+    with atomic_path(Path(path), overwrite) as temporary, temporary.open("wb") as file:
+        np.savez(file, fps=fps, **arrays)
+
+
+def _check_folder_of(target: Path) -> None:
+    folder = target.parent
+    if not folder.is_dir():
+        raise InputError(
+            f"cannot write {target}: there is no folder {folder}", "create the folder, or name another one"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write {target}: folder {folder} is read-only", "choose a folder you may write to")
+
+
+def _temporary_name(target: Path) -> Path:
+    # A name of its own, not one made from the target's: that may already be as long as the file system allows.
+    return target.with_name(f".vmrnn-{secrets.token_hex(6)}{target.suffix}")
+
+
+@contextmanager
+def _machine_failures(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise VMRNNError(f"cannot write {target}: {reason}", "free some space, or choose another place") from error

@@ -1,0 +1,398 @@
+"""From a clip to a forecast: read the context, roll the model out, compare with what really came.
+
+Notation: T time, C channels, H x W pixels; frames are float32 arrays (C, H, W) in [0, 1]. Everything streams: apart
+from the context, one frame at a time is in memory, however long the clip or the forecast.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from . import outputs, render, scan, video, weights
+from .devices import autocast, pick_device, pick_dtype, set_threads
+from .errors import InputError, VMRNNError
+from .metrics import Score
+from .model import VMRNN, rollout
+
+Frame = NDArray[np.float32]
+Size = int | tuple[int, int] | str | None
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Timing:
+    """Seconds spent loading weights, decoding, in the model, and writing; and how many cell steps the model ran."""
+
+    load_s: float = 0.0
+    decode_s: float = 0.0
+    predict_s: float = 0.0
+    write_s: float = 0.0
+    steps: int = 0
+
+
+class Predictor:
+    """A model on a device, with frames in and out as arrays."""
+
+    def __init__(self, model: VMRNN, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto") -> None:
+        self.device, self.dtype = pick_device(device), pick_dtype(dtype)
+        self.scan_backend = scan.pick_backend(scan_backend, self.device, model.config.d_state)
+        self.model = model.to(self.device).eval()
+        self.model.scan_backend = self.scan_backend
+
+    def stream(self, context: Sequence[Frame], frames: int, timing: Timing | None = None) -> Iterator[Frame]:
+        """Yield `frames` frames that follow `context`, one at a time; `timing` gets the model's share."""
+        timing = timing or Timing()
+        inputs = [torch.from_numpy(np.ascontiguousarray(frame))[None].to(self.device) for frame in context]
+        steps = rollout(self.model, inputs, frames)
+        for step in range(len(context) - 1 + frames):
+            begin = time.perf_counter()
+            with torch.inference_mode(), autocast(self.device, self.dtype):
+                frame = next(steps)[0].float().cpu().numpy()
+            timing.predict_s += time.perf_counter() - begin
+            timing.steps += 1
+            if step >= len(context) - 1:
+                if not np.isfinite(frame).all():
+                    raise VMRNNError("the model's output is not finite", "check the weights, or use --dtype float32")
+                yield frame
+
+
+class Step(NamedTuple):
+    """One predicted frame, (C, H, W) float32 in [0, 1], and the true one where the clip goes on that far."""
+
+    prediction: Frame
+    truth: Frame | None
+
+
+class Forecasting:
+    """A forecast in the making: iterate over it once for its `Step`s; scores and timing grow meanwhile.
+
+    context : the given frames
+    frames : how many are predicted
+    fps : frames per second
+    has_truth : whether the clip goes on after the context
+    score, baseline : of the prediction and of repeating the last given frame, over the frames with a truth
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        clip: video.Clip,
+        *,
+        frames: int,
+        context: int,
+        from_end: bool = False,
+        timing: Timing | None = None,
+    ) -> None:
+        self.frames, self.fps = frames, clip.fps
+        self.timing = timing or Timing()
+        self.score, self.baseline = Score(), Score()
+        self._predictor = predictor
+        self._clip = self._timed(clip)
+        given = deque(self._clip, maxlen=context) if from_end else itertools.islice(self._clip, context)
+        self.context = list(given)
+        if len(self.context) < context:
+            raise InputError(
+                f"{clip.name} has only {len(self.context)} frames to start from, the context takes {context}",
+                "give a longer clip, an earlier --start or a smaller --context",
+            )
+        self._next_truth = next(self._clip, None)
+        self.has_truth = self._next_truth is not None
+
+    def __iter__(self) -> Iterator[Step]:
+        truth = self._next_truth
+        for prediction in self._predictor.stream(self.context, self.frames, self.timing):
+            if truth is not None:
+                self.score.add(prediction, truth)
+                self.baseline.add(self.context[-1], truth)
+            yield Step(prediction, truth)
+            truth = next(self._clip, None) if truth is not None else None
+
+    def _timed(self, clip: video.Clip) -> Iterator[Frame]:
+        while True:
+            begin = time.perf_counter()
+            frame = next(clip, None)
+            self.timing.decode_s += time.perf_counter() - begin
+            if frame is None:
+                return
+            yield frame
+
+    def write(
+        self, path: Path, *, panels: Sequence[str] | None = None, title: str = "", overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        """Run the forecast and write it: .gif, .mp4, .webm, .png (film strip) or .npz, by the suffix.
+
+        Raises:
+            InputError: unknown suffix or panel, target not writable, or there without `overwrite`.
+            VMRNNError: the disk is full, or the encoder failed.
+        """
+        write_forecast(
+            path, self.context, self, fps=self.fps, frames=self.frames, has_truth=self.has_truth, panels=panels,
+            title=title, overwrite=overwrite, progress=progress, timing=self.timing,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A finished forecast.
+
+    context : (T, C, H, W) float32 in [0, 1]
+    prediction : (T, C, H, W) float32 in [0, 1]
+    truth : (T, C, H, W) float32 in [0, 1], as far as the clip goes; None where it ends with the context
+    fps : frames per second
+    metrics, baseline_last_frame : {mse, ssim, psnr}, None without truth
+    """
+
+    context: Frame
+    prediction: Frame
+    truth: Frame | None
+    fps: float
+    metrics: dict[str, float | None] | None
+    baseline_last_frame: dict[str, float | None] | None
+    timing: Timing = field(repr=False)
+    title: str = ""
+
+    def save(self, path: str | Path, *, panels: Sequence[str] | None = None, overwrite: bool = False) -> None:
+        """Write the comparison: .gif, .mp4, .webm, .png (film strip) or .npz. Raises as `Forecasting.write`."""
+        truth: Sequence[Frame | None] = [] if self.truth is None else list(self.truth)
+        steps = map(Step, self.prediction, [*truth, *[None] * (len(self.prediction) - len(truth))])
+        write_forecast(
+            Path(path), list(self.context), steps, fps=self.fps, frames=len(self.prediction),
+            has_truth=self.truth is not None, panels=panels, title=self.title, overwrite=overwrite,
+        )  # fmt: skip
+
+
+def predict(
+    source: str | Path,
+    *,
+    frames: int | None = None,
+    weights: str | Path | VMRNN | None = None,
+    context: int | None = None,
+    start: float = 0.0,
+    from_end: bool = False,
+    fps: float | None = None,
+    size: Size = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    scan: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Forecast:
+    """Predict how a clip goes on.
+
+    Args:
+        source: a video, GIF, folder of numbered images, `.npy` or `.npz`.
+        frames: how many frames to predict; default what the weights were trained for.
+        weights: a model, or what `vmrnn_cli.weights.load` takes; default the bundled ones.
+        context: how many frames to start from; default what the weights were trained for.
+        start: seconds to skip.
+        from_end: start from the last frames of the clip and predict past its end.
+        fps: resample videos to this rate.
+        size: see `clip_size`.
+        device: auto, cpu, cuda or mps.
+        dtype: auto, float32 or bfloat16, of the matrix products.
+        scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.
+        threads: CPU threads.
+        progress: called with (frames done, frames in all) after each predicted frame.
+
+    Raises:
+        InputError: unusable input, options or weights; the message says which and what to do.
+        VMRNNError: the machine failed.
+    """
+    set_threads(threads)
+    timing = Timing()
+    begin = time.perf_counter()
+    model, name = load_weights(weights)
+    predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
+    timing.load_s = time.perf_counter() - begin
+    with open_source(source, model, size=size, fps=fps, start=start) as clip:
+        forecasting = Forecasting(
+            predictor, clip, frames=positive(frames, model.config.horizon, "frames"),
+            context=positive(context, model.config.context, "context"), from_end=from_end, timing=timing,
+        )  # fmt: skip
+        predictions, truths = [], []
+        for step in forecasting:
+            predictions.append(step.prediction)
+            if step.truth is not None:
+                truths.append(step.truth)
+            if progress is not None:
+                progress(len(predictions), forecasting.frames)
+    return Forecast(
+        context=np.stack(forecasting.context),
+        prediction=np.stack(predictions),
+        truth=np.stack(truths) if truths else None,
+        fps=forecasting.fps,
+        metrics=forecasting.score.means(),
+        baseline_last_frame=forecasting.baseline.means(),
+        timing=timing,
+        title=name,
+    )
+
+
+def load_weights(given: str | Path | VMRNN | None) -> tuple[VMRNN, str]:
+    """The model to use and the name to show for it."""
+    if isinstance(given, VMRNN):
+        return given, "vmrnn"
+    name = given or weights.default_name()
+    return weights.load(name), Path(name).stem if Path(name).exists() else str(name)
+
+
+def positive(given: int | None, default: int, what: str) -> int:
+    """A number of frames that an option gives, or the default."""
+    if given is not None and given < 1:
+        raise InputError(f"--{what} {given} makes no forecast", "give a number from 1 up")
+    return given or default
+
+
+def open_source(source: str | Path, model: VMRNN, *, size: Size, fps: float | None, start: float) -> video.Clip:
+    """Open a clip as the model wants it: its channels, and `clip_size`."""
+    clip = video.open_clip(
+        source, channels=model.config.image_channels, size=clip_size(source, model, size), fps=fps, start=start
+    )
+    height, width = clip.frame_shape[1:]
+    if min(height, width) < model.config.patch_size:
+        clip.close()
+        raise InputError(
+            f"{source}: frames of {width}x{height} are smaller than a patch of the model", "use a larger --size"
+        )
+    return clip
+
+
+def clip_size(source: str | Path, model: VMRNN, size: Size) -> int | tuple[int, int] | None:
+    """How to scale frames: None as they are, S for a shorter side of S, (H, W) exactly.
+
+    `size` says it: "native", "S", "WxH", or a number or (H, W). By default arrays stay as they are, and pictures get
+    the shorter side that the weights were trained for, keeping their shape.
+    """
+    if size is None:
+        is_array = Path(source).suffix.lower() in (".npy", ".npz")
+        return None if is_array else min(model.config.image_size)
+    if not isinstance(size, str):
+        return size
+    if size == "native":
+        return None
+    try:
+        sides = [int(side) for side in size.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise InputError(f"'{size}' is no frame size", "write native, a number such as 128, or WIDTHxHEIGHT")
+    return sides[0] if len(sides) == 1 else (sides[1], sides[0])
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Writing
+
+
+def write_forecast(
+    path: Path,
+    context: Sequence[Frame],
+    steps: Iterable[Step],
+    *,
+    fps: float,
+    frames: int,
+    has_truth: bool,
+    panels: Sequence[str] | None = None,
+    title: str = "",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    timing: Timing | None = None,
+) -> None:
+    """Take the steps one by one and write them as `Forecasting.write` says."""
+    outputs.check_output_suffix(path)
+    render.check_panels(panels)
+    timing = timing or Timing()
+    panels = panels or (render.WITH_TRUTH if has_truth else render.WITHOUT_TRUTH)
+
+    def timed(work: Callable[..., object], *arguments: object) -> None:
+        begin = time.perf_counter()
+        work(*arguments)
+        timing.write_s += time.perf_counter() - begin
+
+    with ExitStack() as stack:
+        sink = stack.enter_context(_open_sink(path, context, frames, fps, panels, title, overwrite))
+        for index, frame in enumerate(context):
+            timed(sink.context_frame, index, frame)
+        for index, step in enumerate(steps):
+            timed(sink.predicted_frame, index, *step)
+            if progress is not None:
+                progress(index + 1, frames)
+        timed(stack.close)  # encoding ends and the file appears
+
+
+class _Sink(Protocol):
+    """What takes frames in their order: the given ones, then the predicted ones."""
+
+    def context_frame(self, index: int, frame: Frame) -> object: ...
+    def predicted_frame(self, index: int, prediction: Frame, truth: Frame | None) -> object: ...
+
+
+@contextmanager
+def _open_sink(
+    path: Path, context: Sequence[Frame], frames: int, fps: float, panels: Sequence[str], title: str, overwrite: bool
+) -> Iterator[_Sink]:
+    """Yield the sink for a suffix; the file is in place when the block ends without an exception."""
+    shape = context[0].shape
+    # One channel is gray, three are colours; anything else is gridded data, which may stay far below 1.
+    peak = 1.0 if shape[0] in (1, 3) else max(float(np.max(context)), 1e-3)
+    if path.suffix.lower() == ".npz":
+        outputs.check_target(path, overwrite)
+        arrays = _Arrays()
+        yield arrays
+        outputs.write_npz(
+            path, context=arrays.context, prediction=arrays.prediction, truth=arrays.truth, fps=fps, overwrite=overwrite
+        )
+    elif path.suffix.lower() == ".png":
+        outputs.check_target(path, overwrite)
+        strip = render.FilmStrip(
+            shape, context=len(context), frames=frames, fps=fps, panels=panels, title=title, peak=peak
+        )
+        yield strip
+        outputs.write_png(path, strip.canvas, overwrite)
+    else:
+        comparison = render.Comparison(
+            shape, context=len(context), frames=frames, fps=fps, panels=panels, title=title, peak=peak
+        )
+        with video.write_video(path, fps=fps, overwrite=overwrite) as writer:
+            yield _Film(comparison, writer)
+
+
+class _Arrays:
+    """Keeps everything, for .npz."""
+
+    def __init__(self) -> None:
+        self.context: list[Frame] = []
+        self.prediction: list[Frame] = []
+        self.truth: list[Frame] = []
+
+    def context_frame(self, index: int, frame: Frame) -> None:
+        self.context.append(frame)
+
+    def predicted_frame(self, index: int, prediction: Frame, truth: Frame | None) -> None:
+        self.prediction.append(prediction)
+        if truth is not None:
+            self.truth.append(truth)
+
+
+class _Film(NamedTuple):
+    """Draws each frame and encodes it at once."""
+
+    comparison: render.Comparison
+    writer: video.VideoWriter
+
+    def context_frame(self, index: int, frame: Frame) -> None:
+        self.writer.write(self.comparison.context_frame(index, frame))
+
+    def predicted_frame(self, index: int, prediction: Frame, truth: Frame | None) -> None:
+        self.writer.write(self.comparison.predicted_frame(index, prediction, truth))

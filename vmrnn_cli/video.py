@@ -1,0 +1,446 @@
+"""Clips as streams: decode any source frame by frame, write pictures and videos frame by frame.
+
+Memory is flat in the clip's length everywhere: ffmpeg (the one imageio-ffmpeg ships) does the work on videos, one frame
+is alive at a time.
+
+Notation: T time, C channels (1 gray, 3 RGB; arrays may have others), H height, W width.
+"""
+
+import itertools
+import math
+import re
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from vmrnn_cli.errors import InputError, VMRNNError
+from vmrnn_cli.frames import Frame, Size, check_picture_channels, open_array, open_images, past_the_end
+from vmrnn_cli.outputs import atomic_path, check_output_suffix
+
+DEFAULT_FPS = 10.0  # for images and arrays, which have no rate of their own
+
+_GIF_MAX_FPS = 50.0  # browsers play delays under 2/100 s as 10/100 s
+_SEEK_MARGIN = 30.0  # seconds: longer than any usual distance between key frames
+
+
+class Clip:
+    """A clip being read: iterate over it once for its frames, float32 (C, H, W) in [0, 1], each an array of its own.
+
+    Use it as a context manager: leaving early ends the decoder at once. The last N frames, whatever the length:
+    `collections.deque(clip, maxlen=N)`.
+
+    name : the source as given, for messages
+    kind : "video", "images" or "array"
+    fps : frames per second of this stream
+    frame_shape : (C, H, W)
+    """
+
+    def __init__(
+        self, name: str, kind: str, fps: float, frames: Iterator[Frame], decoder: "_Ffmpeg | None" = None
+    ) -> None:
+        first = next(frames)
+        self.name = name
+        self.kind = kind
+        self.fps = fps
+        self.frame_shape: tuple[int, ...] = first.shape
+        self._frames = itertools.chain([first], frames)
+        self._decoder = decoder
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    def close(self) -> None:
+        """End the decoder, if there is one. The clip yields nothing after that."""
+        self._frames = iter(())  # type: ignore[assignment]
+        if self._decoder is not None:
+            self._decoder.stop()
+
+    def __enter__(self) -> "Clip":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_clip(
+    path: str | Path, *, channels: int = 1, size: Size = None, fps: float | None = None, start: float = 0.0
+) -> Clip:
+    """Open a video, a GIF, a folder of numbered images, a `.npy` or a `.npz` as a stream of frames.
+
+    channels : 1 gray, 3 RGB. Gray is repeated to make RGB, RGB made gray with the BT.601 luma; arrays with any other
+        number of channels must have just that number.
+    size : None native; an int makes the shorter side that long and the other one the nearest even number that keeps
+        the aspect; (H, W) exactly. Resized with Lanczos. Videos come upright and with square pixels.
+    fps : videos are resampled to this rate in real time, None is their own. Images and arrays are not resampled:
+        for them it states the rate, None is 10.
+    start : seconds to skip.
+
+    Raises InputError when the source is missing, is no clip, does not fit `channels`, or ends before `start`. A flaw
+    further down the stream (a NaN, an image of another size) raises it from the iteration.
+    """
+    path = Path(path)
+    _check_request(path, size, fps, start)
+    try:
+        if path.is_dir():
+            rate = fps or DEFAULT_FPS
+            return Clip(str(path), "images", rate, open_images(path, channels, size, rate, start))
+        if not path.exists():
+            raise InputError(f"{path} does not exist", "check the path")
+        if not path.is_file():
+            raise InputError(f"{path} is not a regular file", "save the clip as a file first")
+        if path.stat().st_size == 0:
+            raise _unusable(path, "it is empty")
+        if path.suffix.lower() in (".npy", ".npz"):
+            rate = fps or DEFAULT_FPS
+            return Clip(str(path), "array", rate, open_array(path, channels, size, rate, start))
+        return _open_video(path, channels, size, fps, start)
+    except OSError as error:  # no permission, failing disk
+        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file") from error
+
+
+def _check_request(path: Path, size: Size, fps: float | None, start: float) -> None:
+    sides = (size,) if isinstance(size, int) else size or ()
+    if not all(1 <= side <= 16384 for side in sides):
+        raise InputError(f"cannot resize {path} to {size}", "give sides between 1 and 16384 pixels")
+    if fps is not None:
+        _check_fps(fps)
+    if not 0 <= start < math.inf:
+        raise InputError(f"cannot start {path} at {start} s", "give a number of seconds, 0 or more")
+
+
+def _check_fps(fps: float) -> None:
+    if not 0 < fps < math.inf:
+        raise InputError(f"{fps} frames per second is no frame rate", "give a number above 0")
+
+
+# ---- ffmpeg
+
+
+class _Ffmpeg:
+    """An ffmpeg child. What it has to say goes to a temporary file, so that it never blocks on a full pipe."""
+
+    def __init__(self, arguments: Sequence[str], stdin: int, stdout: int) -> None:
+        with _machine_failures():
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
+            # In a session of its own: Ctrl-C is for us to act on, and ffmpeg must not take it for the end of its input.
+            self._process = subprocess.Popen(
+                [*_ffmpeg(), *arguments], stdin=stdin, stdout=stdout, stderr=self._log, start_new_session=True
+            )
+        self.stdin = self._process.stdin
+        self.stdout = self._process.stdout
+
+    def finish(self) -> int:
+        """Close the child's input, wait for it to end, and return its exit code."""
+        if self.stdin is not None:
+            with suppress(BrokenPipeError):  # it ended before the last frame; its exit code tells
+                self.stdin.close()
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """End the child at once and wait for it, so that it is neither a zombie nor a ResourceWarning."""
+        self._process.kill()
+        self.finish()
+        if self.stdout is not None:
+            self.stdout.close()
+        self._log.close()
+
+    def log(self) -> str:
+        """Return what ffmpeg has complained about so far."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+
+def _run(arguments: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    with _machine_failures():
+        return subprocess.run([*_ffmpeg(), *arguments], input=stdin, capture_output=True, start_new_session=True)
+
+
+def _ffmpeg() -> list[str]:
+    return [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+error"]
+
+
+@contextmanager
+def _machine_failures() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: imageio-ffmpeg finds no executable
+        raise VMRNNError(
+            f"cannot run ffmpeg: {error}", "reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE"
+        ) from error
+
+
+def _reason(log: str) -> str:
+    """Return the first thing that went wrong: what follows it in ffmpeg's log says the same with less."""
+    if "matches no streams" in log:
+        return "it holds no video"
+    errors = re.findall(r"\[(?:error|fatal)\] (?:Error opening input: )?(.+)", log)
+    return errors[0].strip().rstrip(".") if errors else "ffmpeg gave no reason"
+
+
+def _local_input(path: Path) -> list[str]:
+    # "file:" and the whitelist: no name and no playlist, however it looks, makes ffmpeg open the network or a device.
+    return ["-protocol_whitelist", "file", "-i", f"file:{path}"]
+
+
+# ---- videos
+
+
+class _Probe(NamedTuple):
+    input_options: list[str]  # what ffmpeg needs before -i
+    alpha: bool
+    fps: float | None  # None: ffmpeg's own choice is right
+    duration: float | None  # seconds; None: the container does not say
+    last_frame: float  # seconds, of the last packet looked at
+
+
+def _open_video(path: Path, channels: int, size: Size, fps: float | None, start: float) -> Clip:
+    check_picture_channels(path, channels)
+    probe = _probe(path)
+    # The seek lands on some key frame near the wanted time, or anywhere in a container without an index. So it aims
+    # well ahead, and the filter "trim" finds the very frame.
+    coarse = max(0.0, start - _SEEK_MARGIN)
+    seek = ["-ss", f"{coarse:f}"] if coarse else []
+    filters = _filters(channels, size, fps or probe.fps, start - coarse, probe.alpha)
+    output = ["-map", "0:V:0", "-vf", filters, "-f", "yuv4mpegpipe", "-"]
+    decoder = _Ffmpeg(
+        [*probe.input_options, *seek, *_local_input(path), *output],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert decoder.stdout is not None
+    try:
+        # "YUV4MPEG2 W160 H120 F25:1 ...": the size after rotation and scaling, and the rate, exactly. Empty on failure.
+        header = {field[:1]: field[1:] for field in decoder.stdout.readline().decode().split()[1:]}
+        H, W = int(header.get("H", 0)) // channels, int(header.get("W", 0))
+        rate = float(Fraction(header.get("F", "0:1").replace(":", "/")))
+        return Clip(str(path), "video", rate, _decoded_frames(decoder, (channels, H, W)), decoder)
+    except StopIteration:
+        log = decoder.log()
+        decoder.stop()
+        raise _no_frames(path, start, log) from None
+    except BaseException:
+        decoder.stop()
+        raise
+
+
+def _probe(path: Path, packets: int = 100) -> _Probe:
+    """Learn from ffmpeg's report on the file, and from the times of its first packets, how to decode it."""
+    report = ["-map", "0:V:0", "-c", "copy", "-frames:v", str(packets), "-f", "framecrc", "-"]
+    done = _run(["-loglevel", "level+info", *_local_input(path), *report])
+    log = done.stderr.decode(errors="replace")
+    stream = re.search(r"Output #0.*?Video: (\w+)[^,\n]*, (\w+)(.*)", log, re.DOTALL)
+    if stream is None:
+        raise _unusable(path, _reason(log))
+    codec, pixel_format, rest = stream.groups()
+    if codec == "ansi":  # ffmpeg plays text files as a terminal would show them
+        raise _unusable(path, "it is a text file")
+    alpha_track = "alpha_mode" in rest.lower() and codec in ("vp8", "vp9")
+    # Only libvpx decodes the second track in which WebM keeps its alpha.
+    input_options = ["-c:v", {"vp8": "libvpx", "vp9": "libvpx-vp9"}[codec]] if alpha_track else []
+    alpha = alpha_track or re.match(r"yuva|rgba|bgra|argb|abgr|gbrap|ya\d|pal8", pixel_format) is not None
+    times = _packet_times(done.stdout.decode())
+    clock = re.search(r"Duration: (\d+):(\d+):([\d.]+)", log)
+    duration = (
+        sum(float(part) * unit for part, unit in zip(clock.groups(), (3600, 60, 1), strict=True)) if clock else None
+    )
+    return _Probe(input_options, alpha, _own_rate(rest, times), duration, times[-1] if times else 0.0)
+
+
+def _packet_times(framecrc: str) -> list[float]:
+    """Presentation times in seconds, sorted, from lines "stream, dts, pts, duration, size, checksum"."""
+    time_base = re.search(r"^#tb 0: (\d+/\d+)", framecrc, re.MULTILINE)
+    ticks = [int(pts) for pts in re.findall(r"^0, +-?\d+, +(-?\d+),", framecrc, re.MULTILINE)]
+    known = sorted(tick for tick in ticks if tick > -(2**62))  # the lowest number says "unknown"
+    return [float(tick * Fraction(time_base[1])) for tick in known] if time_base else []
+
+
+def _own_rate(stream: str, times: list[float]) -> float | None:
+    """Return the rate of most frames where ffmpeg would choose one at which every packet time falls on a frame.
+
+    For a GIF with uneven delays that is 100 fps, for an animated PNG 100,000: nearly all frames would be repeats.
+    """
+    average, common = (
+        float(match[1]) * (1000 if match[2] else 1) if match else None
+        for match in (re.search(rf" ([\d.]+)(k?) {name}\b", stream) for name in ("fps", "tbr"))
+    )
+    if average and common and common <= 1.5 * average:
+        return None
+    gaps = [after - before for before, after in itertools.pairwise(times) if after > before]
+    return 1 / statistics.median(gaps) if gaps else None
+
+
+def _filters(channels: int, size: Size, fps: float | None, skip: float, alpha: bool) -> str:
+    """Return the ffmpeg filters from decoded (upright) frames to 8-bit full-range gray, or R, G and B stacked."""
+    chain = []
+    if fps is not None:
+        chain += [f"fps={fps!r}"]
+    if skip:
+        chain += [f"trim=start={skip:f}", "setpts=PTS-STARTPTS"]
+    if alpha:
+        # Over black. In 16 bits, as the 8-bit product makes 254 of 255.
+        chain += ["format=gbrap16le", "premultiply=inplace=1"]
+    W, H = _scaled_sides(size)
+    chain += [f"scale=w='{W}':h='{H}':flags=lanczos+accurate_rnd+full_chroma_int:out_range=pc"]
+    if channels == 1:
+        chain += ["format=gray"]
+    else:
+        # One gray picture three times as high is a (3, H, W) array as it stands.
+        chain += ["format=gbrp", "extractplanes=r+g+b[r][g][b];[r][g][b]vstack=inputs=3"]
+    return ",".join(chain)
+
+
+def _scaled_sides(size: Size) -> tuple[str, str]:
+    """Return width and height as ffmpeg expressions; `iw*sar` is the width in square pixels."""
+    if size is None:
+        return "max(1,round(iw*sar))", "ih"
+    if isinstance(size, int):
+        return (
+            f"if(lt(iw*sar,ih),{size},max(2,2*round(iw*sar/ih*{size}/2)))",
+            f"if(lt(iw*sar,ih),max(2,2*round(ih/(iw*sar)*{size}/2)),{size})",
+        )
+    return str(size[1]), str(size[0])
+
+
+def _decoded_frames(decoder: _Ffmpeg, shape: tuple[int, int, int]) -> Iterator[Frame]:
+    assert decoder.stdout is not None
+    while decoder.stdout.readline():  # b"FRAME\n"
+        pixels = decoder.stdout.read(math.prod(shape))
+        if len(pixels) < math.prod(shape):
+            break
+        yield np.frombuffer(pixels, np.uint8).reshape(shape).astype(np.float32) / np.float32(255)  # (C, H, W)
+
+
+def _no_frames(path: Path, start: float, log: str) -> InputError:
+    if start and not log.strip():
+        whole = _probe(path, packets=2**31 - 1)
+        return past_the_end(path, start, whole.duration or whole.last_frame)
+    return _unusable(path, _reason(log))
+
+
+def _unusable(path: Path, reason: str) -> InputError:
+    return InputError(f"cannot read a clip from {path}: {reason}", "give a video, a folder of images, a .npy or a .npz")
+
+
+# ---- writing
+
+
+_CODECS = {
+    ".mp4": ["-c:v", "libx264", "-crf", "17", "-preset", "medium", "-movflags", "+faststart"],
+    ".webm": ["-c:v", "libvpx-vp9", "-crf", "24", "-b:v", "0", "-deadline", "good", "-cpu-used", "5", "-row-mt", "1"],
+}
+# BT.709, and saying so: what browsers assume of untagged video depends on its size. 4:2:0 needs even sides.
+_PLAYABLE = [
+    "-vf",
+    "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=flags=accurate_rnd:out_color_matrix=bt709:out_range=tv,format=yuv420p,"
+    "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709",
+]
+_LOSSLESS = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]
+
+
+class VideoWriter:
+    """Sends frames to ffmpeg one by one; made by `write_video`."""
+
+    def __init__(self, path: Path, fps: float, codec: Sequence[str]) -> None:
+        self._path = path
+        self._fps = fps
+        self._codec = codec
+        self._shape: tuple[int, ...] = ()
+        self._encoder: _Ffmpeg | None = None
+
+    def write(self, frame: NDArray[np.uint8]) -> None:
+        """Append one frame: uint8 (H, W, 3), RGB, of the same size as those before. VMRNNError when ffmpeg fails."""
+        if self._encoder is None:
+            self._shape = frame.shape
+            self._encoder = self._start()
+        if frame.shape != self._shape or frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ValueError(f"expected uint8 frames shaped {self._shape}, got {frame.dtype} {frame.shape}")
+        assert self._encoder.stdin is not None
+        try:
+            self._encoder.stdin.write(frame.tobytes())
+        except BrokenPipeError:
+            self.finish()
+
+    def _start(self) -> _Ffmpeg:
+        H, W, _ = self._shape
+        source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{W}x{H}", "-framerate", f"{self._fps!r}", "-i", "-"]
+        return _Ffmpeg([*source, *self._codec, f"file:{self._path}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+    def finish(self) -> None:
+        """Let ffmpeg write the rest. VMRNNError when it fails."""
+        if self._encoder is None:
+            raise ValueError("no frame was written")
+        if self._encoder.finish() != 0:
+            raise _encoding_failed(self._encoder.log())
+
+    def stop(self) -> None:
+        """End ffmpeg, whatever it is doing."""
+        if self._encoder is not None:
+            self._encoder.stop()
+
+
+@contextmanager
+def write_video(path: str | Path, *, fps: float, overwrite: bool) -> Iterator[VideoWriter]:
+    """Yield a writer for a .gif, .mp4 (H.264) or .webm (VP9) that is in place once the block ends without an exception.
+
+    fps : above 0. GIFs show every frame, at 50 per second at most: browsers slow down what is faster.
+
+    An odd side gets a black row or column in .mp4 and .webm. Raises InputError for another suffix or a path that
+    cannot be written, VMRNNError with ffmpeg's reason when encoding fails.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    _check_fps(fps)
+    check_output_suffix(path)
+    if suffix != ".gif" and suffix not in _CODECS:
+        raise InputError(f"{path} is no video", f"end its name in .gif, {' or '.join(_CODECS)}")
+    with atomic_path(path, overwrite) as temporary:
+        if suffix == ".gif":
+            # The palette is made for the whole clip, so the clip is kept, on disk, until its last frame has come.
+            lossless = temporary.with_suffix(".mkv")
+            try:
+                with _writer(lossless, min(fps, _GIF_MAX_FPS), _LOSSLESS) as writer:
+                    yield writer
+                _make_gif(lossless, temporary)
+            finally:
+                lossless.unlink(missing_ok=True)
+        else:
+            with _writer(temporary, fps, [*_CODECS[suffix], *_PLAYABLE]) as writer:
+                yield writer
+
+
+@contextmanager
+def _writer(path: Path, fps: float, codec: Sequence[str]) -> Iterator[VideoWriter]:
+    writer = VideoWriter(path, fps, codec)
+    try:
+        yield writer
+        writer.finish()
+    finally:
+        writer.stop()
+
+
+def _make_gif(lossless: Path, gif: Path) -> None:
+    source = _local_input(lossless)
+    palette = _run([*source, "-vf", "palettegen", "-pix_fmt", "rgba", "-f", "rawvideo", "-"])
+    if palette.returncode != 0:
+        raise _encoding_failed(palette.stderr.decode(errors="replace"))
+    palette_input = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", "16x16", "-i", "-"]
+    dither = "[0:v][1:v]paletteuse=dither=sierra2_4a:diff_mode=rectangle"
+    done = _run([*source, *palette_input, "-lavfi", dither, "-loop", "0", f"file:{gif}"], stdin=palette.stdout)
+    if done.returncode != 0:
+        raise _encoding_failed(done.stderr.decode(errors="replace"))
+
+
+def _encoding_failed(log: str) -> VMRNNError:
+    return VMRNNError(f"ffmpeg could not write the video: {_reason(log)}", "free some space, or choose another format")
