@@ -12,6 +12,7 @@ import dataclasses
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -231,7 +232,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_pickled(path: Path) -> dict[str, Tensor]:
     """The tensors of a published checkpoint. Nothing but tensors and plain containers is ever unpickled."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickle protocols: what matters is raised
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         if "weights_only" in str(error).lower() or "Unsupported" in str(error):
             what = f"{path} needs code of its own to be unpickled and was refused unread"

@@ -23,7 +23,7 @@ from . import outputs, render, scan, video, weights
 from .devices import autocast, pick_device, pick_dtype, set_threads
 from .errors import InputError, VMRNNError
 from .metrics import Score
-from .model import VMRNN, rollout
+from .model import VMRNN, VMRNNConfig, rollout
 
 Frame = NDArray[np.float32]
 Size = int | tuple[int, int] | str | None
@@ -77,7 +77,9 @@ class Step(NamedTuple):
 class Forecasting:
     """A forecast in the making: iterate over it once for its `Step`s; scores and timing grow meanwhile.
 
-    context : the given frames
+    Use it as a context manager, which closes the clip.
+
+    context : the given frames, (C, H, W) float32 in [0, 1] each
     frames : how many are predicted
     fps : frames per second
     has_truth : whether the clip goes on after the context
@@ -87,36 +89,67 @@ class Forecasting:
     def __init__(
         self,
         predictor: Predictor,
-        clip: video.Clip,
+        source: str | Path,
         *,
-        frames: int,
-        context: int,
+        frames: int | None = None,
+        context: int | None = None,
+        start: float = 0.0,
         from_end: bool = False,
-        timing: Timing | None = None,
+        fps: float | None = None,
+        size: Size = None,
+        load_s: float = 0.0,
     ) -> None:
-        self.frames, self.fps = frames, clip.fps
-        self.timing = timing or Timing()
+        """Open the clip and read the context. Arguments and errors are those of `predict`."""
+        config = predictor.model.config
+        self.frames = _positive(frames, config.horizon, "--frames")
+        context = _positive(context, config.context, "--context")
+        self.timing = Timing(load_s=load_s)
         self.score, self.baseline = Score(), Score()
         self._predictor = predictor
-        self._clip = self._timed(clip)
-        given = deque(self._clip, maxlen=context) if from_end else itertools.islice(self._clip, context)
+        begin = time.perf_counter()
+        self._clip = video.open_clip(
+            source, channels=config.image_channels, size=clip_size(source, config, size), fps=fps, start=start
+        )
+        self.timing.decode_s = time.perf_counter() - begin
+        self.fps = self._clip.fps
+        try:
+            self._read_context(context, from_end)
+        except BaseException:
+            self._clip.close()
+            raise
+
+    def _read_context(self, context: int, from_end: bool) -> None:
+        height, width = self._clip.frame_shape[1:]
+        if min(height, width) < self._predictor.model.config.patch_size:
+            raise InputError(
+                f"{self._clip.name}: frames of {width}x{height} are smaller than a patch of the model",
+                "give a larger --size",
+            )
+        self._frames = self._timed(self._clip)
+        given = deque(self._frames, maxlen=context) if from_end else itertools.islice(self._frames, context)
         self.context = list(given)
         if len(self.context) < context:
             raise InputError(
-                f"{clip.name} has only {len(self.context)} frames to start from, the context takes {context}",
+                f"{self._clip.name} has only {len(self.context)} frames to start from, the context takes {context}",
                 "give a longer clip, an earlier --start or a smaller --context",
             )
-        self._next_truth = next(self._clip, None)
-        self.has_truth = self._next_truth is not None
+        self._first_truth = next(self._frames, None)
+        self.has_truth = self._first_truth is not None
+
+    def __enter__(self) -> Forecasting:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clip.close()
 
     def __iter__(self) -> Iterator[Step]:
-        truth = self._next_truth
+        truth = self._first_truth
         for prediction in self._predictor.stream(self.context, self.frames, self.timing):
             if truth is not None:
                 self.score.add(prediction, truth)
                 self.baseline.add(self.context[-1], truth)
             yield Step(prediction, truth)
-            truth = next(self._clip, None) if truth is not None else None
+            truth = next(self._frames, None) if truth is not None else None
 
     def _timed(self, clip: video.Clip) -> Iterator[Frame]:
         while True:
@@ -211,17 +244,15 @@ def predict(
         VMRNNError: the machine failed.
     """
     set_threads(threads)
-    timing = Timing()
     begin = time.perf_counter()
     model, name = load_weights(weights)
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
-    timing.load_s = time.perf_counter() - begin
-    with open_source(source, model, size=size, fps=fps, start=start) as clip:
-        forecasting = Forecasting(
-            predictor, clip, frames=positive(frames, model.config.horizon, "frames"),
-            context=positive(context, model.config.context, "context"), from_end=from_end, timing=timing,
-        )  # fmt: skip
-        predictions, truths = [], []
+    load_s = time.perf_counter() - begin
+    predictions, truths = [], []
+    with Forecasting(
+        predictor, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
+        load_s=load_s,
+    ) as forecasting:  # fmt: skip
         for step in forecasting:
             predictions.append(step.prediction)
             if step.truth is not None:
@@ -235,7 +266,7 @@ def predict(
         fps=forecasting.fps,
         metrics=forecasting.score.means(),
         baseline_last_frame=forecasting.baseline.means(),
-        timing=timing,
+        timing=forecasting.timing,
         title=name,
     )
 
@@ -248,28 +279,13 @@ def load_weights(given: str | Path | VMRNN | None) -> tuple[VMRNN, str]:
     return weights.load(name), Path(name).stem if Path(name).exists() else str(name)
 
 
-def positive(given: int | None, default: int, what: str) -> int:
-    """A number of frames that an option gives, or the default."""
+def _positive(given: int | None, default: int, option: str) -> int:
     if given is not None and given < 1:
-        raise InputError(f"--{what} {given} makes no forecast", "give a number from 1 up")
+        raise InputError(f"{option} {given} makes no forecast", "give a number from 1 up")
     return given or default
 
 
-def open_source(source: str | Path, model: VMRNN, *, size: Size, fps: float | None, start: float) -> video.Clip:
-    """Open a clip as the model wants it: its channels, and `clip_size`."""
-    clip = video.open_clip(
-        source, channels=model.config.image_channels, size=clip_size(source, model, size), fps=fps, start=start
-    )
-    height, width = clip.frame_shape[1:]
-    if min(height, width) < model.config.patch_size:
-        clip.close()
-        raise InputError(
-            f"{source}: frames of {width}x{height} are smaller than a patch of the model", "use a larger --size"
-        )
-    return clip
-
-
-def clip_size(source: str | Path, model: VMRNN, size: Size) -> int | tuple[int, int] | None:
+def clip_size(source: str | Path, config: VMRNNConfig, size: Size) -> int | tuple[int, int] | None:
     """How to scale frames: None as they are, S for a shorter side of S, (H, W) exactly.
 
     `size` says it: "native", "S", "WxH", or a number or (H, W). By default arrays stay as they are, and pictures get
@@ -277,7 +293,7 @@ def clip_size(source: str | Path, model: VMRNN, size: Size) -> int | tuple[int, 
     """
     if size is None:
         is_array = Path(source).suffix.lower() in (".npy", ".npz")
-        return None if is_array else min(model.config.image_size)
+        return None if is_array else min(config.image_size)
     if not isinstance(size, str):
         return size
     if size == "native":

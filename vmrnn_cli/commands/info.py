@@ -52,7 +52,7 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
     name = what or weights.default_name()
     model = VMRNN(checkpoints.PRESETS[name]) if name in checkpoints.PRESETS else weights.load(name)
     config = model.config
-    chosen = clip_size("", model, size) if size is not None else config.image_size
+    chosen = clip_size("", config, size) if size is not None else config.image_size
     grid = config.image_size if chosen is None else (chosen, chosen) if isinstance(chosen, int) else chosen
     steps = config.context - 1 + config.horizon
     macs, operations = count.published_macs_per_step(config, grid), count.flops_per_step(config, grid)

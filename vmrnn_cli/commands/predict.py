@@ -71,21 +71,17 @@ def predict(
     model, name = predictor.load_weights(weights)
     runner = predictor.Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     load_s = time.perf_counter() - begin
-    frames = predictor.positive(frames, model.config.horizon, "frames")
-    context = predictor.positive(context, model.config.context, "context")
     if not (as_json or quiet):
         print(f"{name} on {_runs_on(runner)}", file=sys.stderr)
 
     results, failures = [], []
     for source, target in zip(sources, targets, strict=True):
         try:
-            with predictor.open_source(source, model, size=size, fps=fps, start=start) as clip:
-                forecasting = predictor.Forecasting(
-                    runner, clip, frames=frames, context=context, from_end=from_end,
-                    timing=predictor.Timing(load_s=load_s),
-                )  # fmt: skip
-                with _progress(frames, shown=not (as_json or quiet)) as progress:
-                    forecasting.write(target, panels=_split(panels), title=name, overwrite=overwrite, progress=progress)
+            with predictor.Forecasting(
+                runner, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
+                load_s=load_s,
+            ) as forecasting, _progress(forecasting.frames, shown=not (as_json or quiet)) as progress:  # fmt: skip
+                forecasting.write(target, panels=_split(panels), title=name, overwrite=overwrite, progress=progress)
         except VMRNNError as error:
             if len(sources) == 1 or debug:
                 raise
@@ -96,11 +92,8 @@ def predict(
         if not (as_json or quiet):
             _print_summary(source, forecasting, results[-1])
     if as_json:
-        print(
-            json.dumps(
-                results[0] if len(sources) == 1 else {"forecasts": results, "failed": [str(e) for e in failures]}
-            )
-        )
+        together = {"forecasts": results, "failed": [str(error) for error in failures]}
+        print(json.dumps(results[0] if len(sources) == 1 else together))
     if failures:
         raise typer.Exit(1 if results or any(not isinstance(e, InputError) for e in failures) else 2)
 
@@ -110,18 +103,15 @@ def _split(panels: str | None) -> list[str] | None:
 
 
 def _targets(sources: list[Path], output: Path | None) -> list[Path]:
-    """One output file per source."""
-    is_folder = output is not None and (output.is_dir() or str(output).endswith(("/", "\\")))
-    if output is not None and not is_folder and len(sources) == 1:
+    """One output file per source. A folder for several of them is made if need be."""
+    is_folder = output is not None and (output.is_dir() or (len(sources) > 1 and not output.suffix))
+    if output is not None and not is_folder:
+        if len(sources) > 1:
+            raise InputError(f"{output} is one file for {len(sources)} sources", "give a folder with -o")
         return [output]
-    folder, suffix = Path(), ".gif"
-    if output is not None and (is_folder or not output.suffix):
-        folder = output
-    elif output is not None:
-        raise InputError(f"{output} is one file for {len(sources)} sources", "give a folder with -o")
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}", "create it first")
-    targets = [folder / f"{source.resolve().stem}_predicted{suffix}" for source in sources]
+    folder = output or Path()
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = [folder / f"{source.resolve().stem}_predicted.gif" for source in sources]
     twice = next((target for target in targets if targets.count(target) > 1), None)
     if twice is not None:
         raise InputError(f"two sources would both be written to {twice}", "predict them one at a time, with -o")

@@ -1,0 +1,422 @@
+"""The real commands on real clips, as a user would type them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DIGITS = ROOT / "examples" / "digits.npz"
+CLIP = ROOT / "examples" / "digits.mp4"
+
+
+def vmrnn(*arguments, cwd, **options):
+    """Run the installed command in a process of its own; stdin closed, one thread pool that does not spin."""
+    return subprocess.run(
+        [sys.executable, "-m", "vmrnn_cli", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A weights folder with a small random model: 3 frames in, 2 out."""
+    import torch
+
+    from vmrnn_cli.checkpoints import save_model
+    from vmrnn_cli.model import VMRNN, VMRNNConfig
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    folder.mkdir()
+    save_model(
+        VMRNN(VMRNNConfig(embed_dim=16, depths=(1,), context=3, horizon=2, image_size=(32, 32))), folder, half=False
+    )
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    """Run a command in this process, which has PyTorch loaded already: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments):
+        from vmrnn_cli.__main__ import run as run_command
+
+        code = run_command([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def one_error_line(err):
+    lines = err.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1, err
+    assert " — " in errors[0]
+    assert "Traceback" not in err
+    return errors[0]
+
+
+# ---- speed of the answers that need no model
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["predict", "--help"], ["weights", "--help"]])
+def test_help_answers_without_importing_torch(arguments, tmp_path):
+    code = (
+        "import sys; from vmrnn_cli.__main__ import run; code = run(sys.argv[1:]);"
+        "assert not {'torch', 'numpy', 'skimage', 'PIL'} & set(sys.modules), 'heavy import'; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "vmrnn" in done.stdout
+
+
+def test_package_import_is_light():
+    code = "import sys, vmrnn_cli; assert not {'torch', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- predict
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4", ".webm", ".png", ".npz"])
+def test_predict_writes_every_format(run, tiny, tmp_path, suffix):
+    code, out, err = run("predict", DIGITS, "--weights", tiny, "-o", f"out{suffix}")
+    assert (code, (tmp_path / f"out{suffix}").stat().st_size > 0) == (0, True), err
+    assert "last frame repeated" in out
+    assert [p.name for p in tmp_path.iterdir()] == [f"out{suffix}"]
+
+
+def test_arrays_out_hold_the_clip_and_the_forecast(run, tiny, tmp_path):
+    from vmrnn_cli import predict
+
+    assert run("predict", DIGITS, "--weights", tiny, "-o", "z.npz", "--frames", 4, "--context", 5)[0] == 0
+    frames = np.load(DIGITS)["frames"][:, None].astype(np.float32) / 255
+    with np.load(tmp_path / "z.npz") as z:
+        np.testing.assert_array_equal(z["context"], frames[:5])
+        np.testing.assert_array_equal(z["truth"], frames[5:9])
+        assert z["prediction"].shape == (4, 1, 64, 64)
+        assert z["prediction"].dtype == np.float32
+        assert float(z["fps"]) == 10
+        np.testing.assert_array_equal(
+            z["prediction"], predict(DIGITS, frames=4, context=5, weights=tiny).prediction
+        )
+
+
+def test_forecast_is_the_rollout_of_the_model(run, tiny, tmp_path):
+    import torch
+
+    from vmrnn_cli.checkpoints import load_model
+    from vmrnn_cli.model import rollout
+
+    assert run("predict", DIGITS, "--weights", tiny, "-o", "z.npz", "--from-end", "--frames", 3)[0] == 0
+    frames = torch.from_numpy(np.load(DIGITS)["frames"][-3:].astype(np.float32) / 255)[:, None, None]
+    with torch.inference_mode():
+        expected = torch.stack(list(rollout(load_model(tiny), frames, 3)))[2:, 0].numpy()
+    with np.load(tmp_path / "z.npz") as z:
+        np.testing.assert_array_equal(z["prediction"], expected)
+        assert "truth" not in z
+
+
+def test_published_checkpoint_from_end(run, tiny, tmp_path):
+    import torch
+
+    from vmrnn_cli.checkpoints import load_model, published_name
+
+    model = load_model(tiny)
+    state = {"module." + published_name(name, "B"): t for name, t in model.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {}, "scheduler": {}}, tmp_path / "y.pth")
+    arguments = ("predict", DIGITS, "--from-end", "--frames", 3, "--context", 3)
+    assert run(*arguments, "--weights", "y.pth", "-o", "a.npz")[0] == 0
+    assert run(*arguments, "--weights", tiny, "-o", "b.npz")[0] == 0
+    a, b = np.load(tmp_path / "a.npz"), np.load(tmp_path / "b.npz")
+    np.testing.assert_array_equal(a["prediction"], b["prediction"])
+
+
+def test_json_has_the_promised_keys_and_nothing_else_is_printed(run, tiny):
+    code, out, err = run("predict", DIGITS, "--weights", tiny, "-o", "o.gif", "--json", "--threads", 1)
+    result = json.loads(out)
+    assert (code, err) == (0, "")
+    assert set(result) == {
+        "output", "device", "dtype", "scan_backend", "weights", "context", "frames", "timing", "metrics",
+        "baseline_last_frame",
+    }  # fmt: skip
+    assert set(result["timing"]) == {"load_s", "decode_s", "predict_s", "write_s", "steps"}
+    assert result["timing"]["steps"] == 3 - 1 + 2
+    assert set(result["metrics"]) == set(result["baseline_last_frame"]) == {"mse", "ssim", "psnr"}
+    frames = np.load(DIGITS)["frames"].astype(np.float64) / 255
+    assert result["baseline_last_frame"]["mse"] == pytest.approx(
+        np.mean([np.square(frames[i] - frames[2]).sum() for i in (3, 4)])
+    )
+
+
+def test_json_without_truth_has_null_metrics(run, tiny):
+    result = json.loads(run("predict", DIGITS, "--weights", tiny, "-o", "o.npz", "--json", "--from-end")[1])
+    assert result["metrics"] is None
+    assert result["baseline_last_frame"] is None
+
+
+def test_truth_of_a_clip_that_ends_early(run, tiny, tmp_path):
+    assert run("predict", DIGITS, "--weights", tiny, "-o", "o.npz", "--context", 18, "--frames", 6)[0] == 0
+    with np.load(tmp_path / "o.npz") as z:
+        assert (len(z["prediction"]), len(z["truth"])) == (6, 2)
+
+
+def test_several_sources_go_to_a_folder(run, tiny, tmp_path):
+    (tmp_path / "bad.mp4").write_text("no video")
+    code, _, err = run("predict", DIGITS, tmp_path / "bad.mp4", "--weights", tiny, "-o", "out")
+    assert code == 1
+    assert "bad.mp4" in one_error_line(err)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["digits_predicted.gif"]
+
+
+def test_default_output_is_named_after_the_source(run, tiny, tmp_path):
+    assert run("predict", CLIP, "--weights", tiny, "--size", 32, "-q")[:2] == (0, "")
+    assert (tmp_path / "digits_predicted.gif").exists()
+
+
+def test_size_and_fps(run, tiny, tmp_path):
+    assert run("predict", CLIP, "--weights", tiny, "--size", "40x24", "--fps", 5, "-o", "o.npz")[0] == 0
+    with np.load(tmp_path / "o.npz") as z:
+        assert z["prediction"].shape[1:] == (1, 24, 40)
+        assert float(z["fps"]) == 5
+
+
+def test_same_result_for_any_number_of_threads(run, tiny, tmp_path):
+    for threads in (1, 2):
+        assert run("predict", DIGITS, "--weights", tiny, "-o", f"{threads}.npz", "--threads", threads)[0] == 0
+    one, two = (np.load(tmp_path / f"{n}.npz")["prediction"] for n in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_existing_output_is_kept_unless_told(run, tiny, tmp_path):
+    (tmp_path / "o.gif").write_bytes(b"mine")
+    code, _, err = run("predict", DIGITS, "--weights", tiny, "-o", "o.gif")
+    assert (code, (tmp_path / "o.gif").read_bytes()) == (2, b"mine")
+    assert "--overwrite" in one_error_line(err)
+    assert run("predict", DIGITS, "--weights", tiny, "-o", "o.gif", "--overwrite")[0] == 0
+    assert (tmp_path / "o.gif").read_bytes()[:3] == b"GIF"
+
+
+def test_source_is_never_overwritten(run, tiny, tmp_path):
+    shutil.copy(DIGITS, tmp_path / "clip.npz")
+    before = (tmp_path / "clip.npz").read_bytes()
+    code, _, err = run("predict", "clip.npz", "--weights", tiny, "-o", "clip.npz", "--overwrite")
+    assert (code, (tmp_path / "clip.npz").read_bytes()) == (2, before)
+    one_error_line(err)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".avi", ".webm", ".npy", ".npz", ".png", ".dat"])
+@pytest.mark.parametrize("content", [b"", b"just some text\n" * 9, bytes(range(256)) * 8], ids=["empty", "text", "random"])
+def test_unusable_files(run, tiny, tmp_path, suffix, content):
+    (tmp_path / f"bad{suffix}").write_bytes(content)
+    code, out, err = run("predict", f"bad{suffix}", "--weights", tiny, "-o", "o.gif")
+    assert (code, out) == (2, "")
+    assert f"bad{suffix}" in one_error_line(err)
+    assert not (tmp_path / "o.gif").exists()
+
+
+def arrays():
+    ok = np.zeros((9, 16, 16), np.float32)
+    yield "nan", np.full_like(ok, np.nan)
+    yield "range", ok + 3
+    yield "negative", ok - 0.5
+    yield "rank2", ok[0]
+    yield "rank5", ok[None, None]
+    yield "short", ok[:2]
+    yield "channels", np.zeros((9, 2, 16, 16), np.float32)
+    yield "ints", np.zeros((9, 16, 16), np.int64)
+    yield "small", np.zeros((9, 1, 1), np.float32)
+    yield "none", ok[:0]
+    yield "text", np.array(["a", "b"])
+
+
+@pytest.mark.parametrize(("name", "array"), list(arrays()), ids=[name for name, _ in arrays()])
+def test_unusable_arrays(run, tiny, tmp_path, name, array):
+    np.save(tmp_path / "x.npy", array)
+    code, out, err = run("predict", "x.npy", "--weights", tiny, "-o", "o.gif")
+    assert (code, out) == (2, "")
+    assert "x.npy" in one_error_line(err)
+    assert not (tmp_path / "o.gif").exists()
+
+
+def test_object_arrays_and_several_arrays(run, tiny, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    np.save(tmp_path / "o.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "two.npz", a=np.zeros((9, 8, 8)), b=np.zeros((9, 8, 8)))
+    for name in ("o.npy", "two.npz"):
+        code, _, err = run("predict", name, "--weights", tiny, "-o", "o.gif")
+        assert code == 2
+        assert name in one_error_line(err)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_weights_that_run_code_are_refused(run, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Bomb()))
+    code, _, err = run("predict", DIGITS, "--weights", "evil.pth", "-o", "o.gif")
+    assert code == 2
+    assert "evil.pth" in one_error_line(err)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--weights", "nonsense"],
+        ["--weights", "nowhere.pth"],
+        ["-o", "out.xyz"],
+        ["-o", "missing/out.gif"],
+        ["--device", "cuda"],
+        ["--device", "toaster"],
+        ["--dtype", "float8"],
+        ["--scan", "abacus"],
+        ["--frames", "0"],
+        ["--context", "-3"],
+        ["--size", "huge"],
+        ["--size", "1x1"],
+        ["--fps", "0"],
+        ["--start", "-1"],
+        ["--start", "1e9"],
+        ["--threads", "0"],
+        ["--panels", "truth,lies"],
+        ["--frames", "many"],
+        ["--no-such-option"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(run, tiny, tmp_path, arguments):
+    import torch
+
+    if arguments[-1] == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    extra = ["-o", "out.gif"] if "-o" not in arguments else []
+    weights = ["--weights", tiny] if "--weights" not in arguments else []
+    code, out, err = run("predict", DIGITS, *weights, *extra, *arguments)
+    assert (code, out) == (2, "")
+    one_error_line(err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_writing_leaves_nothing(tiny, tmp_path):
+    """A long forecast, interrupted once its first frames are being encoded."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vmrnn_cli", "predict", str(DIGITS), "--weights", str(tiny), "--frames", "100000",
+         "-o", "long.mp4"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not any(p.stat().st_size for p in tmp_path.iterdir()):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, err
+    assert b"Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- the other commands
+
+
+@pytest.mark.parametrize(
+    ("preset", "published", "macs"),
+    [
+        ("vmrnn-d-mmnist", 15_267_201, None),
+        ("vmrnn-b-kth", 1_214_721, None),
+        ("vmrnn-b-taxibj", 2_579_970, 127_401_984),
+    ],
+)
+def test_info_counts_as_published(run, preset, published, macs):
+    code, out, _ = run("info", preset, "--flops", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["parameters_published"] == published
+    assert facts["parameters"] < published
+    assert macs is None or facts["macs_per_step_published"] == macs
+    assert facts["macs_per_clip_published"] == facts["macs_per_step_published"] * (
+        facts["context"] - 1 + facts["horizon"]
+    )
+    assert facts["flops_per_step"] > 2 * facts["macs_per_step_published"]
+    assert set(facts) == {
+        "name", "variant", "image_channels", "image_size", "patch_size", "embed_dim", "depths", "context", "horizon",
+        "parameters", "parameters_published", "macs_per_step_published", "macs_per_clip_published", "flops_per_step",
+        "flops_per_clip", "scan_backend", "device",
+    }  # fmt: skip
+
+
+def test_info_of_the_default_weights_prints_a_table(run):
+    code, out, _ = run("info", "--flops")
+    assert code == 0
+    assert re.search(r"^parameters +[\d,]+$", out, re.M)
+
+
+def test_doctor_names_every_backend(run):
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert all(name in out for name in ("native", "torch", "reference", "ffmpeg"))
+
+
+def test_weights_list(run):
+    code, out, _ = run("weights", "list")
+    assert code == 0
+    assert "(default)" in out
+    assert json.loads(run("weights", "list", "--json")[1])
+
+
+def test_native_scan_is_compiled_where_there_is_a_compiler():
+    if shutil.which("cc") is None and shutil.which("gcc") is None:
+        pytest.skip("no C compiler on this machine")
+    from vmrnn_cli.scan import native
+
+    assert native.why_unavailable() is None
+
+
+# ---- real clips
+
+
+def real_clips():
+    data = os.environ.get("VMRNN_TEST_DATA")
+    if not data:
+        return [pytest.param(None, marks=pytest.mark.skip(reason="VMRNN_TEST_DATA is not set: no real clips"))]
+    folder = Path(data) / "data"
+    clips = sorted(folder.glob("wild/*.*")) + sorted(folder.glob("kth/*/*.avi"))
+    return [pytest.param(clip, id=clip.name) for clip in clips]
+
+
+@pytest.mark.parametrize("clip", real_clips())
+def test_real_clips(run, tiny, tmp_path, clip):
+    code, out, err = run("predict", clip, "--weights", tiny, "--size", 48, "-o", "o.npz", "--json")
+    assert code == 0, err
+    with np.load(tmp_path / "o.npz") as z:
+        assert min(z["prediction"].shape[2:]) == 48
+        assert 0.0 < z["context"].mean() < 1.0
+        has_truth = "truth" in z
+    assert (json.loads(out)["metrics"] is not None) == has_truth

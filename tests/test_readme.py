@@ -1,0 +1,43 @@
+"""What README tells people to type works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^\$ (.+)$", README, re.M)
+OURS = [command for command in COMMANDS if re.match(r"(vmrnn|python examples/)", command.split("&& ")[-1])]
+
+
+def test_readme_has_the_two_commands_of_its_first_screen():
+    assert "pip install . && vmrnn predict examples/digits.mp4 -o forecast.gif" in COMMANDS
+    assert any(re.fullmatch(r"pip install '\.\[test\]' && pytest", command) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_readme_commands_run(command, tmp_path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    last = command.split("&& ")[-1]  # what comes before installs, which made this test possible
+    words = last.replace("vmrnn", "-m vmrnn_cli", 1).split() if last.startswith("vmrnn") else last.split()[1:]
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_python_runs(tmp_path, monkeypatch):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_files_that_readme_names_exist():
+    for name in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / name).exists(), name
