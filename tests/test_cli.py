@@ -113,9 +113,7 @@ def test_arrays_out_hold_the_clip_and_the_forecast(run, tiny, tmp_path):
         assert z["prediction"].shape == (4, 1, 64, 64)
         assert z["prediction"].dtype == np.float32
         assert float(z["fps"]) == 10
-        np.testing.assert_array_equal(
-            z["prediction"], predict(DIGITS, frames=4, context=5, weights=tiny).prediction
-        )
+        np.testing.assert_array_equal(z["prediction"], predict(DIGITS, frames=4, context=5, weights=tiny).prediction)
 
 
 def test_forecast_is_the_rollout_of_the_model(run, tiny, tmp_path):
@@ -222,7 +220,9 @@ def test_source_is_never_overwritten(run, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".avi", ".webm", ".npy", ".npz", ".png", ".dat"])
-@pytest.mark.parametrize("content", [b"", b"just some text\n" * 9, bytes(range(256)) * 8], ids=["empty", "text", "random"])
+@pytest.mark.parametrize(
+    "content", [b"", b"just some text\n" * 9, bytes(range(256)) * 8], ids=["empty", "text", "random"]
+)
 def test_unusable_files(run, tiny, tmp_path, suffix, content):
     (tmp_path / f"bad{suffix}").write_bytes(content)
     code, out, err = run("predict", f"bad{suffix}", "--weights", tiny, "-o", "o.gif")

@@ -34,14 +34,29 @@ def ssim(prediction: Frame, truth: Frame) -> float:
 
     The window is scikit-image's 7 pixels, or as much as a smaller frame has room for.
     """
+    return _ssim(prediction, truth, data_range=1.0)
+
+
+def _ssim(prediction: Frame, truth: Frame, data_range: float) -> float:
     from skimage.metrics import structural_similarity  # takes a second to import
 
     side = min(7, *truth.shape[1:])
     if side < 3:
         return math.nan
-    return float(
-        structural_similarity(prediction, truth, win_size=side - (side % 2 == 0), data_range=1.0, channel_axis=0)
-    )
+    window = side - (side % 2 == 0)
+    return float(structural_similarity(prediction, truth, win_size=window, data_range=data_range, channel_axis=0))
+
+
+def ssim_published(prediction: Frame, truth: Frame) -> float:
+    """SSIM as the tables of this field have it: computed for a data range of 2, which scores higher."""
+    return _ssim(prediction, truth, data_range=2.0)
+
+
+def psnr_published(prediction: Frame, truth: Frame) -> float:
+    """PSNR as many tables of this field have it: squared difference of uint8 images in uint8, which wraps around."""
+    difference = (prediction * 255).astype(np.uint8) - (truth * 255).astype(np.uint8)
+    error = float(np.mean(difference**2))
+    return 20 * math.log10(255) - 10 * math.log10(error) if error > 0 else math.inf
 
 
 class Score:

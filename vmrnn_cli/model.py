@@ -10,6 +10,7 @@ block, VMRNN cell, patch merging and expanding, reconstruction, the two networks
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -52,8 +53,12 @@ class VMRNNConfig:
             raise ValueError("a VMRNN-B has one cell: give one entry in depths and none in depths_up")
         if self.variant == "D" and (not self.depths or len(self.depths) != len(self.depths_up)):
             raise ValueError("a VMRNN-D has as many cells up as down: depths and depths_up must be of the same length")
+        if len(self.image_size) != 2:
+            raise ValueError(f"image_size must be height and width, not {self.image_size}")
         if min((self.image_channels, self.embed_dim, self.d_state, *self.depths, *self.depths_up)) < 1:
             raise ValueError("channels, widths and depths must be positive")
+        if max((*self.depths, *self.depths_up)) > 1000 or len(self.depths) > 10 or self.embed_dim > 2**16:
+            raise ValueError(f"no machine holds a network of width {self.embed_dim} and depths {self.depths}")
         if self.patch_size == 4 and self.embed_dim % 16:
             raise ValueError(f"with patch_size 4, embed_dim must be a multiple of 16, not {self.embed_dim}")
 
@@ -259,9 +264,9 @@ class VMRNN(nn.Module):
 
     def _drop_path(self, depths: Sequence[int]) -> list[list[float]]:
         """Per cell and block, growing linearly from 0 to the rate."""
-        rates = torch.linspace(0, self.config.drop_path, sum(depths)).tolist()
-        ends = torch.tensor(depths).cumsum(0).tolist()
-        return [rates[end - depth : end] for depth, end in zip(depths, ends, strict=True)]
+        last = max(1, sum(depths) - 1)
+        rates = iter(self.config.drop_path * block / last for block in range(sum(depths)))
+        return [list(itertools.islice(rates, depth)) for depth in depths]
 
     @property
     def scan_backend(self) -> str:

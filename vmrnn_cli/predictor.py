@@ -66,6 +66,13 @@ class Predictor:
                     raise VMRNNError("the model's output is not finite", "check the weights, or use --dtype float32")
                 yield frame
 
+    def batch(self, context: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+        """Forecast several clips at once: (B, T, C, H, W) in [0, 1] -> (B, frames, C, H, W)."""
+        inputs = torch.from_numpy(context).to(self.device).transpose(0, 1)
+        with torch.inference_mode(), autocast(self.device, self.dtype):
+            steps = itertools.islice(rollout(self.model, inputs, frames), len(inputs) - 1, None)
+            return torch.stack(list(steps), dim=1).float().cpu().numpy()
+
 
 class Step(NamedTuple):
     """One predicted frame, (C, H, W) float32 in [0, 1], and the true one where the clip goes on that far."""

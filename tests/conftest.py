@@ -1,0 +1,40 @@
+"""What several test files share: where data is, and the published numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+GOLDEN_HERE = Path(__file__).parent / "golden"
+
+
+def golden_path(name: str) -> Path:
+    """The golden file of a name: a small one from tests/golden, a large one from VMRNN_TEST_DATA, or skip."""
+    here = GOLDEN_HERE / f"{name}.safetensors"
+    if here.exists():
+        return here
+    data = os.environ.get("VMRNN_TEST_DATA")
+    if not data:
+        pytest.skip("VMRNN_TEST_DATA is not set: no large golden files")
+    return Path(data) / "golden" / f"{name}.safetensors"
+
+
+class Golden:
+    """Numbers computed with the published code: parameters and gradients by published name, and all other tensors."""
+
+    def __init__(self, name: str) -> None:
+        with safe_open(golden_path(name), framework="pt") as file:
+            self.meta = {key: json.loads(value) for key, value in (file.metadata() or {}).items() if key != "layout"}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        self.params = {key[6:]: t for key, t in tensors.items() if key.startswith("param.")}
+        self.grads = {key[5:]: t for key, t in tensors.items() if key.startswith("grad.")}
+        self.tensors = {key: t for key, t in tensors.items() if not key.startswith(("param.", "grad."))}
+
+
+@pytest.fixture
+def golden():
+    return Golden

@@ -1,0 +1,231 @@
+"""Weights on disk: our folders, and published checkpoints in every layout there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vmrnn_cli.checkpoints import (
+    CONFIG_NAME,
+    PRESETS,
+    WEIGHTS_NAME,
+    infer_config,
+    load_model,
+    our_name,
+    published_name,
+    save_model,
+)
+from vmrnn_cli.errors import InputError
+from vmrnn_cli.model import VMRNN, VMRNNConfig
+
+B = VMRNNConfig(embed_dim=16, depths=(2,))
+B4 = VMRNNConfig(embed_dim=16, depths=(2,), patch_size=4, image_channels=2)
+D = VMRNNConfig(variant="D", embed_dim=16, depths=(1, 2), depths_up=(2, 1))
+D4 = dataclasses.replace(D, patch_size=4)
+CONFIGS = pytest.mark.parametrize("config", [B, B4, D, D4], ids=["B", "B4", "D", "D4"])
+
+
+def network(config):
+    torch.manual_seed(0)
+    return VMRNN(config)
+
+
+def published(model, layout="mnist"):
+    """The state dict that the published code would have saved, with the tensors that it builds and never uses."""
+    state = {published_name(name, model.config.variant): t for name, t in model.state_dict().items()}
+    for name, t in list(state.items()):
+        if ".VSBs.0.linear." in name:
+            state[name.replace(".VSBs.0.", ".VSBs.1.")] = torch.zeros_like(t)
+        if name.startswith("Downsample.patch_embed."):
+            state[name.replace("Downsample", "Upsample")] = torch.zeros_like(t)
+    if layout == "openstl":
+        state = {name.replace("ST.layers.0.", "ST.layer."): t for name, t in state.items()}
+    return state
+
+
+def same(a, b):
+    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@CONFIGS
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "wrapped"])
+@pytest.mark.parametrize("prefix", ["", "module."], ids=["plain", "ddp"])
+@pytest.mark.parametrize("layout", ["mnist", "openstl"])
+def test_published_layouts(tmp_path, config, layout, prefix, wrapped, suffix):
+    model = network(config)
+    state = {prefix + name: t for name, t in published(model, layout).items()}
+    content = {"epoch": 7, "optimizer": {"lr": 0.1}, "state_dict": state, "scheduler": {}} if wrapped else state
+    torch.save(content, tmp_path / f"w{suffix}")
+    loaded = load_model(tmp_path / f"w{suffix}")
+    assert same(model, loaded)
+    assert not loaded.training
+    for key in ("variant", "image_channels", "patch_size", "embed_dim", "depths", "depths_up"):
+        assert getattr(loaded.config, key) == getattr(config, key)
+
+
+def test_old_torch_format(tmp_path):
+    model = network(B)
+    torch.save(published(model), tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    assert same(model, load_model(tmp_path / "w.pth"))
+
+
+def test_published_layout_in_safetensors(tmp_path):
+    model = network(D)
+    save_file(published(model), tmp_path / "w.safetensors")
+    assert same(model, load_model(tmp_path / "w.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["vmrnn-d-mmnist", "vmrnn-b-kth", "vmrnn-b-taxibj"])
+def test_published_configurations_are_recognised(name):
+    config = PRESETS[name]
+    with torch.device("meta"):
+        shapes = dict(VMRNN(config).state_dict())
+    inferred = infer_config(shapes)
+    # Frame size, context and horizon cannot be seen, and are taken from the published configuration they fit.
+    assert inferred == config
+
+
+@CONFIGS
+def test_names_go_both_ways(config):
+    for name in network(config).state_dict():
+        assert our_name(published_name(name, config.variant)) == name
+
+
+@pytest.mark.parametrize("half", [True, False])
+@CONFIGS
+def test_folders_round_trip(tmp_path, config, half):
+    model = network(config)
+    save_model(model, tmp_path, half=half, extra={"budget": "none"})
+    loaded = load_model(tmp_path)
+    assert loaded.config == config
+    for p, q in zip(model.parameters(), loaded.parameters(), strict=True):
+        torch.testing.assert_close(q, p.half().float() if half else p, rtol=0, atol=0)
+    assert same(loaded, load_model(tmp_path / WEIGHTS_NAME))
+
+
+def test_our_tensors_without_a_config(tmp_path):
+    model = network(D)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    assert same(model, load_model(tmp_path / "w.safetensors"))
+
+
+def refused(path, *parts):
+    with pytest.raises(InputError) as caught:
+        load_model(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in (Path(path).name, *parts):
+        assert part in message, message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda s: s.pop("ST.patch_embed.proj.weight"), "patch_embedding.proj.weight"),
+        (lambda s: s.pop("ST.layers.0.VSBs.1.ln_1.bias"), "missing: down.0.blocks.1.norm.bias"),
+        (lambda s: s.update({"backbone.conv1.weight": torch.ones(2)}), "backbone.conv1.weight"),
+        (
+            lambda s: s.update({"ST.layers.0.VSBs.0.ln_1.gamma": torch.ones(2)}),
+            "unexpected: down.0.blocks.0.norm.gamma",
+        ),
+        (
+            lambda s: s.update({"ST.layers.0.VSBs.0.ln_1.bias": torch.ones(3)}),
+            "another shape: down.0.blocks.0.norm.bias",
+        ),
+        (lambda s: s["ST.layers.0.VSBs.0.ln_1.bias"].fill_(float("nan")), "not finite: down.0.blocks.0.norm.bias"),
+        (lambda s: s.update({"ST.patch_embed.proj.weight": torch.ones(16, 1, 3, 3)}), "patch_size"),
+        (lambda s: s.update({"ST.patch_embed.proj.weight": torch.ones(16)}), "w.pth"),
+    ],
+)
+def test_wrong_tensors_are_listed(tmp_path, change, says):
+    state = {name: t.clone() for name, t in published(network(B)).items()}
+    change(state)
+    torch.save(state, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", says)
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.touch, (self.target,))
+
+
+@pytest.mark.parametrize("form", ["torch", "pickle", "wrapped"])
+def test_code_in_a_pickle_is_refused_unread(tmp_path, form):
+    bomb = Bomb(tmp_path / "exploded")
+    if form == "pickle":
+        (tmp_path / "w.pth").write_bytes(pickle.dumps(bomb))
+    else:
+        torch.save(
+            {"state_dict": published(network(B)), "epoch": bomb} if form == "wrapped" else bomb, tmp_path / "w.pth"
+        )
+    refused(tmp_path / "w.pth", "code")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.pt", "w.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"text\n", bytes(range(256)) * 40, b"PK\x03\x04broken"], ids=range(4))
+def test_unreadable_files(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    refused(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_truncated_files(tmp_path, name):
+    torch.save(published(network(B)), tmp_path / "w.pth")
+    save_file(network(B).state_dict(), tmp_path / "w.safetensors")
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    refused(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {}, {"state_dict": {}}, torch.ones(3)], ids=str)
+def test_checkpoints_without_a_state_dict(tmp_path, content):
+    torch.save(content, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architecture": "SwinLSTM"}, {"colour": "red"}, {"embed_dim": "x"}, {"embed_dim": 16.5}, {"embed_dim": True},
+        {"depths": 3}, {"depths": ["2"]}, {"image_size": [64]}, {"patch_size": 5}, {"variant": None},
+        {"drop_path": "a"},
+        {"depths": [3]}, {"embed_dim": 10**9}, {"depths": [10**9]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wrong_configurations(tmp_path, change):
+    save_model(network(B), tmp_path)
+    config = json.loads((tmp_path / CONFIG_NAME).read_text()) | change
+    (tmp_path / CONFIG_NAME).write_text(json.dumps(config))
+    refused(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"VMRNN"', "\xff\xfe"], ids=range(6))
+def test_configurations_that_are_no_json_object(tmp_path, text):
+    save_model(network(B), tmp_path)
+    (tmp_path / CONFIG_NAME).write_bytes(text.encode("latin-1"))
+    refused(tmp_path)
+
+
+def test_missing_parts(tmp_path):
+    refused(tmp_path, CONFIG_NAME)
+    save_model(network(B), tmp_path)
+    (tmp_path / WEIGHTS_NAME).unlink()
+    refused(tmp_path, WEIGHTS_NAME)
+    refused(tmp_path / "nowhere.pth")
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(tmp_path / "notes.txt")

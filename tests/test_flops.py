@@ -1,0 +1,41 @@
+"""Counts of operations: the published ones, and PyTorch's own counter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vmrnn_cli.checkpoints import PRESETS, published_parameters
+from vmrnn_cli.flops import flops_per_step, published_macs_per_step
+from vmrnn_cli.model import VMRNN, VMRNNConfig
+
+
+def test_published_macs_of_taxibj():
+    assert published_macs_per_step(PRESETS["vmrnn-b-taxibj"], (32, 32)) == 127_401_984
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("vmrnn-d-mmnist", 15_267_201), ("vmrnn-b-kth", 1_214_721), ("vmrnn-b-taxibj", 2_579_970)],
+)
+def test_published_parameters(name, parameters):
+    assert published_parameters(VMRNN(PRESETS[name])) == parameters
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        (VMRNNConfig(embed_dim=16, depths=(2,)), (16, 16)),
+        (VMRNNConfig(embed_dim=32, depths=(1,), patch_size=4, image_channels=3), (13, 18)),
+        (VMRNNConfig(variant="D", embed_dim=16, depths=(1, 2), depths_up=(2, 1)), (17, 32)),
+    ],
+    ids=["B", "B4 padded", "D padded"],
+)
+def test_flops_are_what_pytorch_counts(config, size, backend):
+    model = VMRNN(config).eval()
+    model.scan_backend = backend
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model(torch.rand(1, config.image_channels, *size))
+    assert flops_per_step(config, size) == counter.get_total_flops()

@@ -1,0 +1,261 @@
+"""The network: the published numbers, and what must hold for any input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from vmrnn_cli import scan
+from vmrnn_cli.checkpoints import PRESETS, infer_config, our_name
+from vmrnn_cli.model import SS2D, VMRNN, DropPath, PatchExpanding, PatchMerging, State, VMRNNConfig, rollout
+from vmrnn_cli.scan import native
+
+BACKENDS = [
+    pytest.param("native", torch.float32, marks=pytest.mark.skipif(bool(native.why_unavailable()), reason="no C")),
+    ("torch", torch.float32),
+    ("reference", torch.float32),
+    ("torch", torch.float64),
+    ("reference", torch.float64),
+]  # fmt: skip
+# Largest difference of outputs and states, relative distance of gradients. The golden numbers are float32, and so is
+# their noise, which grows along the rollout.
+TOLERANCES = {"vmrnn_b_patch2": (1e-6, 1e-5, 3e-6), "vmrnn_b_patch4": (5e-6, 2e-5, 1e-5), "vmrnn_d": (5e-5, 8e-5, 8e-5)}
+
+
+def load(golden, dtype):
+    params = {ours: t for name, t in golden.params.items() if (ours := our_name(name)) is not None}
+    model = VMRNN(infer_config(params))
+    model.load_state_dict(params)
+    return model.to(dtype)
+
+
+@pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
+def test_ss2d_is_the_published_one(golden, backend, dtype):
+    numbers = golden("ss2d")
+    ss2d = SS2D(8)
+    ss2d.load_state_dict(numbers.params)
+    ss2d.to(dtype).scan_backend = backend
+    out = ss2d(numbers.tensors["input"].to(dtype))
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), numbers.tensors["output"], rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
+@pytest.mark.parametrize("name", TOLERANCES)
+def test_rollout_states_loss_and_gradients_are_the_published_ones(golden, name, backend, dtype):
+    numbers = golden(name)
+    outputs_within, states_within, gradients_within = TOLERANCES[name]
+    model = load(numbers, dtype)
+    model.scan_backend = backend
+    context = numbers.tensors["context"].to(dtype).transpose(0, 1)
+    frame, states, outputs = context[0], None, []
+    for step in range(numbers.tensors["rollout"].shape[1]):
+        frame, states = model(context[step] if step < len(context) else frame, states)
+        outputs.append(frame)
+    outputs = torch.stack(outputs, dim=1)
+    assert (outputs - numbers.tensors["rollout"]).abs().max() < outputs_within
+
+    keys = [key.rsplit(".", 1)[0] for key in numbers.tensors if key.endswith(".hidden")]
+    keys.sort(key=lambda key: ("up" in key, key))
+    assert len(keys) == len(states)
+    for key, state in zip(keys, states, strict=True):
+        for part in ("hidden", "cell"):
+            got = getattr(state, part).flatten(1, 2)
+            assert (got - numbers.tensors[f"{key}.{part}"]).abs().max() < states_within, key
+
+    difference = outputs - numbers.tensors["target"][:, 1:].to(dtype)
+    loss = difference.square().mean() + difference.abs().mean()
+    assert loss.item() == pytest.approx(numbers.tensors["loss_mse_plus_l1"].item(), rel=1e-6)
+    loss.backward()
+    used = {ours: grad for published, grad in numbers.grads.items() if (ours := our_name(published)) is not None}
+    assert set(used) == {parameter for parameter, _ in model.named_parameters()}
+    for parameter, grad in used.items():
+        got = model.get_parameter(parameter).grad
+        assert ((got - grad).norm() / grad.norm()) < gradients_within, parameter
+
+
+SMALL_B = VMRNNConfig(embed_dim=16, depths=(2,))
+SMALL_D = VMRNNConfig(variant="D", embed_dim=16, depths=(1, 2), depths_up=(2, 1))
+SMALL_4 = VMRNNConfig(embed_dim=16, depths=(1,), patch_size=4, image_channels=3)
+SMALL = pytest.mark.parametrize("config", [SMALL_B, SMALL_D, SMALL_4], ids=["B", "D", "B4"])
+
+
+def network(config, seed=0):
+    torch.manual_seed(seed)
+    return VMRNN(config).eval()
+
+
+@SMALL
+@pytest.mark.parametrize("size", [(8, 8), (16, 24), (5, 7), (1, 1), (4, 30), (17, 2)], ids=str)
+@torch.no_grad()
+def test_any_size(config, size):
+    frame = torch.rand(2, config.image_channels, *size)
+    out, states = network(config)(frame)
+    assert out.shape == frame.shape
+    assert ((out > 0) & (out < 1)).all()
+    assert len(states) == (1 if config.variant == "B" else 4)
+    assert all(isinstance(state, State) for state in states)
+
+
+@SMALL
+@torch.no_grad()
+def test_padding_repeats_the_edge_and_is_cropped(config):
+    model, m = network(config), config.multiple
+    frame = torch.rand(1, config.image_channels, m + 1, 2 * m - 1)
+    by_hand = torch.nn.functional.pad(frame, (0, 1, 0, m - 1), mode="replicate")
+    torch.testing.assert_close(model(frame)[0], model(by_hand)[0][..., : m + 1, : 2 * m - 1])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 7])
+@torch.no_grad()
+def test_any_number_of_channels(channels):
+    model = network(dataclasses.replace(SMALL_B, image_channels=channels))
+    assert model(torch.rand(1, channels, 8, 8))[0].shape == (1, channels, 8, 8)
+
+
+@SMALL
+@torch.no_grad()
+def test_rollout_is_step_after_step(config):
+    model = network(config)
+    context = torch.rand(3, 2, config.image_channels, 16, 16)
+    outputs = list(rollout(model, context, 2))
+    assert len(outputs) == 3 - 1 + 2
+    frame, states = model(context[0])
+    torch.testing.assert_close(outputs[0], frame, rtol=0, atol=0)
+    for step in (1, 2):
+        frame, states = model(context[step], states)
+        torch.testing.assert_close(outputs[step], frame, rtol=0, atol=0)
+    frame, states = model(frame, states)
+    torch.testing.assert_close(outputs[3], frame, rtol=0, atol=0)
+
+
+@SMALL
+@torch.no_grad()
+def test_outputs_depend_on_earlier_frames_only(config):
+    model = network(config)
+    context = torch.rand(4, 1, config.image_channels, 16, 16)
+    changed = context.clone()
+    changed[2] = 1 - changed[2]
+    before, after = list(rollout(model, context, 1)), list(rollout(model, changed, 1))
+    assert all(torch.equal(a, b) for a, b in zip(before[:2], after[:2], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(before[2:], after[2:], strict=True))
+
+
+@SMALL
+@torch.no_grad()
+def test_batch_elements_do_not_meet(config):
+    model = network(config)
+    context = torch.rand(2, 3, config.image_channels, 16, 16)
+    whole, alone = list(rollout(model, context, 2))[-1], list(rollout(model, context[:, 1:2], 2))[-1]
+    torch.testing.assert_close(whole[1:2], alone, rtol=1e-5, atol=1e-5)
+
+
+@SMALL
+def test_every_parameter_is_used(config):
+    model = VMRNN(config)
+    frame, states = model(torch.rand(1, config.image_channels, 16, 16))
+    model(frame, states)[0].sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@torch.no_grad()
+def test_a_state_of_zeros_is_normalised_like_any_other():
+    """LayerNorm of zeros is its bias: with one, the first block sees the hidden state of the very first step."""
+    model = network(SMALL_B)
+    frame = torch.rand(1, 1, 8, 8)
+    block = model.down[0].blocks[0]
+    block.norm.bias.fill_(0.5)
+    first = model(frame)[0]
+    zeros = State(torch.zeros(1, 4, 4, 16), torch.zeros(1, 4, 4, 16))
+    torch.testing.assert_close(first, model(frame, (zeros,))[0], rtol=0, atol=0)
+    block.mix.weight[:, 16:] = 0  # no longer listens to the hidden state
+    assert not torch.equal(first, model(frame)[0])
+
+
+@torch.no_grad()
+def test_patch_merging_order_and_expanding():
+    merging = PatchMerging(1)
+    merging.norm = torch.nn.Identity()
+    merging.reduction.weight.copy_(torch.eye(4)[:2])
+    grid = torch.arange(16.0).view(1, 4, 4, 1)
+    assert merging(grid)[0, 0, 0].tolist() == [0.0, 4.0]  # (0, 0), (1, 0)
+    merging.reduction.weight.copy_(torch.eye(4)[2:])
+    assert merging(grid)[0, 0, 0].tolist() == [1.0, 5.0]  # (0, 1), (1, 1)
+    expanding = PatchExpanding(2)
+    expanding.norm = torch.nn.Identity()
+    expanding.expand.weight.copy_(torch.tensor([[1.0, 0], [2, 0], [3, 0], [4, 0]]))
+    assert expanding(torch.tensor([[[[1.0, 0.0]]]]))[0, :, :, 0].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_initial_values():
+    torch.manual_seed(0)
+    ss2d = SS2D(32)
+    dt = torch.nn.functional.softplus(ss2d.dt_projs_bias)
+    assert 1e-3 * 0.99 < dt.min() < 2e-3
+    assert 5e-2 < dt.max() < 1e-1 * 1.01
+    assert ss2d.dt_projs_weight.abs().max() <= 2**-0.5
+    torch.testing.assert_close(ss2d.A_logs.exp(), torch.arange(1.0, 17.0).expand(256, 16))
+    assert (ss2d.Ds == 1).all()
+
+
+def test_same_seed_same_network():
+    a, b = network(SMALL_D, seed=5), network(SMALL_D, seed=5)
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_drop_path_keeps_the_mean_and_rests_in_evaluation():
+    torch.manual_seed(0)
+    drop = DropPath(0.25)
+    x = torch.ones(4000, 2, 3)
+    out = drop(x)
+    assert out.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    assert out.mean() == pytest.approx(1.0, abs=0.05)
+    assert torch.equal(drop.eval()(x), x)
+
+
+def test_drop_path_rates():
+    rates = [b.drop_path.rate for b in VMRNN(dataclasses.replace(SMALL_B, drop_path=0.3)).down[0].blocks]
+    assert rates == [0.3, 0.3]
+    model = VMRNN(dataclasses.replace(SMALL_D, drop_path=0.2))
+    rates = [b.drop_path.rate for cell in model.down for b in cell.blocks]
+    assert rates == pytest.approx([0.0, 0.1, 0.2])
+
+
+def test_state_stays_float32_under_bfloat16():
+    model = network(SMALL_B)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, states = model(torch.rand(1, 1, 8, 8))
+        _, states = model(torch.rand(1, 1, 8, 8), states)
+    assert {t.dtype for state in states for t in state} == {torch.float32}
+
+
+def test_scan_backend_is_set_everywhere():
+    model = VMRNN(SMALL_D)
+    model.scan_backend = "torch"
+    assert {m.scan_backend for m in model.modules() if isinstance(m, SS2D)} == {"torch"}
+    assert model.scan_backend == "torch"
+    assert scan.pick_backend("auto", "cpu") in scan.BACKENDS
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"variant": "C"}, {"patch_size": 3}, {"depths": (2, 2)}, {"depths": ()}, {"depths_up": (1,)}, {"embed_dim": 0},
+        {"variant": "D", "depths": (1, 2), "depths_up": (1,)}, {"patch_size": 4, "embed_dim": 24},
+        {"image_channels": -1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_impossible_configurations(wrong):
+    with pytest.raises(ValueError, match=r".+"):
+        VMRNNConfig(**wrong)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_configuration_survives_json(name):
+    config = PRESETS[name]
+    assert VMRNNConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    assert hash(config) == hash(dataclasses.replace(config))

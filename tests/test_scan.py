@@ -1,0 +1,310 @@
+"""The selective scan and its neighbours: every backend against the definition, and what must hold for any input."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vmrnn_cli import scan
+from vmrnn_cli.errors import InputError
+from vmrnn_cli.scan import blocked, native, operators, reference
+
+INSTRUCTION_SETS = [
+    pytest.param(isa, marks=() if native.object_path(isa).exists() else pytest.mark.skip(reason=f"no {isa} object"))
+    for isa in native.INSTRUCTION_SETS
+]
+#        B  H  W  D   R
+SHAPES = [
+    (1, 1, 1, 16, 1),
+    (2, 5, 7, 24, 3),
+    (1, 1, 33, 16, 2),
+    (3, 33, 1, 8, 1),
+    (9, 4, 4, 64, 4),
+    (1, 9, 6, 40, 17),
+    (2, 8, 9, 17, 2),
+    (1, 3, 3, 600, 40),
+]
+
+
+def inputs(B, H, W, D, R, N=16, dtype=torch.float32, seed=0):
+    """x, x_dbl, dt_weight, dt_bias, A_logs, Ds of the sizes that occur in trained networks."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    A_logs = torch.arange(1, N + 1, dtype=torch.float64).log().repeat(4 * D, 1) + 0.3 * normal(4 * D, N)
+    tensors = (
+        normal(B, H, W, D), normal(B, H, W, 4, R + 2 * N), normal(4, D, R) * R**-0.5, normal(4, D) - 3, A_logs,
+        normal(4 * D),
+    )  # fmt: skip
+    return [t.to(dtype) for t in tensors]
+
+
+def distance(a, b):
+    """Relative distance in the 2-norm."""
+    return ((a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-30)).item()
+
+
+def forward_backward(backend, tensors, seed=1):
+    """Output and the six gradients for a random gradient of the output."""
+    leaves = [t.detach().clone().requires_grad_() for t in tensors]
+    y = scan.selective_scan(*leaves, backend)
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(y.dtype)
+    return [y, *torch.autograd.grad(y, leaves, dy)]
+
+
+@pytest.fixture
+def isa(request, monkeypatch):
+    """Run the native backend with one instruction set."""
+    try:
+        library = native.load(request.param)
+    except OSError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(native, "load", lambda: library)
+    return request.param
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS, indirect=True)
+def test_native_matches_the_definition(isa, shape):
+    got = forward_backward("native", inputs(*shape))
+    want = forward_backward("reference", inputs(*shape, dtype=torch.float64))
+    for name, a, b in zip(("y", "dx", "dx_dbl", "dt_weight", "dt_bias", "A_logs", "Ds"), got, want, strict=True):
+        assert a.dtype == torch.float32
+        assert distance(a, b) < 1e-6, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_torch_matches_the_definition(shape, dtype):
+    got = forward_backward("torch", inputs(*shape, dtype=dtype))
+    want = forward_backward("reference", inputs(*shape, dtype=torch.float64))
+    for a, b in zip(got, want, strict=True):
+        assert a.dtype == dtype
+        assert distance(a, b) < (2e-6 if dtype == torch.float32 else 1e-14)
+
+
+def test_reference_gradients_are_those_of_its_output():
+    tensors = [t.requires_grad_() for t in inputs(2, 2, 3, 3, 2, N=4, dtype=torch.float64)]
+    assert torch.autograd.gradcheck(lambda *t: scan.selective_scan(*t, "reference"), tensors)
+
+
+@pytest.mark.parametrize("N", [1, 4, 7, 32])
+def test_any_number_of_states(N):
+    got = forward_backward("torch", inputs(2, 3, 4, 8, 2, N=N))
+    want = forward_backward("reference", inputs(2, 3, 4, 8, 2, N=N, dtype=torch.float64))
+    assert all(distance(a, b) < 2e-6 for a, b in zip(got, want, strict=True))
+    assert scan.pick_backend("auto", "cpu", d_state=N) == "torch"
+    with pytest.raises(InputError, match=f"16 states, not {N}"):
+        scan.pick_backend("native", "cpu", d_state=N)
+
+
+@pytest.mark.parametrize("tile", [1, 2, 5, 13, 35, 64])
+def test_tile_size_changes_nothing(tile):
+    tensors = inputs(2, 5, 7, 8, 2, dtype=torch.float64)
+    y, states = blocked.forward(*tensors, tile=35)
+    dy = torch.ones_like(y)
+    want = [y, *blocked.backward(dy, *tensors, states, tile=35)]
+    y, states = blocked.forward(*tensors, tile=tile)
+    got = [y, *blocked.backward(dy, *tensors, states, tile=tile)]
+    assert all(distance(a, b) < 1e-14 for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_batch_elements_do_not_meet(backend):
+    tensors = inputs(3, 5, 6, 24, 2)
+    whole = scan.selective_scan(*tensors, backend)
+    alone = scan.selective_scan(tensors[0][1:2], tensors[1][1:2], *tensors[2:], backend)
+    torch.testing.assert_close(whole[1:2], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", range(4), ids=["rows", "columns", "rows reversed", "columns reversed"])
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
+def test_a_direction_sees_only_what_came_before(backend, k):
+    H, W = 4, 5
+    x, x_dbl, dt_weight, dt_bias, A_logs, Ds = inputs(1, H, W, 16, 1)
+    others = [d for d in range(4) if d != k]
+    x_dbl[..., others, 1 + 16 :] = 0  # C: the other directions read nothing from their states
+    Ds.view(4, -1)[others] = 0
+    order = reference.scan_orders(H, W, x.device)[k].tolist()
+    place = order[7]
+    changed = x.clone()
+    changed.view(H * W, 16)[place] += 1
+    before = scan.selective_scan(x, x_dbl, dt_weight, dt_bias, A_logs, Ds, backend).view(H * W, 16)
+    after = scan.selective_scan(changed, x_dbl, dt_weight, dt_bias, A_logs, Ds, backend).view(H * W, 16)
+    moved = (before != after).any(-1)
+    assert not moved[order[:7]].any()
+    assert moved[order[7:]].all()
+
+
+def test_directions_visit_rows_and_columns():
+    assert reference.scan_orders(2, 3, torch.device("cpu")).tolist() == [
+        [0, 1, 2, 3, 4, 5], [0, 3, 1, 4, 2, 5], [5, 4, 3, 2, 1, 0], [5, 2, 4, 1, 3, 0],
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def threads():
+    """Set the number of threads, and set it back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("team", ["openmp", "python"])
+@pytest.mark.parametrize("shape", [(1, 8, 8, 64, 2), (5, 6, 7, 40, 3)], ids=str)
+def test_threads_change_nothing(shape, team, threads, monkeypatch):
+    if team == "python":
+        monkeypatch.setattr(native, "_openmp_team", lambda: None)
+    elif native._openmp_team() is None:
+        pytest.skip("PyTorch has no GNU-compatible OpenMP runtime here")
+    results = []
+    for number in (1, 2, 3, 1):
+        threads(number)
+        results.append(forward_backward("native", inputs(*shape)) + neighbours(shape))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def neighbours(shape):
+    """Outputs and gradients of the convolution and the gate."""
+    B, H, W, D, _ = shape
+    generator = torch.Generator().manual_seed(3)
+    xz = torch.randn(B, H, W, 2 * D, generator=generator, requires_grad=True)
+    weight = torch.randn(D, 1, 3, 3, generator=generator, requires_grad=True)
+    bias = torch.randn(D, generator=generator, requires_grad=True)
+    norm = torch.nn.LayerNorm(D)
+    torch.nn.init.normal_(norm.weight, generator=generator)
+    torch.nn.init.normal_(norm.bias, generator=generator)
+    x, z = xz.chunk(2, dim=-1)
+    u = scan.conv_silu(x, weight, bias, "native")
+    out = scan.norm_gate(u, z, norm, "native")
+    grads = torch.autograd.grad(out.square().sum() + u.sin().sum(), (xz, weight, bias, *norm.parameters()))
+    return [u, out, *grads]
+
+
+def test_no_drift_over_many_tokens_with_decay_near_one():
+    """The state of a slow channel must forget nothing that it should keep: exp near 0 has to be exact at 0."""
+    x, x_dbl, dt_weight, dt_bias, A_logs, Ds = inputs(1, 64, 64, 16, 1)
+    dt_bias.fill_(-9.0)
+    dt_weight.zero_()
+    A_logs.fill_(math.log(1e-4))
+    tensors = (x, x_dbl, dt_weight, dt_bias, A_logs, Ds)
+    exact = scan.selective_scan(*(t.double() for t in tensors), "torch")
+    assert distance(scan.selective_scan(*tensors, "native"), exact) < 1e-6
+
+
+@pytest.mark.parametrize("bias", [-40.0, 0.0, 30.0, 80.0])
+def test_extreme_steps(bias):
+    x, x_dbl, dt_weight, dt_bias, A_logs, Ds = inputs(1, 4, 4, 16, 1)
+    tensors = (x, x_dbl, dt_weight, dt_bias + bias, A_logs, Ds)
+    got = forward_backward("native", tensors)
+    want = forward_backward("reference", [t.double() for t in tensors])
+    for a, b in zip(got, want, strict=True):
+        assert torch.isfinite(a).all()
+        assert distance(a, b) < 1e-5 or b.norm() < 1e-6
+
+
+@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_inputs_are_scanned_in_float32(backend, dtype):
+    tensors = inputs(1, 4, 5, 16, 2)
+    low = [t.to(dtype) for t in tensors]
+    y = scan.selective_scan(*low, backend)
+    assert y.dtype == torch.float32
+    assert distance(y, scan.selective_scan(*(t.double() for t in low), "reference")) < 1e-6
+
+
+def test_inputs_need_not_be_contiguous():
+    tensors = inputs(2, 5, 7, 24, 3)
+    strange = [torch.stack([t, t], dim=-1)[..., 0] for t in tensors]
+    assert not strange[0].is_contiguous()
+    torch.testing.assert_close(
+        scan.selective_scan(*strange, "native"), scan.selective_scan(*tensors, "native"), rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("backend", ["native", "torch", "reference"])
+def test_operators_obey_pytorch(backend):
+    tensors = [t.requires_grad_() for t in inputs(2, 3, 4, 8, 2)]
+    torch.library.opcheck(operators.selective_scan, (*tensors, backend, True))
+    torch.library.opcheck(operators.selective_scan, (*(t.detach() for t in tensors), backend, False))
+
+
+def test_neighbour_operators_obey_pytorch():
+    x = torch.randn(2, 3, 4, 8, requires_grad=True)
+    z = torch.randn(2, 3, 4, 8, requires_grad=True)
+    vector = torch.randn(8, requires_grad=True)
+    torch.library.opcheck(operators.conv_silu, (x, torch.randn(8, 1, 3, 3, requires_grad=True), vector))
+    torch.library.opcheck(operators.norm_gate, (x, z, vector, vector, 1e-5))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 8), (2, 5, 7, 24), (1, 3, 1, 17), (3, 8, 8, 64)], ids=str)
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS, indirect=True)
+def test_native_convolution_and_gate(isa, shape):
+    B, H, W, D = shape
+    torch.manual_seed(0)
+    norm = torch.nn.LayerNorm(D).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    exact = [
+        torch.randn(B, H, W, 2 * D, dtype=torch.float64), torch.randn(D, 1, 3, 3, dtype=torch.float64),
+        torch.randn(D, dtype=torch.float64),
+    ]  # fmt: skip
+    results = []
+    for dtype, backend in ((torch.float64, "torch"), (torch.float32, "native")):
+        xz, weight, bias = (t.detach().to(dtype).requires_grad_() for t in exact)
+        gate = torch.nn.LayerNorm(D).to(dtype)
+        gate.load_state_dict(norm.state_dict())
+        x, z = xz.chunk(2, dim=-1)
+        u = scan.conv_silu(x, weight, bias, backend)
+        out = scan.norm_gate(u, z, gate, backend)
+        grads = torch.autograd.grad((out * 3).sin().sum() + u.cos().sum(), (xz, weight, bias, *gate.parameters()))
+        results.append([u, out, *grads])
+    for a, b in zip(results[1], results[0], strict=True):
+        assert distance(a, b) < 2e-5
+
+
+def test_conv_is_pytorchs():
+    x, weight, bias = torch.randn(2, 5, 6, 8), torch.randn(8, 1, 3, 3), torch.randn(8)
+    want = F.silu(F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=8)).permute(0, 2, 3, 1)
+    for backend in ("native", "torch"):
+        torch.testing.assert_close(scan.conv_silu(x, weight, bias, backend), want, rtol=1e-5, atol=1e-5)
+
+
+# ---- choice of the backend
+
+
+def test_without_a_compiled_object_torch_runs_and_the_reason_is_told(monkeypatch):
+    native.load.cache_clear()
+    monkeypatch.setattr(native, "object_path", lambda isa: Path("/nowhere"))
+    try:
+        assert scan.pick_backend("auto", "cpu") == "torch"
+        with pytest.raises(InputError, match="not compiled when vmrnn was installed"):
+            scan.pick_backend("native", "cpu")
+    finally:
+        native.load.cache_clear()
+
+
+def test_instruction_set_can_be_chosen(monkeypatch):
+    native.load.cache_clear()
+    monkeypatch.setenv(native.ISA_VARIABLE, "baseline")
+    try:
+        assert native.load().instruction_set == "baseline"
+        native.load.cache_clear()
+        monkeypatch.setenv(native.ISA_VARIABLE, "mmx")
+        assert "mmx" in native.why_unavailable()
+    finally:
+        native.load.cache_clear()
+
+
+def test_unknown_and_unfit_backends():
+    with pytest.raises(InputError, match="no such backend"):
+        scan.pick_backend("abacus", "cpu")
+    with pytest.raises(InputError, match="CPU only"):
+        scan.pick_backend("native", "cuda")
