@@ -14,15 +14,11 @@
 
 #define N 16
 #define K 4
-#ifndef TILE
 #define TILE 32        /* tokens handled together; also the distance of the states kept for the backward pass */
-#endif
 #define MAX_RANK 128
 #if VECTOR_BYTES == 64
 #define FORWARD_STATES 16 /* states that a pass over a tile keeps in registers */
-#ifndef BACKWARD_STATES
 #define BACKWARD_STATES 8
-#endif
 #else
 #define FORWARD_STATES 8
 #define BACKWARD_STATES 4

@@ -2,7 +2,7 @@
  *
  * The arithmetic operators are the vector extensions of GCC and Clang; only what those lack (maximum, scaling by a power
  * of two) has a line per instruction set. Compile with -fno-math-errno -fno-trapping-math -ffinite-math-only
- * -fno-signed-zeros, but never with -ffast-math: reassociation would cancel the rounding trick in vexp2.
+ * -fno-signed-zeros, but never with -ffast-math: reassociation would cancel the rounding trick in vexp2 and vexp.
  */
 #ifndef VMRNN_SIMD_H
 #define VMRNN_SIMD_H
@@ -88,19 +88,30 @@ INLINE float sum_lanes(vec v) {
 #define LOG2_E 1.4426950408889634f
 #define LN_2 0.6931471805599453f
 
-/* 2^t for t <= 127; what would be below 2^-126 comes out near it. Relative error 2e-7; exactly 1 at 0, because a decay
- * near 1 is multiplied thousands of times and a bias there would drift. */
-INLINE vec vexp2(vec t) {
-    t = vmax(t, splat(-126.0f));
-    vec rounded = t + ROUNDING_MAGIC;
-    vec r = t - (rounded - ROUNDING_MAGIC); /* in [-0.5, 0.5] */
+/* 2^r for r in [-0.5, 0.5]. Relative error 2e-7; exactly 1 at 0, because a decay near 1 is multiplied thousands of times
+ * and a bias there would drift. */
+INLINE vec exp2_fraction(vec r) {
     vec q = 1.326472725e-03f * r + 9.671512786e-03f;
     q = q * r + 5.550733744e-02f;
     q = q * r + 2.402224208e-01f;
     q = q * r + 6.931469776e-01f;
-    q = q * r + 1.0f;
+    return q * r + 1.0f;
+}
+
+/* 2^t for t <= 127; what would be below 2^-126 comes out near it, or as 0. */
+#if defined(__AVX512F__)
+INLINE vec vexp2(vec t) {
+    const __m512 n = _mm512_roundscale_ps((__m512)t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return (vec)_mm512_scalef_ps((__m512)exp2_fraction(t - (vec)n), n);
+}
+#else
+INLINE vec vexp2(vec t) {
+    t = vmax(t, splat(-126.0f));
+    const vec rounded = t + ROUNDING_MAGIC;
+    const vec q = exp2_fraction(t - (rounded - ROUNDING_MAGIC));
     return (vec)((ivec)q + ((ivec)rounded << 23)); /* add the integer part to the exponent */
 }
+#endif
 
 /* e^x for any finite x, clamped to the range of float32. Two-step reduction (Cody and Waite). */
 INLINE vec vexp(vec x) {
