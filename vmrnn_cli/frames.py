@@ -6,7 +6,7 @@ Notation: T time, C channels (1 gray, 3 RGB; arrays may have others), H height, 
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -79,7 +79,7 @@ def _read_image(file: Path) -> Frame:
 
 def open_array(path: Path, channels: int, size: Size, fps: float, start: float) -> Iterator[Frame]:
     """Yield the frames of a `.npy` or `.npz`. Arguments and errors as in `vmrnn_cli.video.open_clip`."""
-    array = _load_array(path)
+    array = only_array(path, read_arrays(path))
     if array.dtype != np.uint8 and array.dtype not in (np.float16, np.float32, np.float64):
         raise InputError(f"{path} holds {array.dtype} values", "store frames as uint8, or as float in [0, 1]")
     if array.ndim not in (3, 4):
@@ -97,24 +97,31 @@ def open_array(path: Path, channels: int, size: Size, fps: float, start: float) 
     return _array_frames(path, frames, skip, channels, size)
 
 
-def _load_array(path: Path) -> NDArray[Any]:
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz by name, or that of an .npy, memory-mapped, under the name "frames".
+
+    Raises InputError for anything else. Pickled objects are never loaded: they can run code.
+    """
     try:
         with path.open("rb") as file:
             if file.read(2) != b"PK":  # no zip file, so no .npz: only a .npy can be memory-mapped
-                return np.load(path, mmap_mode="r", allow_pickle=False)
+                return {"frames": np.load(path, mmap_mode="r", allow_pickle=False)}
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
-                if "frames" in arrays:
-                    return arrays["frames"]
-                if len(arrays.files) == 1:
-                    return arrays[arrays.files[0]]
-                names = ", ".join(arrays.files)
-                raise InputError(f"{path} holds {len(arrays.files)} arrays ({names})", 'name the clip\'s "frames"')
+                return {name: arrays[name] for name in arrays.files}
     except (ValueError, EOFError, BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
-        # ValueError is also what NumPy raises for pickled objects, which are never loaded: they can run code.
         raise InputError(
             f"{path} is no array of numbers: {error}", "write it with numpy.save or numpy.savez"
         ) from error
+
+
+def only_array(path: Path, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """The array called "frames", or the only one. Raises InputError if there is neither."""
+    if "frames" in arrays:
+        return arrays["frames"]
+    if len(arrays) != 1:
+        raise InputError(f"{path} holds {len(arrays)} arrays ({', '.join(arrays)})", 'name the clip\'s "frames"')
+    return next(iter(arrays.values()))
 
 
 def _array_frames(path: Path, frames: NDArray[Any], skip: int, channels: int, size: Size) -> Iterator[Frame]:

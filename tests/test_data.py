@@ -1,0 +1,316 @@
+"""Data sets as people have them: recognised, split, reproducible, and refused in one line when they are broken."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vmrnn_cli import data
+from vmrnn_cli.data import arrays, moving_mnist, videos
+from vmrnn_cli.digits import draw_digit
+from vmrnn_cli.errors import InputError
+from vmrnn_cli.video import write_video
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VMRNN_CACHE", str(tmp_path / "cache"))
+
+
+def write_idx(path, count=40):
+    images = np.stack([draw_digit(n % 10, rng(n)) for n in range(count)])
+    content = struct.pack(">IIII", 0x803, count, 28, 28) + images.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_clip(path, frames=30, size=(48, 64), seed=0):
+    picture = rng(seed).integers(0, 255, (size[0] // 8, size[1] // 8, 3)).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = path if path.suffix in (".mp4", ".gif") else path.with_suffix(".mp4")
+    with write_video(target, fps=25, overwrite=True) as writer:
+        for frame in range(frames):
+            writer.write(np.roll(picture, frame, axis=1).repeat(8, 0).repeat(8, 1))
+    if target != path:
+        target.rename(path)
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    write_idx(folder / "train-images-idx3-ubyte.gz")
+    write_idx(folder / "t10k-images-idx3-ubyte", 20)
+    return folder
+
+
+def opened(path, **options):
+    return data.open_dataset(path, **{"context": 3, "horizon": 2, **options})
+
+
+# ---- order and reproducibility
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_depend_on_seed_and_epoch_only(mnist, workers):
+    dataset = opened(mnist)
+    dataset.__class__.__len__ = lambda self: 10
+    try:
+        whole = [b.numpy() for b in data.batches(dataset, 4, seed=1, epoch=2)]
+        assert [b.shape for b in whole] == [(4, 5, 1, 64, 64)] * 2
+        again = [b.numpy() for b in data.batches(dataset, 4, seed=1, epoch=2, workers=workers, start=1)]
+        np.testing.assert_array_equal(again[0], whole[1])
+        shares = [next(data.batches(dataset, 4, seed=1, epoch=2, rank=r, world=2)).numpy() for r in (0, 1)]
+        np.testing.assert_array_equal(np.stack(shares, 1).reshape(whole[0].shape), whole[0])
+        other = next(data.batches(dataset, 4, seed=1, epoch=3)).numpy()
+        assert not np.array_equal(other, whole[0])
+        assert [len(b) for b in data.batches(dataset, 4, seed=1, epoch=2, drop_last=False)] == [4, 4, 2]
+    finally:
+        dataset.__class__.__len__ = lambda self: moving_mnist.EPOCH_CLIPS
+
+
+# ---- Moving MNIST
+
+
+def test_moving_mnist_moves_digits_in_straight_lines():
+    digit = np.full((1, 28, 28), 200, np.uint8)
+    clip = moving_mnist.make_clip(digit, rng(3), 40)
+    assert clip.shape == (40, 1, 64, 64)
+    assert clip.max() == 200
+    corners = moving_mnist._path(rng(5), 200)
+    assert corners.min() >= 0
+    assert corners.max() <= 36
+    steps = np.diff(corners, axis=0)
+    assert np.abs(steps).max() <= 4
+    assert 3 < np.median(np.hypot(*steps.T)) < 4.2  # a tenth of the free 36 pixels
+    assert {tuple(np.sign(s)) for s in steps if s.all()} == {(1, 1), (1, -1), (-1, 1), (-1, -1)}  # it bounces
+
+
+def test_moving_mnist_splits(mnist):
+    train, val, test = (opened(mnist, split=split) for split in ("train", "val", "test"))
+    assert train.clip_shape == (5, 1, 64, 64)
+    assert not np.array_equal(train.clip(0, rng(1)), train.clip(0, rng(2)))
+    for fixed in (val, test):
+        np.testing.assert_array_equal(fixed.clip(4, rng(1)), fixed.clip(4, rng(2)))
+    assert "36 digits" in train.describe()[0]
+    assert "4 digits" in val.describe()[0]
+    assert "20 digits" in test.describe()[0]
+
+
+@pytest.mark.parametrize("change", ["short", "magic", "truncated", "gzip", "empty"])
+def test_broken_idx_files(mnist, change):
+    path = mnist / "train-images-idx3-ubyte.gz"
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(
+        {
+            "short": content[:9], "magic": b"\0" * 16 + content[16:], "truncated": content[:-5],
+            "gzip": path.read_bytes()[:200], "empty": b"",
+        }[change]
+    )  # fmt: skip
+    with pytest.raises(InputError, match=path.name):
+        opened(mnist)
+
+
+def test_published_test_file_round_trip(tmp_path):
+    digits = np.stack([draw_digit(n, rng(n)) for n in range(10)])
+    moving_mnist.write_test_file(tmp_path / "mnist_test_seq.npy", digits, 6, 0, overwrite=False)
+    dataset = opened(tmp_path / "mnist_test_seq.npy", context=10, horizon=10, split="test")
+    assert (len(dataset), dataset.clip_shape) == (6, (20, 1, 64, 64))
+    np.testing.assert_array_equal(dataset.clip(4, rng())[:, 0], np.load(tmp_path / "mnist_test_seq.npy")[:, 4])
+
+
+# ---- arrays
+
+
+def test_grids_are_split_by_time_and_scaled_by_the_training_part(tmp_path):
+    frames = np.arange(100, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 4, 3), np.float32)
+    np.savez(tmp_path / "flow.npz", frames=frames, scale=np.float32(3))
+    splits = {split: opened(tmp_path / "flow.npz", split=split) for split in ("train", "val", "test", "all")}
+    assert {name: len(s) for name, s in splits.items()} == {"train": 76, "val": 9, "test": 9, "all": 96}
+    assert all(s.scale == 79 for s in splits.values())
+    predicted = {
+        name: {int(i) for k in range(len(s)) for i in np.array(range(s._starts[k] + 3, s._starts[k] + 5))}
+        for name, s in splits.items()
+    }
+    assert predicted["val"] == set(range(80, 90))
+    assert predicted["test"] == set(range(90, 100))
+    assert max(predicted["train"]) < 80
+    np.testing.assert_allclose(splits["train"].clip(7, rng())[:, 0, 0, 0], np.arange(7, 12) / 79, rtol=1e-6)
+    assert splits["test"].clip(8, rng()).max() == 1
+
+
+def test_taxibj(tmp_path):
+    parts = {
+        f"{key}_{split}": np.full((n, 4, 2, 32, 32), value, np.float32)
+        for split, n in (("train", 6), ("test", 3))
+        for key, value in (("X", -1), ("Y", 1))
+    }
+    np.savez(tmp_path / "dataset.npz", **parts)
+    train = opened(tmp_path / "dataset.npz", context=4, horizon=4)
+    assert (len(train), train.clip_shape) == (6, (8, 2, 32, 32))
+    clip = train.clip(0, rng())
+    assert (clip[:4] == 0).all()
+    assert (clip[4:] == 1).all()
+    assert len(opened(tmp_path / "dataset.npz", split="test")) == 3
+
+
+@pytest.mark.parametrize(("shape", "clip"), [((7, 9, 16, 16), (5, 1, 16, 16)), ((7, 9, 2, 8, 8), (5, 2, 8, 8))])
+def test_arrays_of_clips(tmp_path, shape, clip):
+    np.save(tmp_path / "x.npy", rng().random(shape).astype(np.float32))
+    dataset = opened(tmp_path / "x.npy", split="all")
+    assert (len(dataset), dataset.clip_shape) == (7, clip)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((3, 3)), np.zeros((4, 2, 8, 8)), np.full((90, 2, 4, 4), np.nan), np.full((90, 2, 4, 4), -1.0),
+        np.zeros((90, 2, 4, 4), np.int64), np.zeros((7, 4, 2, 8, 8), np.float32), np.array(["a"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_unusable_arrays(tmp_path, array):
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(InputError, match=r"x(\.npy)?"):
+        opened(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04rest", b"\x93NUMPY\x01\x00"])
+def test_unreadable_arrays(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        opened(tmp_path / name)
+
+
+def test_clips_out_of_range_are_found(tmp_path):
+    np.save(tmp_path / "x.npy", np.full((7, 9, 2, 8, 8), 3.0, np.float32))
+    with pytest.raises(InputError, match="3 to 3"):
+        opened(tmp_path / "x.npy").clip(0, rng())
+
+
+# ---- videos
+
+
+def test_folder_of_clips(tmp_path):
+    folder = tmp_path / "mine"
+    for number in range(12):
+        write_clip(folder / f"sub{number % 2}" / f"{number}.mp4", seed=number, size=(48, 64 + 16 * (number % 3)))
+    (folder / "broken.mp4").write_text("no video")
+    write_clip(folder / "short.mp4", frames=3)
+    train = opened(folder, size=32, augment=True)
+    everything = opened(folder, size=32, split="all")
+    assert train.clip_shape == (5, 1, 32, 32)
+    assert "12 videos" in everything.describe()[0]
+    assert "broken.mp4" in everything.describe()[1]
+    np.testing.assert_array_equal(train.clip(0, rng(4)), train.clip(0, rng(4)))
+    assert any(not np.array_equal(train.clip(0, rng(4)), train.clip(0, rng(seed))) for seed in range(9))
+    np.testing.assert_array_equal(everything.clip(0, rng(1)), everything.clip(0, rng(2)))
+
+
+def test_decoded_once(tmp_path, monkeypatch):
+    write_clip(tmp_path / "a.mp4")
+    first = videos.decode(tmp_path / "a.mp4", 1, 32)
+    monkeypatch.setattr(videos, "open_clip", lambda *a, **k: pytest.fail("decoded again"))
+    shutil.copy(tmp_path / "a.mp4", tmp_path / "same content.mp4")
+    np.testing.assert_array_equal(videos.decode(tmp_path / "same content.mp4", 1, 32), first)
+
+
+def test_split_table_is_honoured(tmp_path):
+    for name in "abc":
+        write_clip(tmp_path / "clips" / f"{name}.mp4", seed=ord(name))
+    (tmp_path / "clips" / "split.csv").write_text("file,split\na.mp4,train\nb.mp4,test\n")
+    assert "1 videos" in opened(tmp_path / "clips", size=16).describe()[0]
+    assert "2 videos" in opened(tmp_path / "clips", size=16, split="all").describe()[0]
+    (tmp_path / "clips" / "split.csv").write_text("file,split\nlost.mp4,train\n")
+    with pytest.raises(InputError, match=r"lost\.mp4"):
+        opened(tmp_path / "clips")
+    (tmp_path / "clips" / "split.csv").write_text("name\na\n")
+    with pytest.raises(InputError, match="no columns"):
+        opened(tmp_path / "clips")
+
+
+def kth_tree(folder):
+    for action, person in (("walking", 1), ("walking", 17), ("jogging", 17), ("boxing", 2)):
+        write_clip(folder / action / f"person{person:02d}_{action}_d1_uncomp.avi", size=(120, 160))
+    return folder
+
+
+def test_kth_windows_are_the_published_ones(tmp_path):
+    folder = kth_tree(tmp_path / "kth")
+    train, test = opened(folder), opened(folder, split="test")
+    assert train.clip_shape == (5, 1, 128, 128)
+    assert len(train) == 2 * (30 - 5 + 1)
+    assert [w.start for w in test._windows] == [*range(0, 26, 3), *range(0, 26, 4)]  # jogging, walking
+    assert "warning: KTH persons 3, 4" in train.describe()[1]
+
+
+def test_kth_zip_files(tmp_path):
+    folder = kth_tree(tmp_path / "kth")
+    zipped = tmp_path / "zipped"
+    zipped.mkdir()
+    for action in ("walking", "jogging", "boxing"):
+        with zipfile.ZipFile(zipped / f"{action}.zip", "w") as archive:
+            for file in (folder / action).iterdir():
+                archive.write(file, file.name)
+    a, b = opened(folder), opened(zipped)
+    assert len(a) == len(b)
+    np.testing.assert_array_equal(a.clip(3, rng()), b.clip(3, rng()))
+    (zipped / "boxing.zip").write_bytes(b"PK broken")
+    with pytest.raises(InputError, match=r"boxing\.zip"):
+        opened(zipped)
+
+
+# ---- what is none
+
+
+def test_what_is_no_data_set(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.txt").write_text("hello")
+    for path, options in (
+        (tmp_path / "nowhere", {}),
+        (tmp_path / "empty", {}),
+        (tmp_path / "a.txt", {}),
+        (tmp_path / "empty", {"dataset": "moving-mnist"}),
+        (tmp_path / "empty", {"dataset": "kth"}),
+        (tmp_path / "empty", {"dataset": "grid"}),
+        (tmp_path, {"dataset": "imagenet"}),
+        (tmp_path, {"split": "holdout"}),
+    ):
+        with pytest.raises(InputError) as caught:
+            opened(path, **options)
+        assert "\n" not in str(caught.value)
+
+
+# ---- the real ones
+
+
+@pytest.fixture
+def real():
+    folder = os.environ.get("VMRNN_TEST_DATA")
+    if not folder:
+        pytest.skip("VMRNN_TEST_DATA is not set: no real data sets")
+    return Path(folder) / "data"
+
+
+def test_real_data_sets(real):
+    mnist = opened(real / "mnist", context=10, horizon=10, split="test")
+    clips = [mnist.clip(i, rng()).astype(np.float64) / 255 for i in range(200)]
+    empty = np.mean([np.square(c[10:]).sum((1, 2, 3)).mean() for c in clips])
+    repeated = np.mean([np.square(c[10:] - c[9]).sum((1, 2, 3)).mean() for c in clips])
+    assert 160 < empty < 185  # the published data has 172 and 282
+    assert 265 < repeated < 300
+    assert len(opened(real / "kth", context=10, horizon=10)) > 100
+    bikes = opened(real / "traffic" / "bikenyc.npz", context=4, horizon=4, split="test")
+    assert (len(bikes), bikes.clip_shape) == (arrays.HOURLY_TEST - 3, (8, 2, 16, 8))
+    assert opened(real / "wild", size=32, split="all").clip_shape == (5, 1, 32, 32)

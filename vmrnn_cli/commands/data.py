@@ -1,0 +1,52 @@
+"""`vmrnn data`: make data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from ..errors import InputError
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def data() -> None:
+    """Make data sets."""
+
+
+@app.command()
+def make(
+    what: str = typer.Argument(..., metavar="moving-mnist", help="The data set."),
+    out: Path = typer.Argument(
+        ..., metavar="OUT.npy", help="A test file of the published shape, (20, N, 64, 64) uint8."
+    ),
+    clips: int = typer.Option(10_000, min=1, help="How many clips."),
+    seed: int = typer.Option(0, min=0, help="Of digits and paths."),
+    digits: str = typer.Option("drawn", help="'drawn' by us, or a folder with MNIST's test digits."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
+) -> None:
+    """Make a Moving MNIST test file, from MNIST's digits or from digits that are drawn here."""
+    if what != "moving-mnist":
+        raise InputError(f"'{what}' cannot be made", "make moving-mnist")
+
+    import numpy as np
+
+    from ..data import moving_mnist
+    from ..digits import draw_digit
+    from ..outputs import check_target
+
+    if out.suffix != ".npy":
+        raise InputError(f"{out} is no .npy file", "end its name in .npy")
+    check_target(out, overwrite)
+    if digits == "drawn":
+        rng = np.random.default_rng(seed)
+        images = np.stack([draw_digit(number % 10, rng) for number in range(500)])
+    else:
+        path = moving_mnist.find_digits(Path(digits), "test")
+        if path is None:
+            raise InputError(f"{digits} has no {moving_mnist.FILES['test']}", "give a folder with MNIST's idx files")
+        images = moving_mnist.read_digits(path)
+    moving_mnist.write_test_file(out, images, clips, seed, overwrite=overwrite)
+    print(f"wrote {out}: {clips} clips of 20 frames")

@@ -1,0 +1,62 @@
+"""Data sets as people have them, each a `ClipDataset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import InputError
+from . import arrays, moving_mnist, videos
+from .base import ClipDataset, batches
+
+__all__ = ["ClipDataset", "batches", "open_dataset"]
+
+DATASETS = ("kth", "moving-mnist", "taxibj", "grid", "clips", "folder")
+SPLITS = ("train", "val", "test", "all")
+
+
+def open_dataset(
+    path: Path,
+    *,
+    dataset: str | None = None,
+    split: str = "train",
+    context: int,
+    horizon: int,
+    size: int | None = None,
+    channels: int = 1,
+    augment: bool = False,
+) -> ClipDataset:
+    """Open what `path` holds: by its content, or as `dataset` says.
+
+    Args:
+        path: a KTH tree or its zip files, a folder with MNIST's idx files, `mnist_test_seq.npy`, TaxiBJ's
+            `dataset.npz`, a gridded sequence or clips in `.npz`/`.npy`, or a folder of videos.
+        dataset: one of `DATASETS`, None to recognise it.
+        split: train, val, test or all.
+        context: frames in.
+        horizon: frames out.
+        size: side of the squares that clips from a folder are cut to; default 64.
+        channels: 1 gray or 3 RGB, for a folder of videos.
+        augment: mirror, reverse and speed up training clips from a folder.
+
+    Raises:
+        InputError: nothing usable is there; says what and where.
+    """
+    if split not in SPLITS:
+        raise InputError(f"there is no split '{split}'", f"use {', '.join(SPLITS)}")
+    if dataset is not None and dataset not in DATASETS:
+        raise InputError(f"there is no data set '{dataset}'", f"use {', '.join(DATASETS)}")
+    if not path.exists():
+        raise InputError(f"there is no {path}", "check --data")
+    length = context + horizon
+    if path.is_file():
+        if dataset in ("kth", "folder") or path.suffix.lower() not in (".npy", ".npz"):
+            raise InputError(f"{path} is no data set", "give a folder, an .npz or an .npy file")
+        return arrays.open_arrays(path, dataset, split, context, horizon)[0]
+    if dataset == "kth" or (dataset is None and videos.is_kth(path)):
+        return videos.KTH(path, split, length)
+    digits = any(moving_mnist.find_digits(path, which) for which in ("train", "test"))
+    if dataset == "moving-mnist" or (dataset is None and digits):
+        return moving_mnist.MovingMNIST(path, split, length)
+    if dataset in (None, "folder"):
+        return videos.FolderClips(path, split, length, size=size or 64, channels=channels, augment=augment)
+    raise InputError(f"{path} is a folder, and {dataset} is a file", "give the file")

@@ -1,0 +1,135 @@
+"""Clips in arrays: ready-made clips, and gridded sequences that are cut into windows.
+
+Notation: N clips, T time, C channels, H x W pixels.
+
+Ready-made clips: (20, N, 64, 64) as the Moving MNIST test file has them, (N, T, H, W), (N, T, C, H, W); TaxiBJ's
+`dataset.npz` with X_train, Y_train, X_test, Y_test in [-1, 1]. Gridded sequences: (T, C, H, W) floats of any scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..frames import only_array, read_arrays
+from .base import ClipArray
+
+TAXIBJ_KEYS = ("X_train", "Y_train", "X_test", "Y_test")
+TEST_SHARE, VAL_SHARE = 0.1, 0.1  # of a gridded sequence, at its end
+HOURLY_TEST = 240  # steps of the test split of a long sequence: ten days of hours, as for BikeNYC
+
+
+class ReadyClips:
+    """Clips that are there as such, (N, T, C, H, W) uint8 or float32 in [0, 1]; their first frames are taken."""
+
+    def __init__(self, name: str, clips: NDArray[Any], length: int) -> None:
+        if clips.shape[1] < length:
+            raise InputError(
+                f"{name}: its clips have {clips.shape[1]} frames, context and horizon want {length}",
+                "give a smaller --context or --horizon",
+            )
+        if not len(clips):
+            raise InputError(f"{name} holds no clips", "give another file")
+        self.name, self._clips = name, clips
+        _, _, C, H, W = clips.shape
+        self.clip_shape = (length, C, H, W)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
+        clip = np.asarray(self._clips[index, : self.clip_shape[0]])
+        if clip.dtype == np.uint8:
+            return clip
+        return checked(clip, self.name)
+
+    def describe(self) -> list[str]:
+        T, C, H, W = self.clip_shape
+        return [f"{self.name}: {len(self)} clips of {T} frames, {C} x {H} x {W}"]
+
+
+class GridWindows:
+    """All windows of a gridded sequence (T, C, H, W), scaled to [0, 1] by the maximum of its training part.
+
+    The last tenth (or `HOURLY_TEST` steps of a sequence ten times as long) is the test split, what comes before it, as
+    long, the validation split. A window belongs to the split of the frames it predicts: the context of the first test
+    windows lies in the part before, as it does in use. What exceeds the training maximum is cut off at 1.
+    """
+
+    def __init__(self, name: str, frames: NDArray[Any], split: str, context: int, horizon: int) -> None:
+        T, C, H, W = frames.shape
+        test = HOURLY_TEST if T >= 10 * HOURLY_TEST else int(T * TEST_SHARE)
+        edges = {"train": (0, T - 2 * test), "val": (T - 2 * test, T - test), "test": (T - test, T), "all": (0, T)}
+        first, last = edges[split]
+        self._starts = range(max(0, first - context), last - context - horizon + 1)
+        if not len(self._starts):
+            raise InputError(
+                f"{name}: the {split} split has {last - first} frames, too few for {context} + {horizon}",
+                "give a smaller --context or --horizon",
+            )
+        self.name, self.split = name, split
+        self.scale = float(np.max(frames[: edges["train"][1]])) or 1.0
+        self._frames = frames
+        self.clip_shape = (context + horizon, C, H, W)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
+        start = self._starts[index]
+        window = np.asarray(self._frames[start : start + self.clip_shape[0]], dtype=np.float32)
+        return checked(np.minimum(window / np.float32(self.scale), 1), self.name)
+
+    def describe(self) -> list[str]:
+        _, C, H, W = self.clip_shape
+        return [f"{self.name}, {self.split}: {len(self)} windows, {C} x {H} x {W}, divided by {self.scale:g}"]
+
+
+def checked(clip: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """The clip as float32, or InputError if it is not in [0, 1]."""
+    low, high = float(np.min(clip)), float(np.max(clip))
+    if not (low >= 0 and high <= 1):
+        raise InputError(f"{name} holds values from {low:g} to {high:g}", "scale the frames to [0, 1], NaN is none")
+    return clip.astype(np.float32)
+
+
+def open_arrays(
+    path: Path, dataset: str | None, split: str, context: int, horizon: int
+) -> tuple[ReadyClips | GridWindows, str]:
+    """The data set in a file, and which kind it was taken for: "taxibj", "moving-mnist", "clips" or "grid"."""
+    arrays = read_arrays(path)
+    length = context + horizon
+    if dataset == "taxibj" or (dataset is None and arrays.keys() >= set(TAXIBJ_KEYS)):
+        return ReadyClips(f"TaxiBJ {path}", _taxibj(path, arrays, split), length), "taxibj"
+    frames = only_array(path, arrays)
+    if frames.dtype != np.uint8 and frames.dtype.kind != "f":
+        raise InputError(f"{path} holds {frames.dtype} values", "give uint8 or floats")
+    if frames.ndim == 4 and frames.shape[0] == 20 and frames.shape[2:] == (64, 64) and dataset != "grid":
+        clips = np.moveaxis(frames, 0, 1)[:, :, None]  # (N, 20, 1, 64, 64)
+        return ReadyClips(f"Moving MNIST {path.name}", clips, length), "moving-mnist"
+    if frames.ndim == 5 and dataset != "grid":
+        return ReadyClips(path.name, frames, length), "clips"
+    if frames.ndim == 4 and frames.shape[1] > 4 and dataset != "grid":
+        return ReadyClips(path.name, frames[:, :, None], length), "clips"
+    if frames.ndim != 4:
+        raise InputError(f"{path} has shape {frames.shape}", "give (T,C,H,W), (N,T,H,W), (N,T,C,H,W) or (20,N,64,64)")
+    if not np.isfinite(frames).all() or frames.min() < 0:
+        raise InputError(f"{path} holds negative or non-finite values", "shift and clean the grids first")
+    return GridWindows(path.stem, frames, split, context, horizon), "grid"
+
+
+def _taxibj(path: Path, arrays: Mapping[str, NDArray[Any]], split: str) -> NDArray[np.float32]:
+    """(N, 8, 2, 32, 32) in [0, 1]; validation is the test split, as published."""
+    missing = [key for key in TAXIBJ_KEYS if key not in arrays]
+    if missing:
+        raise InputError(f"{path} has no array {', '.join(missing)}", "give TaxiBJ's dataset.npz")
+    part = "train" if split == "train" else "test"
+    X, Y = arrays[f"X_{part}"], arrays[f"Y_{part}"]
+    if X.ndim != 5 or Y.ndim != 5 or len(X) != len(Y) or X.shape[2:] != Y.shape[2:]:
+        raise InputError(f"{path}: X_{part} {X.shape} and Y_{part} {Y.shape} do not fit", "give TaxiBJ's dataset.npz")
+    return (np.concatenate([X, Y], axis=1).astype(np.float32) + np.float32(1)) / np.float32(2)

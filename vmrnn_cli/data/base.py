@@ -1,0 +1,77 @@
+"""What a data set is to the training loop: clips by number, the same clip for the same (seed, epoch, number).
+
+Notation: B batch, T time, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+ClipArray = NDArray[Any]
+
+
+class ClipDataset(Protocol):
+    """Clips of context + horizon frames.
+
+    name : for model cards and messages
+    clip_shape : (T, C, H, W)
+    """
+
+    name: str
+    clip_shape: tuple[int, int, int, int]
+
+    def __len__(self) -> int: ...
+
+    def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
+        """Return clip `index`: uint8, or float32 in [0, 1], of `clip_shape`. What is random comes from `rng` alone."""
+        ...
+
+    def describe(self) -> list[str]:
+        """Say in a line or two what is there."""
+        ...
+
+
+class _Numbered(Dataset):
+    """A data set as PyTorch's loader wants it: the clips of one epoch."""
+
+    def __init__(self, dataset: ClipDataset, seed: int, epoch: int) -> None:
+        self.dataset, self.seed, self.epoch = dataset, seed, epoch
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        return torch.from_numpy(np.ascontiguousarray(self.dataset.clip(index, rng)))
+
+
+def batches(
+    dataset: ClipDataset,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    workers: int = 0,
+    shuffle: bool = True,
+    drop_last: bool = True,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[torch.Tensor]:
+    """Yield the batches of an epoch, (B, T, C, H, W), from batch `start` on.
+
+    Order and content depend on (seed, epoch) only, not on workers, restarts or ranks: the ranks of `world` get equal
+    shares of each batch of `batch_size`, which together are the batch of a single process.
+    """
+    order = np.arange(len(dataset))
+    if shuffle:
+        np.random.default_rng((seed, epoch)).shuffle(order)
+    stop = len(order) // batch_size * batch_size if drop_last else len(order)
+    parts = [order[first : first + batch_size][rank::world] for first in range(start * batch_size, stop, batch_size)]
+    loader = DataLoader(
+        _Numbered(dataset, seed, epoch), batch_sampler=[part.tolist() for part in parts], num_workers=workers
+    )
+    yield from loader

@@ -1,0 +1,114 @@
+"""Moving MNIST, made on the fly from MNIST's digits: two of them in a 64x64 frame, bouncing off the walls.
+
+Notation: N digits, T time, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..outputs import atomic_path
+from .base import ClipArray
+
+SIZE, DIGIT, STEP = 64, 28, 0.1
+FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+EPOCH_CLIPS = 10_000  # an epoch of the published protocol, and the size of its test set
+VAL_DIGITS = 5_000  # of the training digits, kept aside
+TEST_SEED = 20_240_325
+
+
+def find_digits(folder: Path, split: str) -> Path | None:
+    """The idx file of a split in a folder, gzipped or not."""
+    for suffix in ("", ".gz"):
+        path = folder / (FILES["test" if split == "test" else "train"] + suffix)
+        if path.exists():
+            return path
+    return None
+
+
+def read_digits(path: Path) -> NDArray[np.uint8]:
+    """The images of an idx file, gzipped or not: uint8 (N, 28, 28)."""
+    todo = "download the file again"
+    try:
+        raw = path.read_bytes()
+        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {error}", todo) from None
+    if len(content) < 16:
+        raise InputError(f"{path} is not an idx file: it is too short", todo)
+    magic, count, rows, columns = struct.unpack(">IIII", content[:16])
+    if magic != 0x803 or (rows, columns) != (DIGIT, DIGIT):
+        raise InputError(f"{path} is not an idx file of 28x28 images", todo)
+    if len(content) != 16 + count * rows * columns:
+        raise InputError(f"{path} is truncated: {count} images announced", todo)
+    return np.frombuffer(content, np.uint8, offset=16).reshape(count, rows, columns)
+
+
+def make_clip(digits: NDArray[np.uint8], rng: np.random.Generator, frames: int) -> NDArray[np.uint8]:
+    """Two random digits on straight paths, (frames, 1, 64, 64); where they overlap, the brighter pixel shows."""
+    clip = np.zeros((frames, 1, SIZE, SIZE), np.uint8)
+    for _ in range(2):
+        digit = digits[rng.integers(len(digits))]
+        for frame, (y, x) in zip(clip[:, 0], _path(rng, frames), strict=True):
+            patch = frame[y : y + DIGIT, x : x + DIGIT]
+            np.maximum(patch, digit, out=patch)
+    return clip
+
+
+def _path(rng: np.random.Generator, frames: int) -> NDArray[np.intp]:
+    """Top left corners (frames, 2), y and x: a tenth of the free range a frame, straight on between the walls."""
+    position, angle = rng.random(2), rng.random() * 2 * np.pi
+    velocity = STEP * np.array([np.sin(angle), np.cos(angle)])
+    corners = np.empty((frames, 2))
+    for frame in range(frames):
+        position = position + velocity
+        outside = (position <= 0) | (position >= 1)
+        velocity = np.where(outside, -velocity, velocity)
+        position = np.clip(position, 0, 1)
+        corners[frame] = position
+    return (corners * (SIZE - DIGIT)).astype(np.intp)
+
+
+class MovingMNIST:
+    """Clips by number: an epoch is 10,000 of them. Training clips are new in every epoch, others stay the same."""
+
+    def __init__(self, folder: Path, split: str, length: int) -> None:
+        path = find_digits(folder, split)
+        if path is None:
+            raise InputError(f"{folder} has no {FILES['test' if split == 'test' else 'train']}", "download MNIST")
+        digits = read_digits(path)
+        if split in ("train", "val"):
+            kept = min(VAL_DIGITS, len(digits) // 10)
+            digits = digits[:-kept] if split == "train" else digits[-kept:]
+        if not len(digits):
+            raise InputError(f"{path} holds too few digits", "download MNIST")
+        self.name = f"Moving MNIST from {path.name}"
+        self.split, self._digits = split, digits
+        self.clip_shape = (length, 1, SIZE, SIZE)
+
+    def __len__(self) -> int:
+        return EPOCH_CLIPS
+
+    def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
+        if self.split != "train":
+            rng = np.random.default_rng((TEST_SEED, index))
+        return make_clip(self._digits, rng, self.clip_shape[0])
+
+    def describe(self) -> list[str]:
+        return [f"{self.name}, {self.split}: {len(self._digits)} digits, {len(self)} clips an epoch"]
+
+
+def write_test_file(path: Path, digits: NDArray[np.uint8], clips: int, seed: int, *, overwrite: bool) -> None:
+    """Write a test file of the published shape: uint8 (20, clips, 64, 64)."""
+    sequence = np.empty((20, clips, SIZE, SIZE), np.uint8)
+    for index in range(clips):
+        sequence[:, index] = make_clip(digits, np.random.default_rng((seed, index)), 20)[:, 0]
+    with atomic_path(path, overwrite) as temporary, temporary.open("wb") as file:
+        np.save(file, sequence)
