@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from . import __version__
-from .commands import doctor, info, predict, weights
+from .commands import data, doctor, eval, info, predict, train, weights
 
 app = typer.Typer(
     name="vmrnn",
@@ -34,6 +34,9 @@ def root(
 
 
 app.command("predict")(predict.predict)
+app.command("train")(train.train)
+app.command("eval")(eval.evaluate)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
+app.add_typer(data.app, name="data", help="Make data sets.")
 app.add_typer(weights.app, name="weights", help="List the weights at hand.")

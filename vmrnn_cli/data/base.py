@@ -45,7 +45,7 @@ class _Numbered(Dataset):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        return torch.from_numpy(np.ascontiguousarray(self.dataset.clip(index, rng)))
+        return torch.from_numpy(np.array(self.dataset.clip(index, rng)))  # a copy: it may be a view of a file
 
 
 def batches(

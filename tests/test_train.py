@@ -1,0 +1,367 @@
+"""Training: resumable bit for bit, alike on one process and two, and never the loser of a checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vmrnn_cli import recipes, train
+from vmrnn_cli.__main__ import run as run_command
+from vmrnn_cli.checkpoints import load_model
+from vmrnn_cli.errors import InputError, VMRNNError
+from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.optim import Muon, muon_parameters, orthogonalise
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Forty clips of a bright square that moves to the right, (N, 5, 1, 16, 16)."""
+    path = tmp_path_factory.mktemp("data") / "clips.npy"
+    array = np.zeros((40, 5, 1, 16, 16), np.uint8)
+    for number, clip in enumerate(array):
+        for frame in range(5):
+            left = number % 6 + 2 * frame
+            clip[frame, 0, number % 11 : number % 11 + 4, left : left + 4] = 200
+    np.save(path, array)
+    return path
+
+
+BASE = ["--context", "3", "--horizon", "2", "--batch-size", "4", "--eval-every", "1000", "--threads", "1", "-q"]
+
+
+@pytest.fixture
+def vmrnn(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VMRNN_CACHE", str(tmp_path / "cache"))
+    threads, handlers = torch.get_num_threads(), {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+
+    def vmrnn(*arguments):
+        code = run_command([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield vmrnn
+    torch.set_num_threads(threads)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def start(*arguments, cwd, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "vmrnn_cli", *map(str, arguments)], cwd=cwd, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def weights(folder):
+    return load_file(Path(folder) / train.WEIGHTS_NAME)
+
+
+def same(a, b):
+    a, b = weights(a), weights(b)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def losses(folder):
+    with (Path(folder) / "metrics.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_a_run_leaves_everything_that_was_promised(vmrnn, clips, tmp_path):
+    code, _, err = vmrnn("train", "--data", clips, "--steps", 6, "--out", "run", *BASE)
+    assert code == 0, err
+    run = tmp_path / "run"
+    names = {"config.toml", "state.pt", train.WEIGHTS_NAME, "best", "metrics.csv", "curves.png", "samples"}
+    assert {p.name for p in run.iterdir()} == names
+    assert len(losses(run)) == 6
+    assert "steps = 6" in (run / "config.toml").read_text()
+    assert "last frame repeated" in (run / "best" / "README.md").read_text()
+    code, out, err = vmrnn("predict", clips.parent / "clips.npy", "--weights", run / "best", "-o", "o.npz")
+    assert code == 2  # five dimensions are no clip
+    np.save(tmp_path / "one.npy", np.load(clips)[0])
+    code, out, err = vmrnn("predict", "one.npy", "--weights", run / "best", "-o", "o.npz", "--json")
+    assert code == 0, err
+    assert json.loads(out)["frames"] == 2
+
+
+def test_training_learns(vmrnn, clips):
+    assert vmrnn("train", "--data", clips, "--steps", 60, "--out", "run", *BASE)[0] == 0
+    curve = losses("run")
+    assert np.mean(curve[-5:]) < 0.6 * np.mean(curve[:5])
+
+
+def test_resume_is_bit_for_bit(vmrnn, clips):
+    """Straight through, against killed without warning after a checkpoint and resumed."""
+    common = ["train", "--data", clips, "--steps", 14, "--checkpoint-every", 5, *BASE]
+    assert vmrnn(*common, "--out", "straight")[0] == 0
+    process = start(*common, "--out", "killed", cwd=Path.cwd())
+    deadline = time.monotonic() + 120
+    while not Path("killed/state.pt").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert vmrnn(*common, "--out", "killed", "--resume")[0] == 0
+    assert same("straight", "killed")
+    assert losses("straight") == losses("killed")
+
+
+@pytest.mark.parametrize("option", [["--memory", "low"], ["--workers", "2"]], ids=" ".join)
+def test_options_that_change_nothing(vmrnn, clips, option):
+    common = ["train", "--data", clips, "--steps", 4, *BASE]
+    assert vmrnn(*common, "--out", "a")[0] == 0
+    assert vmrnn(*common, "--out", "b", *option)[0] == 0
+    for name, tensor in weights("a").items():
+        torch.testing.assert_close(weights("b")[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_kills_at_random_moments_lose_at_most_one_interval(clips, tmp_path):
+    arguments = ["train", "--data", clips, "--steps", 100000, "--checkpoint-every", 2, "--out", "run", *BASE]
+    reached, chance = 0, random.Random(0)
+    for attempt in range(4):
+        process = start(*arguments, *(["--resume"] if attempt else []), cwd=tmp_path)
+        deadline = time.monotonic() + 120
+        while True:  # until it has gone beyond what the last attempt reached
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            done = len(losses(tmp_path / "run")) if (tmp_path / "run/metrics.csv").exists() else 0
+            if done >= reached + 4:
+                break
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.3)
+        process.kill()
+        process.communicate()
+        done = len(losses(tmp_path / "run"))
+        state = train.read_state(tmp_path / "run")
+        assert done - 2 - 1 <= state["progress"]["step"] <= done + 1
+        assert weights(tmp_path / "run")
+        reached = state["progress"]["step"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_checkpoint_and_leave(clips, tmp_path, number):
+    process = start("train", "--data", clips, "--steps", 100000, "--out", "run", *BASE, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/metrics.csv").exists() or len(losses(tmp_path / "run")) < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert b"--resume" in err
+    assert b"Traceback" not in err
+    assert train.read_state(tmp_path / "run")["progress"]["step"] == len(losses(tmp_path / "run"))
+
+
+def test_two_processes_train_as_one(vmrnn, clips, tmp_path):
+    common = ["train", "--data", str(clips), "--steps", "12", *BASE]
+    assert vmrnn(*common, "--out", "one")[0] == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "-m", "vmrnn_cli", *common, "--out", "two"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(losses("two"), losses("one"), atol=1e-5)
+
+
+def test_time_limit(vmrnn, clips):
+    begin = time.monotonic()
+    assert vmrnn("train", "--data", clips, "--max-time", "1s", "--out", "run", *BASE)[0] == 0
+    assert time.monotonic() - begin < 60
+    assert Path("run/best/model.safetensors").exists()
+
+
+def test_full_disk_keeps_the_old_checkpoint(vmrnn, clips, monkeypatch):
+    assert vmrnn("train", "--data", clips, "--steps", 4, "--out", "run", *BASE)[0] == 0
+    before = Path("run/state.pt").read_bytes()
+
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    code, _, err = vmrnn("train", "--data", clips, "--steps", 8, "--out", "run", "--resume", *BASE)
+    assert code == 1
+    assert "No space left" in err
+    assert len(err.splitlines()) == 1
+    assert Path("run/state.pt").read_bytes() == before
+    assert not list(Path("run").glob(".vmrnn*"))
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(vmrnn, clips):
+    assert vmrnn("train", "--data", clips, "--steps", 6, "--checkpoint-every", 2, "--out", "run", *BASE)[0] == 0
+    state = Path("run/state.pt")
+    state.write_bytes(state.read_bytes()[:1000])
+    assert train.read_state(Path("run"))["progress"]["step"] in (4, 6)
+
+
+def test_loss_that_is_not_finite_stops_the_run(vmrnn, clips):
+    code, _, err = vmrnn("train", "--data", clips, "--steps", 9, "--lr", "1e30", "--out", "run", *BASE)
+    assert code == 1
+    assert "at step" in err
+    assert "--lr" in err
+
+
+def test_dry_run_writes_nothing(vmrnn, clips, tmp_path):
+    code, out, _ = vmrnn("train", "--data", clips, "--dry-run", "--out", "run", *BASE)
+    assert code == 0
+    assert "peak memory" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fine_tuning_starts_from_weights(vmrnn, clips, tmp_path):
+    assert vmrnn("train", "--data", clips, "--steps", 2, "--out", "a", *BASE)[0] == 0
+    code, _, err = vmrnn(
+        "train", "--data", clips, "--steps", 1, "--lr", "1e-9", "--init", "a/best", "--out", "b", *BASE
+    )
+    assert code == 0, err
+    for name, tensor in load_model(Path("a/best")).state_dict().items():
+        torch.testing.assert_close(weights("b")[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--batch-size", "400"], "--batch-size"),
+        (["--data", "nowhere"], "nowhere"),
+        (["--preset", "huge"], "huge"),
+        (["--max-time", "soon"], "soon"),
+        (["--resume"], "checkpoint"),
+        (["--context", "9"], "--context"),
+        (["--config", "missing.toml"], "missing.toml"),
+        (["--config", "bad.toml"], "batch_size"),
+        (["--config", "type.toml"], "steps"),
+        (["--config", "broken.toml"], "broken.toml"),
+        (["--device", "toaster"], "toaster"),
+        (["--init", "nothing.pth"], "nothing.pth"),
+        (["--steps", "0", "--epochs", "0"], "end"),
+        (["--memory", "none"], "memory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage(vmrnn, clips, tmp_path, arguments, says):
+    (tmp_path / "bad.toml").write_text("bach_size = 3\n")
+    (tmp_path / "type.toml").write_text('steps = "many"\n')
+    (tmp_path / "broken.toml").write_text("= = =")
+    code, out, err = vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE, *arguments)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_overwritten_nor_resumed_with_other_data(vmrnn, clips, tmp_path):
+    assert vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE)[0] == 0
+    code, _, err = vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE)
+    assert (code, "--resume" in err) == (2, True)
+    shutil.copy(clips, tmp_path / "other.npy")
+    for change, says in (
+        (["--data", tmp_path / "other.npy"], "other.npy"),
+        (["--seed", "7"], "seed was 0 and is 7"),
+        (["--preset", "vmrnn-b-mmnist"], "embed_dim was 32 and is 64"),
+    ):
+        arguments = ["train", "--data", clips, "--steps", 4, "--out", "run", "--resume", *BASE, *change]
+        code, _, err = vmrnn(*arguments)
+        assert code == 2
+        assert says in err
+
+
+# ---- parts
+
+
+def test_config_file_under_flags():
+    config = recipes.make_config({"lr": 1, "seed": 3, "preset": "vmrnn-b-taxibj"}, {"seed": 5, "data": "x", "lr": None})
+    assert (config.lr, config.seed, config.context, config.optimizer) == (1.0, 5, 4, "adam")
+    assert recipes.make_config({}, {"preset": "vmrnn-d-mmnist"}).loss == "mse+l1"
+    assert recipes.make_config({}, {"steps": 5}).epochs == 0
+
+
+def test_config_survives_toml():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
+    config = recipes.make_config({"curriculum": [[0.5, 3, 2]]}, {"steps": 5, "data": 'a "b"\\c'})
+    assert recipes.make_config(tomllib.loads(recipes.config_to_toml(config)), {}) == config
+
+
+def test_learning_rate_warms_up_and_falls():
+    config = recipes.make_config({"warmup": 0.1, "plateau": 0.5, "final_lr": 0.01}, {"steps": 9})
+    shape = [train.learning_rate(config, share) for share in np.linspace(0, 1, 101)]
+    assert shape[0] < 0.01
+    assert shape[11:50] == [1.0] * 39
+    assert shape[100] == pytest.approx(0.01)
+    assert shape[75] == pytest.approx(0.505)
+    assert sorted(shape[50:], reverse=True) == shape[50:]
+    cosine = recipes.make_config({"schedule": "cosine", "plateau": 0.0, "warmup": 0.0, "final_lr": 0.0}, {"steps": 9})
+    assert train.learning_rate(cosine, 0.5) == pytest.approx(0.5)
+
+
+def test_loss_covers_every_output_but_no_given_frame():
+    torch.manual_seed(0)
+    model = VMRNN(VMRNNConfig(embed_dim=16, depths=(1,)))
+    clips = torch.rand(2, 5, 1, 8, 8)
+    loss = train.RolloutLoss(model, "mse+l1", low_memory=False)(clips, 3)
+    from vmrnn_cli.model import rollout
+
+    outputs = torch.stack(list(rollout(model, clips[:, :3].transpose(0, 1), 2)), dim=1)
+    d = outputs - clips[:, 1:]
+    torch.testing.assert_close(loss, d.square().mean() + d.abs().mean())
+    bce = train.RolloutLoss(model, "bce", low_memory=False)(clips, 3)
+    torch.testing.assert_close(bce, torch.nn.functional.binary_cross_entropy(outputs, clips[:, 1:]))
+
+
+def test_teacher_forcing_puts_true_frames_in():
+    torch.manual_seed(0)
+    model = VMRNN(VMRNNConfig(embed_dim=16, depths=(1,)))
+    loss = train.RolloutLoss(model, "mse", low_memory=False)
+    clips = torch.rand(2, 6, 1, 8, 8)
+    forced = loss(clips, 2, torch.ones(4, 2, dtype=torch.bool))
+    torch.testing.assert_close(forced, loss(clips, 5))
+    torch.testing.assert_close(loss(clips, 2, torch.zeros(4, 2, dtype=torch.bool)), loss(clips, 2))
+
+
+def test_orthogonalise_brings_singular_values_near_one():
+    torch.manual_seed(0)
+    for shape in ((3, 20, 8), (3, 8, 20), (16, 16)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape), steps=8))
+        assert values.min() > 0.6
+        assert values.max() < 1.3
+
+
+def test_muon_takes_matrices_only():
+    model = VMRNN(VMRNNConfig("D", embed_dim=16, depths=(1,), depths_up=(1,)))
+    matrices, others = muon_parameters(model)
+    assert all(p.dim() >= 2 for p in matrices)
+    assert len(matrices) + len(others) == len(list(model.parameters()))
+    p = torch.nn.Parameter(torch.randn(6, 4))
+    p.grad = torch.randn(6, 4)
+    before = p.detach().clone()
+    Muon([p], lr=0.1, weight_decay=0.0).step()
+    assert (p.detach() - before).norm() == pytest.approx(0.1 * math.sqrt(4) * math.sqrt(6 / 4), rel=0.2)
+
+
+def test_errors_name_the_step(clips, tmp_path):
+    config = recipes.make_config({}, {"data": str(clips), "context": 3, "horizon": 2, "steps": 3, "batch_size": 4})
+    trainer = train.Trainer(config, tmp_path / "run")
+    with torch.no_grad():
+        trainer.model.reconstruction.final.bias.fill_(float("nan"))
+    with pytest.raises(VMRNNError, match="nan at step 1"):
+        next(trainer.fit())
+    with pytest.raises(InputError, match="no checkpoint"):
+        train.read_state(tmp_path / "run")

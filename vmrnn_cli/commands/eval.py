@@ -1,0 +1,162 @@
+"""`vmrnn eval`: every metric, per frame ahead, beside the forecasts that cost nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..evaluate import Evaluation
+
+_NAMES = {
+    "mse": "MSE",
+    "mae": "MAE",
+    "ssim": "SSIM",
+    "psnr": "PSNR dB",
+    "ssim_published": "SSIM as published",
+    "psnr_published": "PSNR as published",
+}
+
+
+def evaluate(
+    data: Path = typer.Option(..., help="As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W)."),
+    weights: str | None = typer.Option(None, help="As for `vmrnn predict`."),
+    dataset: str | None = typer.Option(None, help="Force kth, moving-mnist, taxibj, grid or folder."),
+    split: str | None = typer.Option(None, help="train, val, test or all. [default: test where there is one]"),
+    context: int | None = typer.Option(None, help="Frames in. [default: as trained]"),
+    horizon: int | None = typer.Option(None, help="Frames out. [default: as trained]"),
+    limit: int | None = typer.Option(None, help="Use only so many clips."),
+    batch_size: int = typer.Option(16, help="Clips at once."),
+    size: int | None = typer.Option(None, help="Side of the square that clips from a folder are scaled to."),
+    plot: Path | None = typer.Option(None, help="Draw quality against horizon into this .png.", metavar="FILE.png"),
+    save_worst: int = typer.Option(0, metavar="N", help="Write the N worst forecasts as film strips, worst-1.png ..."),
+    out: Path = typer.Option(Path(), help="Folder for --save-worst."),
+    scan: str = typer.Option("auto", help="Scan implementation."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    dtype: str = typer.Option("auto", help="auto, float32 or bfloat16."),
+    threads: int | None = typer.Option(None, help="CPU threads."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing outputs."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-line errors."),
+) -> None:
+    """Score weights on a data set, beside the last frame repeated and linear extrapolation."""
+    from .. import data as datasets
+    from .. import devices, outputs, predictor
+    from ..evaluate import as_float_batches
+    from ..evaluate import evaluate as score
+
+    if plot is not None:
+        if plot.suffix.lower() != ".png":
+            raise InputError(f"{plot} is no .png file", "end the name of --plot in .png")
+        outputs.check_target(plot, overwrite)
+    for number, what in ((limit, "--limit"), (batch_size, "--batch-size")):
+        if number is not None and number < 1:
+            raise InputError(f"{what} is {number}", "give a number from 1 up")
+    devices.set_threads(threads)
+    model, name = predictor.load_weights(weights)
+    runner = predictor.Predictor(model, device=device, dtype=dtype, scan_backend=scan)
+    context, horizon = context or model.config.context, horizon or model.config.horizon
+    clips = datasets.open_dataset(
+        data, dataset=dataset, split=split or "test", context=context, horizon=horizon, size=size,
+        channels=model.config.image_channels,
+    )  # fmt: skip
+    batches = datasets.batches(clips, min(batch_size, len(clips)), seed=0, epoch=0, shuffle=False, drop_last=False)
+    total = min(len(clips), limit or len(clips))
+    if not as_json:
+        for line in clips.describe():
+            print(line, file=sys.stderr)
+
+    def progress(done: int) -> None:
+        if not as_json and sys.stderr.isatty():
+            print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
+
+    result = score(
+        runner, as_float_batches(batches, limit), context=context, horizon=horizon, keep_worst=save_worst,
+        progress=progress,
+    )  # fmt: skip
+    summary = {**result.summary(), "context": context, "horizon": horizon, "weights": name}
+    if plot is not None:
+        _draw(plot, summary, overwrite)
+    _write_worst(result, context, save_worst, out, name, overwrite)
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        _print_table(summary)
+
+
+def _print_table(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    forecasts = {
+        "this network": summary,
+        "last frame repeated": summary["baseline_last_frame"],
+        "linear extrapolation": summary["baseline_linear"],
+    }
+    table = Table(title=f"{summary['weights']}: {summary['clips']} clips, {summary['context']} -> {summary['horizon']}")
+    table.add_column("metric")
+    for forecast in forecasts:
+        table.add_column(forecast, justify="right")
+    for key, label in _NAMES.items():
+        table.add_row(label, *(_with_interval(scores, key) for scores in forecasts.values()))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    ahead = Table(title="MSE by frames ahead")
+    ahead.add_column("")
+    for step in range(1, summary["horizon"] + 1):
+        ahead.add_column(f"+{step}", justify="right")
+    for forecast, scores in forecasts.items():
+        ahead.add_row(forecast, *(f"{value:.1f}" for value in scores["per_frame"]["mse"]))
+    console.print(ahead)
+
+
+def _with_interval(scores: dict[str, Any], key: str) -> str:
+    if scores[key] is None:
+        return "–"
+    digits = 4 if "ssim" in key else 2
+    low, high = scores["interval_95"][key]
+    return f"{scores[key]:.{digits}f} ({low:.{digits}f} … {high:.{digits}f})"
+
+
+def _draw(path: Path, summary: dict[str, Any], overwrite: bool) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from ..outputs import atomic_path
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    ahead = range(1, summary["horizon"] + 1)
+    for axis, key in zip(axes, ("mse", "ssim", "psnr"), strict=True):
+        for label, scores, style in (
+            (summary["weights"], summary, "-o"),
+            ("last frame", summary["baseline_last_frame"], "--"),
+            ("linear", summary["baseline_linear"], ":"),
+        ):
+            values = [math.nan if value is None else value for value in scores["per_frame"][key]]
+            axis.plot(ahead, values, style, label=label, markersize=3)
+        axis.set(xlabel="frames ahead", ylabel=_NAMES[key])
+    axes[0].legend()
+    with atomic_path(path, overwrite) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
+
+
+def _write_worst(result: Evaluation, context: int, count: int, folder: Path, name: str, overwrite: bool) -> None:
+    from .. import predictor
+
+    if count:
+        folder.mkdir(parents=True, exist_ok=True)
+    for rank, (error, clip, prediction) in enumerate(result.worst, 1):
+        predictor.write_forecast(
+            folder / f"worst-{rank}.png", list(clip[:context]), map(predictor.Step, prediction, clip[context:]),
+            fps=10, frames=len(prediction), has_truth=True, title=f"{name}, MSE {error:.1f}", overwrite=overwrite,
+        )  # fmt: skip

@@ -1,0 +1,260 @@
+"""`vmrnn train`: from a data set to weights that `vmrnn predict` takes."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..train import Report, Trainer
+
+_DATA, _RECIPE, _RUN = "Data", "Recipe", "Run"
+_COLUMNS = (
+    "step",
+    "epoch",
+    "clips",
+    "seconds",
+    "lr",
+    "loss",
+    "grad_norm",
+    "clips_per_s",
+    "eval_mse",
+    "eval_last_frame",
+)
+
+
+def _option(panel: str, text: str, *names: str, default: Any = None, metavar: str | None = None) -> Any:
+    return typer.Option(default, *names, help=text, metavar=metavar, rich_help_panel=panel)
+
+
+def train(
+    data: Path = typer.Option(
+        ...,
+        help="KTH tree or zips, MNIST idx files, mnist_test_seq.npy, TaxiBJ dataset.npz, array, or folder of clips.",
+        rich_help_panel=_DATA,
+    ),
+    dataset: str | None = _option(
+        _DATA, "Force kth, moving-mnist, taxibj, grid or folder. [default: by what is there]"
+    ),
+    context: int | None = _option(_DATA, "Frames in. [default: the preset's]"),
+    horizon: int | None = _option(_DATA, "Frames out. [default: the preset's]"),
+    size: int | None = _option(_DATA, "Side of the square crops from a folder of clips."),
+    preset: str | None = _option(_RECIPE, "vmrnn-d-mmnist, vmrnn-b-kth, vmrnn-b-taxibj or tiny. [default: tiny]"),
+    config: Path | None = _option(_RECIPE, "A TOML file of settings; options go over it.", metavar="FILE.toml"),
+    init: str | None = _option(_RECIPE, "Weights to start from.", metavar="WEIGHTS"),
+    batch_size: int | None = _option(_RECIPE, "Clips per step, of all machines together."),
+    lr: float | None = _option(_RECIPE, "Learning rate."),
+    seed: int | None = _option(_RECIPE, "Of weights, data order and augmentation."),
+    dtype: str | None = _option(_RECIPE, "auto, float32 or bfloat16, of the matrix products."),
+    memory: str | None = _option(_RECIPE, "normal, or low: recompute time steps in the backward pass."),
+    epochs: int | None = _option(_RUN, "End after so many passes over the data."),
+    steps: int | None = _option(_RUN, "End after so many steps."),
+    max_time: str | None = _option(_RUN, "End after a time such as 90s, 25m or 2h.", metavar="TIME"),
+    out: Path | None = _option(_RUN, "The run's folder. [default: runs/DATA-PRESET]", metavar="runs/NAME"),
+    resume: bool = _option(_RUN, "Go on from the last checkpoint in the run's folder.", "--resume", default=False),
+    checkpoint_every: int | None = _option(_RUN, "Steps between checkpoints."),
+    eval_every: int | None = _option(_RUN, "Steps between evaluations."),
+    device: str | None = _option(_RUN, "auto, cpu or cuda."),
+    threads: int | None = _option(_RUN, "CPU threads."),
+    workers: int | None = _option(_RUN, "Processes that prepare data."),
+    dry_run: bool = _option(
+        _RUN, "One step: memory, time per epoch, and what would be written.", "--dry-run", default=False
+    ),
+    quiet: bool = _option(_RUN, "Print nothing but errors.", "--quiet", "-q", default=False),
+    debug: bool = _option(_RUN, "Show tracebacks instead of one-line errors.", "--debug", default=False),
+) -> None:
+    """Train a VMRNN. Ctrl-C checkpoints and leaves, --resume goes on. Under torchrun: on all ranks and nodes."""
+    from .. import devices, recipes
+    from .. import train as training
+
+    flags = {
+        "data": str(data), "dataset": dataset, "context": context, "horizon": horizon, "size": size, "preset": preset,
+        "init": init, "batch_size": batch_size, "lr": lr, "seed": seed, "dtype": dtype, "memory": memory,
+        "epochs": epochs, "steps": steps, "max_time": None if max_time is None else _seconds(max_time),
+        "checkpoint_every": checkpoint_every, "eval_every": eval_every, "device": device, "workers": workers,
+    }  # fmt: skip
+    settings = recipes.make_config(_read_toml(config) if config else {}, flags)
+    folder = out or Path("runs") / f"{data.resolve().stem}-{settings.preset}"
+    if not resume and not dry_run and any(folder.glob("*")):
+        raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
+    devices.set_threads(threads)
+    trainer = training.Trainer(settings, folder, resume=resume)
+    shown = not quiet and trainer.ranks.rank == 0
+    if shown:
+        for line in trainer.describe():
+            print(line, file=sys.stderr)
+    if dry_run:
+        for line in trainer.dry_run():
+            print(line)
+        return
+    training.handle_signals(trainer)
+    if trainer.ranks.rank == 0:
+        trainer.write_config()
+    view = _LiveView(trainer) if shown and sys.stderr.isatty() else _LogView(trainer, shown=shown)
+    log = _MetricsLog(folder, trainer) if trainer.ranks.rank == 0 else None
+    try:
+        with view:
+            for report in trainer.fit():
+                view.show(report)
+                if log is not None:
+                    log.add(report)
+    finally:
+        if log is not None:
+            log.close()
+    if trainer.stop:
+        print(f"stopped at step {trainer.progress.step}; go on with --resume --out {folder}", file=sys.stderr)
+        raise typer.Exit(130)
+    if shown:
+        print(
+            f"done: {trainer.progress.step} steps, best MSE {trainer.progress.best:.2f}, weights in {folder / 'best'}"
+        )
+
+
+def _seconds(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise InputError(f"'{text}' is no time", "write it as 90s, 25m or 2h")
+    return seconds
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", "check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}", "write key = value lines") from None
+
+
+class _MetricsLog:
+    """metrics.csv, a line per step as it happens, and curves.png at every evaluation."""
+
+    def __init__(self, folder: Path, trainer: Trainer) -> None:
+        self._path, self._curves = folder / "metrics.csv", folder / "curves.png"
+        rows = [row for row in _read_metrics(self._path) if int(row["step"]) <= trainer.progress.step]
+        with self._path.open("w", newline="") as file:
+            csv.DictWriter(file, _COLUMNS).writeheader()
+            csv.DictWriter(file, _COLUMNS).writerows(rows)
+        self._file = self._path.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, _COLUMNS)
+
+    def add(self, report: Report) -> None:
+        p, scores = report.progress, report.evaluation
+        values = (
+            p.step, p.epoch, p.clips, f"{p.seconds:.1f}", f"{report.lr:.5f}", f"{report.loss:.8f}",
+            f"{report.grad_norm:.4f}", f"{report.clips_per_s:.2f}",
+            "" if scores is None else f"{scores['mse']:.4f}",
+            "" if scores is None else f"{scores['baseline_last_frame']['mse']:.4f}",
+        )  # fmt: skip
+        self._writer.writerow(dict(zip(_COLUMNS, values, strict=True)))
+        self._file.flush()
+        if scores is not None:
+            _draw_curves(self._curves, _read_metrics(self._path))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _read_metrics(path: Path) -> list[dict[str, str]]:
+    """The whole lines of a metrics file; a killed run may have left half a line at its end."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
+
+
+def _draw_curves(path: Path, rows: list[dict[str, str]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from ..outputs import atomic_path
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    left.plot([int(row["clips"]) for row in rows], [float(row["loss"]) for row in rows])
+    left.set(xlabel="clips seen", ylabel="training loss", yscale="log")
+    scored = [row for row in rows if row["eval_mse"]]
+    if scored:
+        clips = [int(row["clips"]) for row in scored]
+        right.plot(clips, [float(row["eval_mse"]) for row in scored], marker=".", label="network")
+        right.plot(clips, [float(row["eval_last_frame"]) for row in scored], "--", label="last frame repeated")
+        right.legend()
+    right.set(xlabel="clips seen", ylabel="MSE per frame, evaluation clips")
+    with atomic_path(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
+
+
+def _line(report: Report) -> str:
+    import resource
+
+    p = report.progress
+    line = f"step {p.step}  epoch {p.epoch}  loss {report.loss:.5f}  {report.clips_per_s:.1f} clips/s"
+    left = p.seconds / report.share * (1 - report.share) if report.share else 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    line += f"  {report.share:.0%} done, {left / 60:.0f} min left  {peak:.1f} GiB"
+    if report.evaluation is not None:
+        last = report.evaluation["baseline_last_frame"]["mse"]
+        line += f"  | MSE {report.evaluation['mse']:.2f}, last frame {last:.2f}"
+    return line
+
+
+class _LogView:
+    """A line at the first steps, then every half minute and at each evaluation: for logs and pipes."""
+
+    def __init__(self, trainer: Trainer, *, shown: bool) -> None:
+        self._shown, self._next = shown, 0.0
+
+    def __enter__(self) -> _LogView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def show(self, report: Report) -> None:
+        if self._shown and (report.evaluation is not None or time.monotonic() >= self._next):
+            print(_line(report), file=sys.stderr, flush=True)
+            self._next = time.monotonic() + 30
+
+
+class _LiveView:
+    """A progress bar that stays at the foot of the terminal, evaluations above it."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn(), console=console)
+        self._task = self._bar.add_task("starting", total=1.0)
+        self._bar.update(self._task, completed=trainer.share())
+
+    def __enter__(self) -> _LiveView:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, report: Report) -> None:
+        self._bar.update(self._task, completed=report.share, description=_line(report))
+        if report.evaluation is not None:
+            self._bar.console.print(_line(report))

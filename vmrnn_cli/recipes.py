@@ -1,0 +1,113 @@
+"""What defines a training run: its configuration, the published recipes and our own."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that defines a run, saved as config.toml. What is None is the preset's or the data's to say."""
+
+    data: str = ""
+    dataset: str = ""  # "": by what `data` holds
+    preset: str = "tiny"
+    init: str = ""  # weights to start from
+    context: int = 10
+    horizon: int = 10
+    size: int = 0  # shorter side or square crop of clips from folders; 0: as the data set is
+    batch_size: int = 16  # of all machines together
+    epochs: int = 0
+    steps: int = 0
+    max_time: float = 0.0  # seconds
+    optimizer: str = "muon"  # or "adam", as published
+    lr: float = 0.008  # of Muon; AdamW beside it has a quarter
+    weight_decay: float = 0.01
+    loss: str = "mse+bce"  # sum of mse, l1, bce
+    schedule: str = "linear"  # or "cosine"; how the rate falls to `final_lr` after the warm-up and the plateau
+    warmup: float = 0.01  # share of the run
+    plateau: float = 0.4  # share of the run
+    final_lr: float = 0.01  # share of the rate
+    clip_norm: float = 1.0
+    ema: float = 0.998
+    teacher_forcing: float = 0.0  # share of the run over which true frames give way to the network's own
+    curriculum: list[list[float]] = field(default_factory=list)  # [until this share of the run, context, horizon]
+    augment: bool = True
+    seed: int = 0
+    dtype: str = "auto"
+    device: str = "auto"
+    memory: str = "normal"  # or "low": recompute each time step in the backward pass
+    workers: int = 0
+    checkpoint_every: int = 200  # steps
+    eval_every: int = 1000  # steps
+    eval_clips: int = 64
+
+
+# What the authors used, and our own default for everything else.
+PUBLISHED: dict[str, Any] = {
+    "optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine", "plateau": 0.0, "final_lr": 0.0,
+    "clip_norm": 0.0, "ema": 0.0, "augment": False,
+}  # fmt: skip
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"batch_size": 8, "epochs": 1},
+    "vmrnn-b-mmnist": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.3, 5, 3], [0.5, 8, 5]]},
+    "vmrnn-d-mmnist": {**PUBLISHED, "loss": "mse+l1", "warmup": 0.0, "epochs": 2000},
+    "vmrnn-b-kth": {**PUBLISHED, "loss": "mse", "warmup": 0.05, "epochs": 100, "horizon": 20, "batch_size": 4},
+    "vmrnn-b-taxibj": {**PUBLISHED, "loss": "mse", "warmup": 0.025, "epochs": 200, "context": 4, "horizon": 4},
+}
+
+
+def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConfig:
+    """The preset, the values of a config file over it, and the command line over both.
+
+    Raises:
+        InputError: unknown preset, unknown key (the nearest one is named) or a value of the wrong type.
+    """
+    preset = flags.get("preset") or file_values.get("preset") or TrainConfig.preset
+    if preset not in PRESETS:
+        raise InputError(f"there is no preset '{preset}'", f"use one of {', '.join(PRESETS)}")
+    values = {"preset": preset, **PRESETS[preset]}
+    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    for key, value in file_values.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
+            raise InputError(f"the config file has an unknown key '{key}'", f"did you mean '{near}'?")
+        wanted = list if key == "curriculum" else type(fields[key].default)
+        if wanted is float and type(value) is int:
+            value = float(value)
+        if type(value) is not wanted:
+            raise InputError(f"'{key}' in the config file is {value!r}", f"give a {wanted.__name__}")
+        values[key] = value
+    values |= {key: value for key, value in flags.items() if value is not None}
+    if any(flags.get(limit) is not None for limit in ("steps", "max_time")) and flags.get("epochs") is None:
+        values["epochs"] = 0  # a limit that was asked for replaces the preset's
+    config = TrainConfig(**values)
+    if not (config.epochs > 0 or config.steps > 0 or config.max_time > 0):
+        raise InputError("the run has no end", "give --epochs, --steps or --max-time")
+    for name in ("batch_size", "context", "horizon", "checkpoint_every", "eval_every"):
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} is {getattr(config, name)}", "give a number from 1 up")
+    for stage in config.curriculum:
+        if len(stage) != 3 or min(stage[1:]) < 1:
+            raise InputError(f"{stage} is no stage of a curriculum", "write [share of the run, context, horizon]")
+    if set(config.loss.split("+")) - {"mse", "l1", "bce"}:
+        raise InputError(f"there is no loss '{config.loss}'", "add up some of mse, l1 and bce, as mse+l1")
+    for name, known in (
+        ("optimizer", ("muon", "adam")),
+        ("schedule", ("linear", "cosine")),
+        ("memory", ("normal", "low")),
+    ):
+        if getattr(config, name) not in known:
+            raise InputError(f"there is no {name} '{getattr(config, name)}'", f"use {' or '.join(known)}")
+    return config
+
+
+def config_to_toml(config: TrainConfig) -> str:
+    """The config as TOML; strings, numbers and booleans are written as JSON writes them."""
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in vars(config).items())
