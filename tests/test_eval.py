@@ -1,0 +1,161 @@
+"""Metrics in their right and their published conventions, and the evaluation command."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from vmrnn_cli import evaluate, metrics
+from vmrnn_cli.__main__ import run as run_command
+from vmrnn_cli.checkpoints import save_model
+from vmrnn_cli.data import moving_mnist
+from vmrnn_cli.digits import draw_digit
+from vmrnn_cli.model import VMRNN, VMRNNConfig
+
+
+def frames(channels=1, side=24, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.random((channels, side, side)).astype(np.float32)
+    return np.clip(truth + 0.1 * rng.standard_normal(truth.shape), 0, 1).astype(np.float32), truth
+
+
+def test_mse_and_mae_are_sums_over_a_frame():
+    a, b = np.zeros((2, 3, 4), np.float32), np.full((2, 3, 4), 0.5, np.float32)
+    assert metrics.mse(a, b) == pytest.approx(24 * 0.25)
+    assert metrics.mae(a, b) == pytest.approx(24 * 0.5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_psnr_and_ssim_are_those_of_everybody(channels):
+    a, b = frames(channels)
+    assert metrics.psnr(a, b) == pytest.approx(peak_signal_noise_ratio(b, a, data_range=1), rel=1e-5)
+    assert metrics.ssim(a, b) == pytest.approx(structural_similarity(a, b, data_range=1, channel_axis=0))
+
+
+def test_published_conventions_are_kept_apart():
+    a, b = frames()
+    assert metrics.ssim_published(a, b) == pytest.approx(structural_similarity(a, b, data_range=2, channel_axis=0))
+    assert metrics.ssim_published(a, b) > metrics.ssim(a, b)
+    # 10 - 250 is 16 in uint8, and 16 squared is 0: the published PSNR does not see the largest errors.
+    dark, bright = np.full((1, 8, 8), 10 / 255, np.float32), np.full((1, 8, 8), 250.2 / 255, np.float32)
+    assert metrics.psnr_published(dark, bright) == math.inf
+    assert metrics.psnr(dark, bright) < 1
+    small = b + np.float32(3.2 / 255)
+    assert metrics.psnr_published(small, b) == pytest.approx(20 * math.log10(255 / 3), abs=1)
+
+
+def test_small_and_equal_frames():
+    a, b = frames(side=5)
+    assert 0 < metrics.ssim(a, b) < 1
+    assert math.isnan(metrics.ssim(a[:, :2], b[:, :2]))
+    assert metrics.psnr(a, a) == math.inf
+    score = metrics.Score()
+    assert score.means() is None
+    score.add(a, a)
+    assert score.means() == {"mse": 0.0, "ssim": pytest.approx(1.0), "psnr": None}
+
+
+def test_baselines():
+    context = np.linspace(0, 0.6, 4, dtype=np.float32).reshape(1, 4, 1, 1, 1)
+    np.testing.assert_allclose(evaluate.last_frame(context, 2).ravel(), [0.6, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(evaluate.linear_extrapolation(context, 3).ravel(), [0.8, 1.0, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(evaluate.linear_extrapolation(context[:, :1], 2).ravel(), [0, 0])
+
+
+def test_interval_narrows_with_clips_and_holds_the_mean():
+    rng = np.random.default_rng(0)
+    few, many = (evaluate.Scores({"mse": rng.normal(50, 10, (n, 3)).tolist()}).summary() for n in (10, 1000))
+    for summary in (few, many):
+        low, high = summary["interval_95"]["mse"]
+        assert low < summary["mse"] < high
+    width = [np.ptp(s["interval_95"]["mse"]) for s in (few, many)]
+    assert width[1] < width[0] / 4
+
+
+@pytest.fixture
+def vmrnn(tmp_path, monkeypatch, capsys):
+    import signal
+
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def vmrnn(*arguments):
+        code = run_command([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield vmrnn
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def setting(tmp_path):
+    """Six clips as the published test file has them, and random weights for 4 -> 3."""
+    digits = np.stack([draw_digit(n, np.random.default_rng(n)) for n in range(10)])
+    moving_mnist.write_test_file(tmp_path / "mnist_test_seq.npy", digits, 6, 0, overwrite=False)
+    torch.manual_seed(0)
+    (tmp_path / "w").mkdir()
+    save_model(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,), context=4, horizon=3)), tmp_path / "w")
+    return ["eval", "--data", tmp_path / "mnist_test_seq.npy", "--weights", tmp_path / "w"]
+
+
+def test_json_has_the_promised_keys(vmrnn, setting, tmp_path):
+    code, out, err = vmrnn(*setting, "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    names = {"mse", "mae", "ssim", "psnr", "ssim_published", "psnr_published"}
+    assert names | {"per_frame", "baseline_last_frame", "clips", "context", "horizon", "weights"} <= set(result)
+    assert (result["clips"], result["context"], result["horizon"]) == (6, 4, 3)
+    for scores in (result, result["baseline_last_frame"], result["baseline_linear"]):
+        assert set(scores["per_frame"]) == names
+        assert all(len(values) == 3 for values in scores["per_frame"].values())
+        assert scores["mse"] == pytest.approx(np.mean(scores["per_frame"]["mse"]))
+    clips = np.load(tmp_path / "mnist_test_seq.npy").astype(np.float64) / 255  # (20, N, 64, 64)
+    repeated = [np.square(clips[4 + i] - clips[3]).sum((1, 2)).mean() for i in range(3)]
+    np.testing.assert_allclose(result["baseline_last_frame"]["per_frame"]["mse"], repeated, rtol=1e-5)
+
+
+def test_table_plot_and_worst(vmrnn, setting, tmp_path):
+    code, out, err = vmrnn(*setting, "--plot", "q.png", "--save-worst", 2, "--limit", 3, "--batch-size", 2)
+    assert code == 0, err
+    assert "SSIM as published" in out
+    assert "3 clips" in out
+    assert {p.name for p in tmp_path.glob("*.png")} == {"q.png", "worst-1.png", "worst-2.png"}
+
+
+def test_batches_change_nothing(vmrnn, setting):
+    one, six = (json.loads(vmrnn(*setting, "--json", "--batch-size", n)[1]) for n in (1, 6))
+    assert one["mse"] == pytest.approx(six["mse"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--limit", 0], ["--batch-size", 0], ["--plot", "q.jpg"], ["--split", "some"], ["--dataset", "kth"],
+        ["--context", 30], ["--weights", "nothing"], ["--device", "toaster"],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_wrong_usage(vmrnn, setting, tmp_path, arguments):
+    before = sorted(tmp_path.iterdir())
+    code, out, err = vmrnn(*setting, *arguments)
+    assert (code, out) == (2, "")
+    assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_make_a_test_file(vmrnn, tmp_path):
+    for name in ("a.npy", "b.npy"):
+        assert vmrnn("data", "make", "moving-mnist", name, "--clips", 3, "--seed", 4)[0] == 0
+    a = np.load(tmp_path / "a.npy")
+    assert (a.shape, a.dtype) == ((20, 3, 64, 64), np.uint8)
+    np.testing.assert_array_equal(a, np.load(tmp_path / "b.npy"))
+    assert vmrnn("data", "make", "moving-mnist", "a.npy")[0] == 2
+    assert vmrnn("data", "make", "kth", "c.npy")[0] == 2
+    assert not Path("c.npy").exists()
