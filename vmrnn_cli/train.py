@@ -208,11 +208,11 @@ class Trainer:
         )  # fmt: skip
 
     def _open_eval(self) -> data.ClipDataset:
-        """The validation split, or the test split of data that has no other."""
-        try:
-            return self._open("val")
-        except InputError:
-            return self._open("test")
+        """The validation split, else the test split, else, for want of any other, the training split."""
+        for split in ("val", "test"):
+            with contextlib.suppress(InputError):
+                return self._open(split)
+        return self._open("train")
 
     def _make_model(self) -> VMRNN:
         c = self.config
