@@ -20,12 +20,19 @@ def test_readme_has_the_two_commands_of_its_first_screen():
     assert any(re.fullmatch(r"pip install '\.\[test\]' && pytest", command) for command in COMMANDS)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One folder for all commands, in their order: some use what others made."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    return folder
+
+
 @pytest.mark.parametrize("command", OURS)
-def test_readme_commands_run(command, tmp_path):
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+def test_readme_commands_run(command, folder):
     last = command.split("&& ")[-1]  # what comes before installs, which made this test possible
     words = last.replace("vmrnn", "-m vmrnn_cli", 1).split() if last.startswith("vmrnn") else last.split()[1:]
-    done = subprocess.run([sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
 

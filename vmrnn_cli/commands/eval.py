@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +84,8 @@ def evaluate(
         _draw(plot, summary, overwrite)
     _write_worst(result, context, save_worst, out, name, overwrite)
     if as_json:
+        import json
+
         print(json.dumps(summary))
     else:
         _print_table(summary)
@@ -126,6 +126,8 @@ def _with_interval(scores: dict[str, Any], key: str) -> str:
 
 
 def _draw(path: Path, summary: dict[str, Any], overwrite: bool) -> None:
+    import math
+
     import matplotlib
 
     matplotlib.use("Agg")

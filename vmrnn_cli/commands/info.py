@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import typer
@@ -19,6 +18,8 @@ def info(
     """Show a network: its shape, its parameters, and with --flops what a step and a clip cost."""
     facts = _facts(what, size)
     if as_json:
+        import json
+
         print(json.dumps(facts))
         return
     labels = {

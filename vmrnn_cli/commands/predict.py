@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
@@ -92,6 +90,8 @@ def predict(
         if not (as_json or quiet):
             _print_summary(source, forecasting, results[-1])
     if as_json:
+        import json
+
         together = {"forecasts": results, "failed": [str(error) for error in failures]}
         print(json.dumps(results[0] if len(sources) == 1 else together))
     if failures:
@@ -170,6 +170,8 @@ def _runs_on(runner: Predictor) -> str:
 
 
 def _result(forecasting: Forecasting, runner: Predictor, name: str, target: Path) -> dict[str, Any]:
+    import dataclasses
+
     return {
         "output": str(target),
         "device": str(runner.device),

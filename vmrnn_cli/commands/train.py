@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from pathlib import Path
@@ -73,6 +72,7 @@ def train(
     """Train a VMRNN. Ctrl-C checkpoints and leaves, --resume goes on. Under torchrun: on all ranks and nodes."""
     from .. import devices, recipes
     from .. import train as training
+    from ..training_log import MetricsLog
 
     flags = {
         "data": str(data), "dataset": dataset, "context": context, "horizon": horizon, "size": size, "preset": preset,
@@ -98,7 +98,7 @@ def train(
     if trainer.ranks.rank == 0:
         trainer.write_config()
     view = _LiveView(trainer) if shown and sys.stderr.isatty() else _LogView(trainer, shown=shown)
-    log = _MetricsLog(folder, trainer) if trainer.ranks.rank == 0 else None
+    log = MetricsLog(folder, trainer.progress.step) if trainer.ranks.rank == 0 else None
     try:
         with view:
             for report in trainer.fit():
@@ -141,66 +141,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read {path}: {error.strerror}", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}", "write key = value lines") from None
-
-
-class _MetricsLog:
-    """metrics.csv, a line per step as it happens, and curves.png at every evaluation."""
-
-    def __init__(self, folder: Path, trainer: Trainer) -> None:
-        self._path, self._curves = folder / "metrics.csv", folder / "curves.png"
-        rows = [row for row in _read_metrics(self._path) if int(row["step"]) <= trainer.progress.step]
-        with self._path.open("w", newline="") as file:
-            csv.DictWriter(file, _COLUMNS).writeheader()
-            csv.DictWriter(file, _COLUMNS).writerows(rows)
-        self._file = self._path.open("a", newline="")
-        self._writer = csv.DictWriter(self._file, _COLUMNS)
-
-    def add(self, report: Report) -> None:
-        p, scores = report.progress, report.evaluation
-        values = (
-            p.step, p.epoch, p.clips, f"{p.seconds:.1f}", f"{report.lr:.5f}", f"{report.loss:.8f}",
-            f"{report.grad_norm:.4f}", f"{report.clips_per_s:.2f}",
-            "" if scores is None else f"{scores['mse']:.4f}",
-            "" if scores is None else f"{scores['baseline_last_frame']['mse']:.4f}",
-        )  # fmt: skip
-        self._writer.writerow(dict(zip(_COLUMNS, values, strict=True)))
-        self._file.flush()
-        if scores is not None:
-            _draw_curves(self._curves, _read_metrics(self._path))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _read_metrics(path: Path) -> list[dict[str, str]]:
-    """The whole lines of a metrics file; a killed run may have left half a line at its end."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
-
-
-def _draw_curves(path: Path, rows: list[dict[str, str]]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    from ..outputs import atomic_path
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    left.plot([int(row["clips"]) for row in rows], [float(row["loss"]) for row in rows])
-    left.set(xlabel="clips seen", ylabel="training loss", yscale="log")
-    scored = [row for row in rows if row["eval_mse"]]
-    if scored:
-        clips = [int(row["clips"]) for row in scored]
-        right.plot(clips, [float(row["eval_mse"]) for row in scored], marker=".", label="network")
-        right.plot(clips, [float(row["eval_last_frame"]) for row in scored], "--", label="last frame repeated")
-        right.legend()
-    right.set(xlabel="clips seen", ylabel="MSE per frame, evaluation clips")
-    with atomic_path(path, overwrite=True) as temporary:
-        figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
 
 
 def _line(report: Report) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
 
 app = typer.Typer(no_args_is_help=True)
@@ -17,6 +15,8 @@ def weights() -> None:
 @app.command("list")
 def list_weights(as_json: bool = typer.Option(False, "--json", help="Print the registry as JSON.")) -> None:
     """List the bundled weights: what each was trained on and for how long."""
+    import json
+
     from ..weights import registry
 
     entries = registry()

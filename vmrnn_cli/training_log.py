@@ -1,0 +1,88 @@
+"""What a training run leaves to read: metrics.csv, a line per step, and curves.png."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .outputs import atomic_path
+
+if TYPE_CHECKING:
+    from .train import Report
+
+_COLUMNS = (
+    "step",
+    "epoch",
+    "clips",
+    "seconds",
+    "lr",
+    "loss",
+    "grad_norm",
+    "clips_per_s",
+    "eval_mse",
+    "eval_last_frame",
+)
+
+
+class MetricsLog:
+    """metrics.csv, a line per step as it happens, and curves.png at every evaluation.
+
+    Lines beyond `step`, where the run goes on, are dropped: they will come again.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._path, self._curves = folder / "metrics.csv", folder / "curves.png"
+        rows = [row for row in _read_metrics(self._path) if int(row["step"]) <= step]
+        with self._path.open("w", newline="") as file:
+            csv.DictWriter(file, _COLUMNS).writeheader()
+            csv.DictWriter(file, _COLUMNS).writerows(rows)
+        self._file = self._path.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, _COLUMNS)
+
+    def add(self, report: Report) -> None:
+        """Write what a step tells."""
+        p, scores = report.progress, report.evaluation
+        values = (
+            p.step, p.epoch, p.clips, f"{p.seconds:.1f}", f"{report.lr:.5f}", f"{report.loss:.8f}",
+            f"{report.grad_norm:.4f}", f"{report.clips_per_s:.2f}",
+            "" if scores is None else f"{scores['mse']:.4f}",
+            "" if scores is None else f"{scores['baseline_last_frame']['mse']:.4f}",
+        )  # fmt: skip
+        self._writer.writerow(dict(zip(_COLUMNS, values, strict=True)))
+        self._file.flush()
+        if scores is not None:
+            _draw_curves(self._curves, _read_metrics(self._path))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _read_metrics(path: Path) -> list[dict[str, str]]:
+    """The whole lines of a metrics file; a killed run may have left half a line at its end."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
+
+
+def _draw_curves(path: Path, rows: list[dict[str, str]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    left.plot([int(row["clips"]) for row in rows], [float(row["loss"]) for row in rows])
+    left.set(xlabel="clips seen", ylabel="training loss", yscale="log")
+    scored = [row for row in rows if row["eval_mse"]]
+    if scored:
+        clips = [int(row["clips"]) for row in scored]
+        right.plot(clips, [float(row["eval_mse"]) for row in scored], marker=".", label="network")
+        right.plot(clips, [float(row["eval_last_frame"]) for row in scored], "--", label="last frame repeated")
+        right.legend()
+    right.set(xlabel="clips seen", ylabel="MSE per frame, evaluation clips")
+    with atomic_path(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=120)
+    pyplot.close(figure)
