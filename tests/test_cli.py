@@ -319,7 +319,9 @@ def test_wrong_usage(run, tiny, tmp_path, arguments):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_while_writing_leaves_nothing(tiny, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [0.0, 0.3, 1.5])
+def test_interrupted_while_writing_leaves_nothing(tiny, tmp_path, number, delay):
     """A long forecast, interrupted once its first frames are being encoded."""
     process = subprocess.Popen(
         [sys.executable, "-m", "vmrnn_cli", "predict", str(DIGITS), "--weights", str(tiny), "--frames", "100000",
@@ -333,7 +335,8 @@ def test_ctrl_c_while_writing_leaves_nothing(tiny, tmp_path):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        time.sleep(delay)
+        process.send_signal(number)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()

@@ -10,6 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from . import interrupts
+
 Frame = NDArray[np.float32]
 
 
@@ -38,7 +40,8 @@ def ssim(prediction: Frame, truth: Frame) -> float:
 
 
 def _ssim(prediction: Frame, truth: Frame, data_range: float) -> float:
-    from skimage.metrics import structural_similarity  # takes a second to import
+    with interrupts.deferred():
+        from skimage.metrics import structural_similarity  # takes a second to import, so not before it is needed
 
     side = min(7, *truth.shape[1:])
     if side < 3:

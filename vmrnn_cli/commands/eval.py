@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .. import interrupts
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ def evaluate(
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-line errors."),
 ) -> None:
     """Score weights on a data set, beside the last frame repeated and linear extrapolation."""
-    from .. import data as datasets
-    from .. import devices, outputs, predictor
-    from ..evaluate import as_float_batches
-    from ..evaluate import evaluate as score
+    with interrupts.deferred():
+        from .. import data as datasets
+        from .. import devices, outputs, predictor
+        from ..evaluate import as_float_batches
+        from ..evaluate import evaluate as score
 
     if plot is not None:
         if plot.suffix.lower() != ".png":

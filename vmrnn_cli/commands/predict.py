@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .. import interrupts
 from ..errors import InputError, VMRNNError
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def predict(
     targets = _targets(sources, output)
     _check_before_loading(sources, targets, panels, overwrite)
 
-    from .. import devices, predictor
+    with interrupts.deferred():
+        from .. import devices, predictor
 
     devices.set_threads(threads)
     begin = time.perf_counter()

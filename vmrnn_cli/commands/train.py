@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .. import interrupts
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -70,9 +71,10 @@ def train(
     debug: bool = _option(_RUN, "Show tracebacks instead of one-line errors.", "--debug", default=False),
 ) -> None:
     """Train a VMRNN. Ctrl-C checkpoints and leaves, --resume goes on. Under torchrun: on all ranks and nodes."""
-    from .. import devices, recipes
-    from .. import train as training
-    from ..training_log import MetricsLog
+    with interrupts.deferred():
+        from .. import devices, recipes
+        from .. import train as training
+        from ..training_log import MetricsLog
 
     flags = {
         "data": str(data), "dataset": dataset, "context": context, "horizon": horizon, "size": size, "preset": preset,
