@@ -113,7 +113,10 @@ def test_folders_round_trip(tmp_path, config, half):
 def test_our_tensors_without_a_config(tmp_path):
     model = network(D)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    (tmp_path / CONFIG_NAME).write_text("of something else")
     assert same(model, load_model(tmp_path / "w.safetensors"))
+    assert same(model, load_model(tmp_path / "w.pt"))
 
 
 def refused(path, *parts):

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vmrnn_cli.checkpoints import PRESETS, published_parameters
 from vmrnn_cli.flops import flops_per_step, published_macs_per_step
 from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.scan import native
 
 
 def test_published_macs_of_taxibj():
@@ -23,7 +24,13 @@ def test_published_parameters(name, parameters):
     assert published_parameters(VMRNN(PRESETS[name])) == parameters
 
 
-@pytest.mark.parametrize("backend", ["native", "torch"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("native", marks=pytest.mark.skipif(bool(native.why_unavailable()), reason="no native scan")),
+        "torch",
+    ],
+)
 @pytest.mark.parametrize(
     ("config", "size"),
     [

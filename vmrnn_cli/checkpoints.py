@@ -170,16 +170,16 @@ def load_model(path: Path) -> VMRNN:
         raise InputError(f"there are no weights {path}", "check the name, or see `vmrnn weights list`")
     if path.suffix == ".safetensors":
         tensors = _read_safetensors(path)
-        config_path = path.with_name(CONFIG_NAME)
-        if "patch_embedding.proj.weight" in tensors:
-            config = read_config(config_path) if config_path.exists() else _inferred(tensors, str(path))
-            return _fill(config, tensors, str(path))
     elif path.suffix in (".pth", ".pt"):
         tensors = _read_pickled(path)
     else:
         raise InputError(f"{path} is no weights file", "give a folder, a .safetensors or a published .pth/.pt file")
-    ours = _ours_from_published(tensors, str(path))
-    return _fill(_inferred(ours, str(path)), ours, str(path))
+    if "patch_embedding.proj.weight" not in tensors:
+        tensors = _ours_from_published(tensors, str(path))
+    config_path = path.with_name(CONFIG_NAME)
+    own_folder = path.name == WEIGHTS_NAME and config_path.exists()
+    config = read_config(config_path) if own_folder else _inferred(tensors, str(path))
+    return _fill(config, tensors, str(path))
 
 
 def save_model(model: VMRNN, folder: Path, *, half: bool = True, extra: Mapping[str, Any] | None = None) -> None:
