@@ -139,7 +139,7 @@ def test_grids_are_split_by_time_and_scaled_by_the_training_part(tmp_path):
     assert {name: len(s) for name, s in splits.items()} == {"train": 76, "val": 9, "test": 9, "all": 96}
     assert all(s.scale == 79 for s in splits.values())
     predicted = {
-        name: {int(i) for k in range(len(s)) for i in np.array(range(s._starts[k] + 3, s._starts[k] + 5))}
+        name: {int(i) for k in range(len(s)) for i in np.array(range(s.starts[k] + 3, s.starts[k] + 5))}
         for name, s in splits.items()
     }
     assert predicted["val"] == set(range(80, 90))

@@ -57,6 +57,15 @@ PUBLISHED: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"batch_size": 8, "epochs": 1},
     "vmrnn-b-mmnist": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.3, 5, 3], [0.5, 8, 5]]},
+    "vmrnn-b-bikenyc": {
+        "batch_size": 32,
+        "context": 4,
+        "horizon": 4,
+        "loss": "mse",
+        "max_time": 1500.0,
+        "eval_every": 200,
+        "eval_clips": 237,
+    },
     "vmrnn-d-mmnist": {**PUBLISHED, "loss": "mse+l1", "warmup": 0.0, "epochs": 2000},
     "vmrnn-b-kth": {**PUBLISHED, "loss": "mse", "warmup": 0.05, "epochs": 100, "horizon": 20, "batch_size": 4},
     "vmrnn-b-taxibj": {**PUBLISHED, "loss": "mse", "warmup": 0.025, "epochs": 200, "context": 4, "horizon": 4},

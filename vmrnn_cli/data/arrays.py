@@ -66,8 +66,8 @@ class GridWindows:
         test = HOURLY_TEST if T >= 10 * HOURLY_TEST else int(T * TEST_SHARE)
         edges = {"train": (0, T - 2 * test), "val": (T - 2 * test, T - test), "test": (T - test, T), "all": (0, T)}
         first, last = edges[split]
-        self._starts = range(max(0, first - context), last - context - horizon + 1)
-        if not len(self._starts):
+        self.starts = range(max(0, first - context), last - context - horizon + 1)
+        if not len(self.starts):
             raise InputError(
                 f"{name}: the {split} split has {last - first} frames, too few for {context} + {horizon}",
                 "give a smaller --context or --horizon",
@@ -78,10 +78,10 @@ class GridWindows:
         self.clip_shape = (context + horizon, C, H, W)
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self.starts)
 
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
-        start = self._starts[index]
+        start = self.starts[index]
         window = np.asarray(self._frames[start : start + self.clip_shape[0]], dtype=np.float32)
         return checked(np.minimum(window / np.float32(self.scale), 1), self.name)
 
