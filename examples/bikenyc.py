@@ -3,7 +3,7 @@
     vmrnn train --data bikenyc.npz --preset vmrnn-b-bikenyc --out runs/bikenyc
     python examples/bikenyc.py bikenyc.npz --weights runs/bikenyc/best
 
-`bikenyc.npz` holds `frames` (T, 2, 16, 8), hourly flows. Scores are in bikes: root mean squared and mean absolute error.
+`bikenyc.npz` holds `frames` (T, 2, 16, 8), hourly flows. Errors are in bikes an hour: root mean squared, mean absolute.
 """
 
 from __future__ import annotations

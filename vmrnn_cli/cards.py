@@ -12,23 +12,41 @@ def model_card(
     network: VMRNNConfig, trained_on: str, judged_on: str, budget: Mapping[str, Any], summary: Mapping[str, Any]
 ) -> str:
     """Markdown from the budget and from what `Evaluation.summary` returns."""
-    last, linear = summary["baseline_last_frame"], summary["baseline_linear"]
+    forecasts = {
+        "this network": summary,
+        "last frame repeated": summary["baseline_last_frame"],
+        "linear extrapolation": summary["baseline_linear"],
+    }
     spent = "".join(f"| {key} | {value} |\n" for key, value in budget.items())
-    ahead = zip(summary["per_frame"]["mse"], last["per_frame"]["mse"], linear["per_frame"]["mse"], strict=True)
-    rows = "".join(
-        f"| +{i} | {ours:.2f} | {repeated:.2f} | {line:.2f} |\n" for i, (ours, repeated, line) in enumerate(ahead, 1)
+    metrics = [name for name in ("mse", "mae", "ssim", "psnr", "ssim_published") if name in summary]
+    scores = "".join(
+        f"| {label} |" + "".join(f" {_number(scores[name])} |" for name in metrics) + "\n"
+        for label, scores in forecasts.items()
+    )
+    ahead = "".join(
+        f"| +{step + 1} |" + "".join(f" {_number(s['per_frame']['mse'][step])} |" for s in forecasts.values()) + "\n"
+        for step in range(len(summary["per_frame"]["mse"]))
     )
     shape = f"patch {network.patch_size}, width {network.embed_dim}, {network.image_channels} channel(s)"
     return f"""# VMRNN-{network.variant}, {shape}
 
-Trained by `vmrnn train` on {trained_on}: {network.context} frames in, {network.horizon} out.
+Trained on {trained_on}: {network.context} frames in, {network.horizon} out.
 
 | budget | |
 |---|---|
 {spent}
-On {summary["clips"]} clips of {judged_on}, squared error summed over a frame (MSE): {summary["mse"]:.2f}, against
-{last["mse"]:.2f} for the last frame repeated and {linear["mse"]:.2f} for linear extrapolation.
+On {summary["clips"]} clips of {judged_on}. MSE and MAE are sums over the pixels of a frame;
+SSIM has a data range of 1, as published one of 2.
 
-| frames ahead | this network | last frame repeated | linear extrapolation |
+| forecast |{"".join(f" {name.replace('_', ' ')} |" for name in metrics)}
+|---|{"---|" * len(metrics)}
+{scores}
+MSE by frames ahead:
+
+| ahead |{"".join(f" {label} |" for label in forecasts)}
 |---|---|---|---|
-{rows}"""
+{ahead}"""
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

@@ -72,7 +72,7 @@ def predict(
     runner = predictor.Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     load_s = time.perf_counter() - begin
     if not (as_json or quiet):
-        print(f"{name} on {_runs_on(runner)}", file=sys.stderr)
+        print(f"{name}{_known_for(name)} on {_runs_on(runner)}", file=sys.stderr)
 
     results, failures = [], []
     for source, target in zip(sources, targets, strict=True):
@@ -155,6 +155,14 @@ def _progress_bar(frames: int) -> Any:
             yield lambda done, total: shown.update(task, completed=done)
 
     return bar()
+
+
+def _known_for(name: str) -> str:
+    """What bundled weights were trained on: people should not expect more of them."""
+    from ..weights import registry
+
+    entry = registry().get(name)
+    return f" ({entry['data']})" if entry else ""
 
 
 def _runs_on(runner: Predictor) -> str:

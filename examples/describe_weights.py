@@ -1,0 +1,73 @@
+r"""Score a bundled weights folder and write what people should know: its model card and its entry in the registry.
+
+    python examples/describe_weights.py vmrnn-b-mmnist --data mnist --limit 1000 \
+        --trained-on "Moving MNIST" --short "moving digits, 64x64 gray, 10 -> 10" \
+        --budget minutes=80 --budget "machine=2 CPU threads" [--curve curve.csv] [--default]
+
+`curve.csv` has lines of minutes, clips, MSE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+from vmrnn_cli import checkpoints, data, weights
+from vmrnn_cli.cards import model_card
+from vmrnn_cli.evaluate import as_float_batches, evaluate
+from vmrnn_cli.predictor import Predictor
+
+
+def main() -> None:
+    """Write README.md in the weights folder, and registry.json beside it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--trained-on", required=True)
+    parser.add_argument("--short", required=True)
+    parser.add_argument("--budget", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--curve", type=Path)
+    parser.add_argument("--notes", type=Path, help="Markdown that is put at the end of the card")
+    parser.add_argument("--default", action="store_true")
+    options = parser.parse_args()
+
+    folder = weights.bundled_folder() / options.name
+    model = checkpoints.load_model(folder)
+    context, horizon = model.config.context, model.config.horizon
+    clips = data.open_dataset(options.data, split=options.split, context=context, horizon=horizon)
+    batches = data.batches(clips, 16, seed=0, epoch=0, shuffle=False, drop_last=False)
+    result = evaluate(Predictor(model), as_float_batches(batches, options.limit), context=context, horizon=horizon)
+    summary, budget = result.summary(), dict(entry.split("=", 1) for entry in options.budget)
+
+    judged_on = f"the {options.split} split of {clips.name}"
+    card = model_card(model.config, options.trained_on, judged_on, budget, summary)
+    if options.curve is not None:
+        rows = list(csv.reader(options.curve.open()))
+        card += "\nThe curve, on evaluation clips while it trained:\n\n| minutes | clips seen | MSE |\n|---|---|---|\n"
+        card += "".join(f"| {minutes} | {seen} | {mse} |\n" for minutes, seen, mse in rows)
+    if options.notes is not None:
+        card += "\n" + options.notes.read_text()
+    (folder / "README.md").write_text(card)
+
+    path = weights.bundled_folder() / weights.REGISTRY_NAME
+    registry = json.loads(path.read_text())
+    last = summary["baseline_last_frame"]
+    registry[options.name] = {
+        "data": options.short,
+        "budget": ", ".join(f"{value} {key}" if key == "minutes" else value for key, value in budget.items()),
+        "metrics": f"MSE {summary['mse']:.4g} (last frame repeated {last['mse']:.4g}), SSIM {summary['ssim']:.3f} "
+        f"({last['ssim']:.3f}) on {summary['clips']} clips",
+        "licence": "Apache-2.0",
+        "sha256": hashlib.sha256((folder / checkpoints.WEIGHTS_NAME).read_bytes()).hexdigest(),
+    } | ({"default": True} if options.default else {})
+    path.write_text(json.dumps(registry, indent=2) + "\n")
+    print(card)
+
+
+if __name__ == "__main__":
+    main()
