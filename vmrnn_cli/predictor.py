@@ -252,7 +252,7 @@ def predict(
     """
     set_threads(threads)
     begin = time.perf_counter()
-    model, name = load_weights(weights)
+    model, name = load_weights(weights, source)
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     load_s = time.perf_counter() - begin
     predictions, truths = [], []
@@ -278,11 +278,11 @@ def predict(
     )
 
 
-def load_weights(given: str | Path | VMRNN | None) -> tuple[VMRNN, str]:
-    """The model to use and the name to show for it."""
+def load_weights(given: str | Path | VMRNN | None, source: str | Path | None = None) -> tuple[VMRNN, str]:
+    """The model to use and the name to show for it; without a given one, the bundled weights that fit `source`."""
     if isinstance(given, VMRNN):
         return given, "vmrnn"
-    name = given or weights.default_name()
+    name = given or weights.default_name(video.channels_of(Path(source)) if source else None)
     return weights.load(name), Path(name).stem if Path(name).exists() else str(name)
 
 

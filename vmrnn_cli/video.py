@@ -23,7 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmrnn_cli.errors import InputError, VMRNNError
-from vmrnn_cli.frames import Frame, Size, check_picture_channels, open_array, open_images, past_the_end
+from vmrnn_cli.frames import (
+    Frame,
+    Size,
+    check_picture_channels,
+    only_array,
+    open_array,
+    open_images,
+    past_the_end,
+    read_arrays,
+)
 from vmrnn_cli.outputs import atomic_path, check_output_suffix
 
 DEFAULT_FPS = 10.0  # for images and arrays, which have no rate of their own
@@ -108,6 +117,17 @@ def open_clip(
         return _open_video(path, channels, size, fps, start)
     except OSError as error:  # no permission, failing disk
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file") from error
+
+
+def channels_of(path: Path) -> int | None:
+    """How many channels an array file has; None for all else, which is made to fit, and for what cannot be read."""
+    if path.suffix.lower() not in (".npy", ".npz") or not path.is_file():
+        return None
+    try:
+        shape = only_array(path, read_arrays(path)).shape
+    except (InputError, OSError):
+        return None  # whoever opens it says why
+    return shape[1] if len(shape) == 4 else None
 
 
 def _check_request(path: Path, size: Size, fps: float | None, start: float) -> None:

@@ -24,9 +24,15 @@ def registry() -> dict[str, dict[str, Any]]:
     return json.loads((bundled_folder() / REGISTRY_NAME).read_text())
 
 
-def default_name() -> str:
-    """The bundled weights that `predict` takes when none are named."""
-    return next(name for name, entry in registry().items() if entry.get("default"))
+def default_name(channels: int | None = None) -> str:
+    """The bundled weights that `predict` takes when none are named: for gridded data, those with as many channels."""
+    known = registry()
+    if channels not in (None, 1, 3):
+        for name in known:
+            config = checkpoints.read_config(bundled_folder() / name / checkpoints.CONFIG_NAME)
+            if config.image_channels == channels:
+                return name
+    return next(name for name, entry in known.items() if entry.get("default"))
 
 
 def load(name: str | Path) -> VMRNN:

@@ -68,7 +68,7 @@ def predict(
 
     devices.set_threads(threads)
     begin = time.perf_counter()
-    model, name = predictor.load_weights(weights)
+    model, name = predictor.load_weights(weights, sources[0])
     runner = predictor.Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     load_s = time.perf_counter() - begin
     if not (as_json or quiet):

@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     from ..train import Report, Trainer
 
 _DATA, _RECIPE, _RUN = "Data", "Recipe", "Run"
-_COLUMNS = (
-    "step",
-    "epoch",
-    "clips",
-    "seconds",
-    "lr",
-    "loss",
-    "grad_norm",
-    "clips_per_s",
-    "eval_mse",
-    "eval_last_frame",
-)
 
 
 def _option(panel: str, text: str, *names: str, default: Any = None, metavar: str | None = None) -> Any:
