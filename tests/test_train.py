@@ -182,6 +182,15 @@ def test_two_processes_train_as_one(vmrnn, clips, tmp_path):
     np.testing.assert_allclose(losses("two"), losses("one"), atol=1e-5)
 
 
+def test_an_elastic_restart_resumes(vmrnn, clips, monkeypatch):
+    common = ["train", "--data", clips, "--checkpoint-every", "2", "--out", "run", *BASE]
+    assert vmrnn(*common, "--steps", 4)[0] == 0
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert vmrnn(*common, "--steps", 6)[0] == 0
+    assert train.read_state(Path("run"))["progress"]["step"] == 6
+    assert len(losses("run")) == 6
+
+
 def test_time_limit(vmrnn, clips):
     begin = time.monotonic()
     assert vmrnn("train", "--data", clips, "--max-time", "1s", "--out", "run", *BASE)[0] == 0
@@ -210,7 +219,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(vmrnn, clips):
     assert vmrnn("train", "--data", clips, "--steps", 6, "--checkpoint-every", 2, "--out", "run", *BASE)[0] == 0
     state = Path("run/state.pt")
     state.write_bytes(state.read_bytes()[:1000])
-    assert train.read_state(Path("run"))["progress"]["step"] in (4, 6)
+    assert train.read_state(Path("run"))["progress"]["step"] == 6  # saved at step 6, and once more at the end
+    assert vmrnn("train", "--data", clips, "--steps", 8, "--out", "run", "--resume", *BASE)[0] == 0
 
 
 def test_loss_that_is_not_finite_stops_the_run(vmrnn, clips):

@@ -446,8 +446,7 @@ class Trainer:
         with atomic_path(path, overwrite=True) as temporary:
             torch.save(state, temporary)
             if path.exists():
-                previous.unlink(missing_ok=True)
-                os.link(path, previous)
+                path.replace(previous)  # killed here, a run resumes from the one before
         with atomic_path(self.out / WEIGHTS_NAME, overwrite=True) as temporary:
             save_file({name: t.detach().cpu().contiguous() for name, t in self.model.state_dict().items()}, temporary)
 

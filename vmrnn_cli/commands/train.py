@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -71,8 +72,10 @@ def train(
         "checkpoint_every": checkpoint_every, "eval_every": eval_every, "device": device, "workers": workers,
     }  # fmt: skip
     settings = recipes.make_config(_read_toml(config) if config else {}, flags)
+    restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # torchrun started the processes anew
     folder = out or Path("runs") / f"{data.resolve().stem}-{settings.preset}"
-    if not resume and not dry_run and any(folder.glob("*")):
+    resume = resume or (restarted and (folder / training.STATE_NAME).exists())
+    if not (resume or restarted or dry_run) and any(folder.glob("*")):
         raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
     devices.set_threads(threads)
     trainer = training.Trainer(settings, folder, resume=resume)
