@@ -12,7 +12,7 @@ def info(
         None, metavar="[WEIGHTS or PRESET]", help="Default: the weights that `vmrnn predict` uses."
     ),
     flops: bool = typer.Option(False, "--flops", help="Also count operations."),
-    size: str | None = typer.Option(None, metavar="WxH", help="Count for frames of this size. [default: as trained]"),
+    size: str | None = typer.Option(None, metavar="WxH", help="Count for frames of this size. (default: as trained)"),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
 ) -> None:
     """Show a network: its shape, its parameters, and with --flops what a step and a clip cost."""

@@ -24,35 +24,35 @@ def _option(panel: str, text: str, *names: str, default: Any = None, metavar: st
 
 def predict(
     sources: list[Path] = typer.Argument(
-        ..., metavar="SOURCE...", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays."
+        ..., metavar="SOURCE", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays."
     ),
     output: Path | None = typer.Option(
         None,
         "-o",
         "--output",
         metavar="OUT",
-        help="A .gif, .mp4, .webm, .png (film strip) or .npz file, or a folder. [default: SOURCE_predicted.gif]",
+        help="A .gif, .mp4, .webm, .png (film strip) or .npz file, or a folder. (default: SOURCE_predicted.gif)",
         rich_help_panel=_OUTPUT,
     ),
     panels: str | None = _option(
-        _OUTPUT, "Of context,truth,prediction,error. [default: what there is]", metavar="LIST"
+        _OUTPUT, "Of context,truth,prediction,error. (default: what there is)", metavar="LIST"
     ),
     overwrite: bool = _option(_OUTPUT, "Replace an existing output.", "--overwrite", default=False),
     as_json: bool = _option(_OUTPUT, "Print one JSON object instead of the summary.", "--json", default=False),
     quiet: bool = _option(_OUTPUT, "Print nothing but errors.", "--quiet", "-q", default=False),
     debug: bool = _option(_OUTPUT, "Show tracebacks instead of one-line errors.", "--debug", default=False),
-    frames: int | None = _option(_CLIP, "How many frames to predict. [default: as trained]"),
-    context: int | None = _option(_CLIP, "How many frames to start from. [default: as trained]"),
+    frames: int | None = _option(_CLIP, "How many frames to predict. (default: as trained)"),
+    context: int | None = _option(_CLIP, "How many frames to start from. (default: as trained)"),
     start: float = _option(_CLIP, "Skip the beginning.", default=0.0, metavar="SECONDS"),
     from_end: bool = _option(_CLIP, "Predict past the clip's last frame.", "--from-end", default=False),
     fps: float | None = _option(_CLIP, "Resample a video to this rate; for images and arrays, state it."),
     size: str | None = _option(
-        _CLIP, "Frame size; S is the shorter side. [default: arrays native, else as trained]", metavar="native|S|WxH"
+        _CLIP, "Frame size; S is the shorter side. (default: arrays native, else as trained)", metavar="native|S|WxH"
     ),
     weights: str | None = _option(
         _MODEL,
         "Bundled name, folder, .safetensors, published .pth/.pt, or Hub id owner/name\\[@revision]. "
-        "[default: bundled ones]",
+        "(default: bundled ones)",
     ),
     scan: str = _option(_MODEL, "Scan implementation: auto, native, torch or reference.", default="auto"),
     device: str = _option(_MODEL, "auto, cpu, cuda or mps.", default="auto"),

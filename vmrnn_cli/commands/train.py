@@ -30,12 +30,14 @@ def train(
         rich_help_panel=_DATA,
     ),
     dataset: str | None = _option(
-        _DATA, "Force kth, moving-mnist, taxibj, grid or folder. [default: by what is there]"
+        _DATA, "Force kth, moving-mnist, taxibj, grid or folder. (default: by what is there)"
     ),
-    context: int | None = _option(_DATA, "Frames in. [default: the preset's]"),
-    horizon: int | None = _option(_DATA, "Frames out. [default: the preset's]"),
+    context: int | None = _option(_DATA, "Frames in. (default: the preset's)"),
+    horizon: int | None = _option(_DATA, "Frames out. (default: the preset's)"),
     size: int | None = _option(_DATA, "Side of the square crops from a folder of clips."),
-    preset: str | None = _option(_RECIPE, "vmrnn-d-mmnist, vmrnn-b-kth, vmrnn-b-taxibj or tiny. [default: tiny]"),
+    preset: str | None = _option(
+        _RECIPE, "vmrnn-d-mmnist, vmrnn-b-kth, vmrnn-b-taxibj, vmrnn-b-mmnist, vmrnn-b-bikenyc or tiny."
+    ),
     config: Path | None = _option(_RECIPE, "A TOML file of settings; options go over it.", metavar="FILE.toml"),
     init: str | None = _option(_RECIPE, "Weights to start from.", metavar="WEIGHTS"),
     batch_size: int | None = _option(_RECIPE, "Clips per step, of all machines together."),
@@ -46,7 +48,7 @@ def train(
     epochs: int | None = _option(_RUN, "End after so many passes over the data."),
     steps: int | None = _option(_RUN, "End after so many steps."),
     max_time: str | None = _option(_RUN, "End after a time such as 90s, 25m or 2h.", metavar="TIME"),
-    out: Path | None = _option(_RUN, "The run's folder. [default: runs/DATA-PRESET]", metavar="runs/NAME"),
+    out: Path | None = _option(_RUN, "The run's folder. (default: runs/DATA-PRESET)", metavar="runs/NAME"),
     resume: bool = _option(_RUN, "Go on from the last checkpoint in the run's folder.", "--resume", default=False),
     checkpoint_every: int | None = _option(_RUN, "Steps between checkpoints."),
     eval_every: int | None = _option(_RUN, "Steps between evaluations."),
