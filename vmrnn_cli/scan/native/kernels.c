@@ -87,18 +87,20 @@ struct block_weights {
     vec dt[MAX_RANK];
 };
 
+/* Rows of `width` floats, one a channel, to vectors across channels; lanes beyond the last channel become zero. All of it
+ * is written before any of it is read as a vector: a vector load right behind narrower stores waits for them. */
+static void transpose(vec *out, const float *rows, int width, int lanes) {
+    if (lanes < LANES) memset(out, 0, (size_t)width * sizeof(vec));
+    for (int i = 0; i < lanes; i++)
+        for (int j = 0; j < width; j++) ((float *)(out + j))[i] = rows[i * width + j];
+}
+
 static void load_block(struct block_weights *w, const struct scan_job *j, int k, int c0, int lanes) {
-    float lane[LANES] __attribute__((aligned(64))) = {0};
     const size_t row = (size_t)k * j->D + c0;
-    for (int n = 0; n < N; n++) {
-        for (int i = 0; i < lanes; i++) lane[i] = j->A_logs[(row + i) * N + n];
-        w->A[n] = vexp(*(vec *)lane) * -LOG2_E;
-    }
-    for (int r = 0; r < j->R; r++) {
-        for (int i = 0; i < lanes; i++) lane[i] = j->dt_weight[(row + i) * j->R + r];
-        w->dt[r] = *(vec *)lane;
-    }
+    transpose(w->A, j->A_logs + row * N, N, lanes);
+    transpose(w->dt, j->dt_weight + row * j->R, j->R, lanes);
     w->bias = load_some(j->dt_bias + row, lanes);
+    for (int n = 0; n < N; n++) w->A[n] = vexp(w->A[n]) * -LOG2_E;
 }
 
 INLINE vec expand_dt(const struct block_weights *w, const float *dt_r, int R) {
@@ -373,11 +375,7 @@ struct conv_job {
 };
 
 static void load_taps(vec *taps, const struct conv_job *j, int c0, int lanes) {
-    float lane[LANES] __attribute__((aligned(64))) = {0};
-    for (int tap = 0; tap < 9; tap++) {
-        for (int i = 0; i < lanes; i++) lane[i] = j->weight[(size_t)(c0 + i) * 9 + tap];
-        taps[tap] = *(vec *)lane;
-    }
+    transpose(taps, j->weight + (size_t)c0 * 9, 9, lanes);
     taps[9] = load_some(j->bias + c0, lanes);
 }
 
