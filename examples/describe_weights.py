@@ -59,7 +59,7 @@ def main() -> None:
     last = summary["baseline_last_frame"]
     registry[options.name] = {
         "data": options.short,
-        "budget": ", ".join(f"{value} {key}" if key == "minutes" else value for key, value in budget.items()),
+        "budget": ", ".join(f"{v} {k}" if k in ("minutes", "clips") else v for k, v in budget.items()),
         "metrics": f"MSE {summary['mse']:.4g} (last frame repeated {last['mse']:.4g}), SSIM {summary['ssim']:.3f} "
         f"({last['ssim']:.3f}) on {summary['clips']} clips",
         "licence": "Apache-2.0",

@@ -19,11 +19,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .errors import InputError
 from .model import VMRNN, VMRNNConfig
+from .outputs import atomic_path
 
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
 
@@ -189,10 +190,12 @@ def save_model(model: VMRNN, folder: Path, *, half: bool = True, extra: Mapping[
     `extra` goes into config.json beside the configuration (training budget, metrics); loading ignores it.
     """
     config = {"architecture": "VMRNN", **dataclasses.asdict(model.config), **({"about": dict(extra)} if extra else {})}
-    (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n")
+    with atomic_path(folder / CONFIG_NAME, overwrite=True) as path:
+        path.write_text(json.dumps(config, indent=2) + "\n")
     dtype = torch.float16 if half else torch.float32
     tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS_NAME)
+    with atomic_path(folder / WEIGHTS_NAME, overwrite=True) as path:
+        path.write_bytes(save(tensors))  # not save_file, which lets nobody else read the file
 
 
 def read_config(path: Path) -> VMRNNConfig:

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -448,7 +448,7 @@ class Trainer:
             if path.exists():
                 path.replace(previous)  # killed here, a run resumes from the one before
         with atomic_path(self.out / WEIGHTS_NAME, overwrite=True) as temporary:
-            save_file({name: t.detach().cpu().contiguous() for name, t in self.model.state_dict().items()}, temporary)
+            temporary.write_bytes(save({name: t.cpu().contiguous() for name, t in self.model.state_dict().items()}))
 
     def _load(self) -> None:
         state = read_state(self.out)
