@@ -7,16 +7,18 @@ import os
 import shutil
 import struct
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vmrnn_cli import data
-from vmrnn_cli.data import arrays, moving_mnist, videos
+from vmrnn_cli.commands.data import make
+from vmrnn_cli.data import arrays, cache, moving_mnist, videos
 from vmrnn_cli.digits import draw_digit
-from vmrnn_cli.errors import InputError
-from vmrnn_cli.video import write_video
+from vmrnn_cli.errors import InputError, VMRNNError
+from vmrnn_cli.video import Clip, open_clip, write_video
 
 
 def rng(seed=0):
@@ -24,7 +26,7 @@ def rng(seed=0):
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("VMRNN_CACHE", str(tmp_path / "cache"))
 
 
@@ -75,6 +77,9 @@ def test_batches_depend_on_seed_and_epoch_only(mnist, workers):
         other = next(data.batches(dataset, 4, seed=1, epoch=3)).numpy()
         assert not np.array_equal(other, whole[0])
         assert [len(b) for b in data.batches(dataset, 4, seed=1, epoch=2, drop_last=False)] == [4, 4, 2]
+        sizes = [[len(b) for b in data.batches(dataset, 9, seed=1, epoch=2, drop_last=False, rank=r, world=3)]
+                 for r in range(3)]  # fmt: skip
+        assert sizes == [[3, 1], [3], [3]]
     finally:
         dataset.__class__.__len__ = lambda self: moving_mnist.EPOCH_CLIPS
 
@@ -127,6 +132,19 @@ def test_published_test_file_round_trip(tmp_path):
     dataset = opened(tmp_path / "mnist_test_seq.npy", context=10, horizon=10, split="test")
     assert (len(dataset), dataset.clip_shape) == (6, (20, 1, 64, 64))
     np.testing.assert_array_equal(dataset.clip(4, rng())[:, 0], np.load(tmp_path / "mnist_test_seq.npy")[:, 4])
+    expected = moving_mnist.make_clip(digits, np.random.default_rng((0, 4)), 20)
+    np.testing.assert_array_equal(dataset.clip(4, rng()), expected)
+
+
+def test_made_from_an_idx_file_or_its_folder(mnist, tmp_path, capsys):
+    made = []
+    for number, digits in enumerate((mnist, mnist / "t10k-images-idx3-ubyte", "drawn")):
+        out = tmp_path / f"{number}.npy"
+        make("moving-mnist", out, clips=3, seed=1, digits=str(digits), overwrite=False)
+        made.append(np.load(out))
+    np.testing.assert_array_equal(made[0], made[1])
+    assert made[0].shape == (20, 3, 64, 64)
+    assert not np.array_equal(made[0], made[2])
 
 
 # ---- arrays
@@ -162,6 +180,38 @@ def test_taxibj(tmp_path):
     assert (clip[:4] == 0).all()
     assert (clip[4:] == 1).all()
     assert len(opened(tmp_path / "dataset.npz", split="test")) == 3
+    both = opened(tmp_path / "dataset.npz", split="all")
+    assert len(both) == 9
+    np.testing.assert_array_equal(both.clip(8, rng())[:, 0, 0, 0], [0, 0, 0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Y_test": None}, {"X_train": np.zeros((5, 4, 2, 8, 8))}, {"Y_train": np.zeros((6, 4, 2, 8, 9))},
+        {"X_train": np.float32(0), "Y_train": np.float32(0)}, {"X_train": np.zeros((0, 4, 2, 8, 8))},
+    ],
+)  # fmt: skip
+def test_unusable_taxibj(tmp_path, change):
+    parts = {key: np.zeros((6, 4, 2, 8, 8), np.float32) for key in arrays.TAXIBJ_KEYS} | change
+    np.savez(tmp_path / "dataset.npz", **{key: part for key, part in parts.items() if part is not None})
+    with pytest.raises(InputError, match=r"dataset\.npz"):
+        opened(tmp_path / "dataset.npz", dataset="taxibj")
+    np.savez(tmp_path / "dataset.npz", **{key: np.full((6, 4, 2, 8, 8), np.nan) for key in arrays.TAXIBJ_KEYS})
+    with pytest.raises(InputError, match="nan"):
+        opened(tmp_path / "dataset.npz").clip(0, rng())
+
+
+def test_the_kind_of_an_array_can_be_forced(tmp_path):
+    np.save(tmp_path / "x.npy", rng().random((90, 5, 8, 8)).astype(np.float32))
+    assert opened(tmp_path / "x.npy").clip_shape == (5, 1, 8, 8)
+    assert opened(tmp_path / "x.npy", dataset="grid").clip_shape == (5, 5, 8, 8)
+    np.save(tmp_path / "y.npy", rng().random((90, 4, 8, 8)).astype(np.float32))
+    assert opened(tmp_path / "y.npy").clip_shape == (5, 4, 8, 8)
+    assert opened(tmp_path / "y.npy", dataset="clips", context=2).clip_shape == (4, 1, 8, 8)
+    for kind in ("moving-mnist", "taxibj"):
+        with pytest.raises(InputError, match=r"y\.npy"):
+            opened(tmp_path / "y.npy", dataset=kind)
 
 
 @pytest.mark.parametrize(("shape", "clip"), [((7, 9, 16, 16), (5, 1, 16, 16)), ((7, 9, 2, 8, 8), (5, 2, 8, 8))])
@@ -220,10 +270,99 @@ def test_folder_of_clips(tmp_path):
 
 def test_decoded_once(tmp_path, monkeypatch):
     write_clip(tmp_path / "a.mp4")
-    first = videos.decode(tmp_path / "a.mp4", 1, 32)
-    monkeypatch.setattr(videos, "open_clip", lambda *a, **k: pytest.fail("decoded again"))
+    first = cache.decode(tmp_path / "a.mp4", 1, 32)
+    assert (first.shape, len(first)) == (first.frames().shape, 30)
+    with open_clip(tmp_path / "a.mp4", channels=1, size=32) as clip:
+        np.testing.assert_array_equal(first.frames(), np.rint(np.stack(list(clip)) * 255))
+    assert cache.decode(tmp_path / "a.mp4", 1, 16) != first
+    monkeypatch.setattr(cache, "open_clip", lambda *a, **k: pytest.fail("decoded again"))
     shutil.copy(tmp_path / "a.mp4", tmp_path / "same content.mp4")
-    np.testing.assert_array_equal(videos.decode(tmp_path / "same content.mp4", 1, 32), first)
+    assert cache.decode(tmp_path / "same content.mp4", 1, 32) == first
+
+
+def test_two_may_fill_the_cache_at_once(tmp_path):
+    write_clip(tmp_path / "a.mp4")
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: cache.decode(tmp_path / "a.mp4", 1, 32), range(3)))
+    assert len(set(found)) == 1
+    assert [path.name for path in found[0].path.parent.iterdir()] == [found[0].path.name]
+    assert found[0].frames().shape[0] == 30
+
+
+@pytest.mark.parametrize("left", [0, 60, 500])
+def test_a_cached_file_that_was_cut_short_is_made_again(tmp_path, left):
+    write_clip(tmp_path / "a.mp4")
+    video = cache.decode(tmp_path / "a.mp4", 1, 32)
+    whole = video.path.read_bytes()
+    video.path.write_bytes(whole[:left])
+    cache.decode(tmp_path / "a.mp4", 1, 32)
+    assert video.path.read_bytes() == whole
+
+
+def test_an_interrupted_decoding_leaves_nothing(tmp_path, monkeypatch):
+    class Interrupted(Clip):
+        def __next__(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("vmrnn_cli.video.Clip", Interrupted)
+    write_clip(tmp_path / "a.mp4")
+    with pytest.raises(KeyboardInterrupt):
+        cache.decode(tmp_path / "a.mp4", 1, 32)
+    assert list((tmp_path / "cache" / "clips").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_made(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VMRNN_CACHE", str(tmp_path / "file"))
+    write_clip(tmp_path / "a.mp4")
+    with pytest.raises(VMRNNError, match="VMRNN_CACHE"):
+        cache.decode(tmp_path / "a.mp4", 1, 32)
+
+
+def test_many_videos_need_few_open_files(tmp_path):
+    resource = pytest.importorskip("resource")
+    folder = tmp_path / "many"
+    write_clip(folder / "0.mp4")
+    for number in range(1, 60):
+        shutil.copy(folder / "0.mp4", folder / f"{number}.mp4")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 30, limits[1]))
+    try:
+        clips = opened(folder, size=16, split="all")
+        assert len(clips) == 60
+        kept = [clips.clip(index, rng()).copy() for index in range(60)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert all(np.array_equal(clip, kept[0]) for clip in kept)
+
+
+def test_all_sets_count_the_same(tmp_path):
+    folder = tmp_path / "clips"
+    rows = ["file,split,set"]
+    for number, name in enumerate(["large"] * 9 + ["small"]):
+        write_clip(folder / f"{number}.mp4", seed=number % 9 if name == "large" else 99)
+        rows.append(f"{number}.mp4,train,{name}")
+    (folder / "split.csv").write_text("\ufeff" + "\n".join(rows), encoding="utf-8")
+    small = opened(folder, size=16)._videos[9]
+    for weigh, share in ((False, 0.1), (True, 0.5)):
+        clips = opened(folder, size=16, weigh_sets=weigh)
+        drawn = [clips.clip(k % len(clips), rng(k)) for k in range(200)]
+        found = np.mean([any(np.array_equal(c, w) for w in windows(small, 5, 16)) for c in drawn])
+        assert abs(found - share) < 0.12
+
+
+def windows(video, length, side):
+    frames = video.frames()
+    for start in range(len(frames) - length + 1):
+        for left in range(frames.shape[3] - side + 1):
+            yield frames[start : start + length, :, :side, left : left + side]
+
+
+def test_a_split_that_is_empty_by_chance_says_so(tmp_path):
+    write_clip(tmp_path / "clips" / "a.mp4")
+    said = {split: opened(tmp_path / "clips", size=16, split=split).describe() for split in ("train", "val", "test")}
+    assert sorted(len(lines) for lines in said.values()) == [1, 2, 2]
+    assert all("all 1 are used" in lines[1] for lines in said.values() if len(lines) == 2)
 
 
 def test_split_table_is_honoured(tmp_path):
@@ -235,9 +374,10 @@ def test_split_table_is_honoured(tmp_path):
     (tmp_path / "clips" / "split.csv").write_text("file,split\nlost.mp4,train\n")
     with pytest.raises(InputError, match=r"lost\.mp4"):
         opened(tmp_path / "clips")
-    (tmp_path / "clips" / "split.csv").write_text("name\na\n")
-    with pytest.raises(InputError, match="no columns"):
-        opened(tmp_path / "clips")
+    for text in ("name\na\n", "split,file\ntrain\n", "file,split\na.mp4,\n"):
+        (tmp_path / "clips" / "split.csv").write_text(text)
+        with pytest.raises(InputError, match=r"split\.csv has (no|rows without)"):
+            opened(tmp_path / "clips")
 
 
 def kth_tree(folder):
@@ -251,7 +391,11 @@ def test_kth_windows_are_the_published_ones(tmp_path):
     train, test = opened(folder), opened(folder, split="test")
     assert train.clip_shape == (5, 1, 128, 128)
     assert len(train) == 2 * (30 - 5 + 1)
-    assert [w.start for w in test._windows] == [*range(0, 26, 3), *range(0, 26, 4)]  # jogging, walking
+    assert test._windows[:, 1].tolist() == [*range(0, 26, 3), *range(0, 26, 4)]  # jogging, walking
+    assert (train.describe()[0], test.describe()[0]) == (
+        "KTH, train: 2 clips, 52 windows", "KTH, test: 2 clips, 16 windows",
+    )  # fmt: skip
+    assert len(opened(folder, split="all")._videos) == 4
     assert "warning: KTH persons 3, 4" in train.describe()[1]
 
 
@@ -266,9 +410,41 @@ def test_kth_zip_files(tmp_path):
     a, b = opened(folder), opened(zipped)
     assert len(a) == len(b)
     np.testing.assert_array_equal(a.clip(3, rng()), b.clip(3, rng()))
-    (zipped / "boxing.zip").write_bytes(b"PK broken")
+    (zipped / "boxing").mkdir()  # left over from unpacking: the zip file counts
+    assert len(opened(zipped)) == len(a)
+
+
+@pytest.mark.parametrize("damage", ["no zip", "cut short", "spoilt member", "spoilt stored member", "no clip"])
+def test_damaged_kth_zip_files(tmp_path, damage):
+    clip = kth_tree(tmp_path / "kth") / "boxing" / "person02_boxing_d1_uncomp.avi"
+    path = tmp_path / "zipped" / "boxing.zip"
+    path.parent.mkdir()
+    method = zipfile.ZIP_STORED if "stored" in damage else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.write(clip, "readme.txt" if damage == "no clip" else clip.name)
+    content = path.read_bytes()
+    if damage == "no zip":
+        path.write_bytes(b"PK broken")
+    elif damage == "cut short":
+        path.write_bytes(content[:-200])
+    elif "spoilt" in damage:
+        path.write_bytes(content[:100] + b"\xff" * 100 + content[200:])
     with pytest.raises(InputError, match=r"boxing\.zip"):
-        opened(zipped)
+        opened(path.parent)
+
+
+def test_a_kth_zip_file_is_unpacked_once(tmp_path, monkeypatch):
+    clip = kth_tree(tmp_path / "kth") / "boxing" / "person02_boxing_d1_uncomp.avi"
+    (tmp_path / "zipped").mkdir()
+    with zipfile.ZipFile(tmp_path / "zipped" / "boxing.zip", "w") as archive:
+        archive.write(clip, f"boxing/{clip.name}")
+    first = opened(tmp_path / "zipped")
+    monkeypatch.setattr(videos, "_decode_member", lambda *a: pytest.fail("unpacked again"))
+    np.testing.assert_array_equal(opened(tmp_path / "zipped").clip(2, rng()), first.clip(2, rng()))
+    with zipfile.ZipFile(tmp_path / "zipped" / "boxing.zip", "w") as archive:
+        archive.writestr(f"boxing/{clip.name}", clip.read_bytes() + b"changed")
+    with pytest.raises(pytest.fail.Exception, match="unpacked again"):
+        opened(tmp_path / "zipped")
 
 
 # ---- what is none
@@ -286,6 +462,8 @@ def test_what_is_no_data_set(tmp_path):
         (tmp_path / "empty", {"dataset": "grid"}),
         (tmp_path, {"dataset": "imagenet"}),
         (tmp_path, {"split": "holdout"}),
+        (tmp_path, {"context": 0}),
+        (tmp_path, {"horizon": -1}),
     ):
         with pytest.raises(InputError) as caught:
             opened(path, **options)

@@ -1,4 +1,4 @@
-"""`vmrnn data`: make data sets."""
+"""`vmrnn data`: download public data sets, or make one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,21 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def data() -> None:
-    """Make data sets."""
+    """Download or make data sets."""
+
+
+@app.command()
+def get(
+    what: str = typer.Argument(..., metavar="moving-mnist|kth|taxibj", help="The data set."),
+    folder: Path = typer.Argument(..., metavar="DIR", help="Where its files go."),
+) -> None:
+    """Download a public data set.
+
+    Files that are there and whole are kept: run it again after an interruption.
+    """
+    from ..data.download import download
+
+    download(what, folder, print)
 
 
 @app.command()
@@ -24,7 +38,7 @@ def make(
     ),
     clips: int = typer.Option(10_000, min=1, help="How many clips."),
     seed: int = typer.Option(0, min=0, help="Of digits and paths."),
-    digits: str = typer.Option("drawn", help="'drawn' by us, or a folder with MNIST's test digits."),
+    digits: str = typer.Option("drawn", help="'drawn' by us, or an idx file, or a folder with MNIST's test digits."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
 ) -> None:
     """Make a Moving MNIST test file, from MNIST's digits or from digits that are drawn here."""
@@ -44,7 +58,8 @@ def make(
         rng = np.random.default_rng(seed)
         images = np.stack([draw_digit(number % 10, rng) for number in range(500)])
     else:
-        path = moving_mnist.find_digits(Path(digits), "test")
+        given = Path(digits)
+        path = given if given.is_file() else moving_mnist.find_digits(given, "test")
         if path is None:
             raise InputError(f"{digits} has no {moving_mnist.FILES['test']}", "give a folder with MNIST's idx files")
         images = moving_mnist.read_digits(path)

@@ -24,6 +24,7 @@ def open_dataset(
     size: int | None = None,
     channels: int = 1,
     augment: bool = False,
+    weigh_sets: bool = False,
 ) -> ClipDataset:
     """Open what `path` holds: by its content, or as `dataset` says.
 
@@ -37,6 +38,7 @@ def open_dataset(
         size: side of the squares that clips from a folder are cut to; default 64.
         channels: 1 gray or 3 RGB, for a folder of videos.
         augment: mirror, reverse and speed up training clips from a folder.
+        weigh_sets: draw training clips equally often from each set that a folder's `split.csv` names.
 
     Raises:
         InputError: nothing usable is there; says what and where.
@@ -45,18 +47,24 @@ def open_dataset(
         raise InputError(f"there is no split '{split}'", f"use {', '.join(SPLITS)}")
     if dataset is not None and dataset not in DATASETS:
         raise InputError(f"there is no data set '{dataset}'", f"use {', '.join(DATASETS)}")
+    if context < 1 or horizon < 1:
+        raise InputError(
+            f"a context of {context} and a horizon of {horizon} make no clip", "give 1 frame or more of each"
+        )
     if not path.exists():
         raise InputError(f"there is no {path}", "check --data")
     length = context + horizon
     if path.is_file():
         if dataset in ("kth", "folder") or path.suffix.lower() not in (".npy", ".npz"):
             raise InputError(f"{path} is no data set", "give a folder, an .npz or an .npy file")
-        return arrays.open_arrays(path, dataset, split, context, horizon)[0]
+        return arrays.open_arrays(path, dataset, split, context, horizon)
     if dataset == "kth" or (dataset is None and videos.is_kth(path)):
         return videos.KTH(path, split, length)
     digits = any(moving_mnist.find_digits(path, which) for which in ("train", "test"))
     if dataset == "moving-mnist" or (dataset is None and digits):
         return moving_mnist.MovingMNIST(path, split, length)
     if dataset in (None, "folder"):
-        return videos.FolderClips(path, split, length, size=size or 64, channels=channels, augment=augment)
+        return videos.FolderClips(
+            path, split, length, size=size or 64, channels=channels, augment=augment, weigh_sets=weigh_sets
+        )
     raise InputError(f"{path} is a folder, and {dataset} is a file", "give the file")

@@ -53,6 +53,49 @@ class ReadyClips:
         return [f"{self.name}: {len(self)} clips of {T} frames, {C} x {H} x {W}"]
 
 
+class TaxiBJ:
+    """TaxiBJ's `dataset.npz`: X (N, 4, 2, 32, 32) goes in, Y (N, 4, 2, 32, 32) comes out, both in [-1, 1].
+
+    Validation is the test split, as published. Clips are scaled to [0, 1].
+    """
+
+    def __init__(self, path: Path, arrays: Mapping[str, NDArray[Any]], split: str, length: int) -> None:
+        missing = [key for key in TAXIBJ_KEYS if key not in arrays]
+        if missing:
+            raise InputError(f"{path} has no array {', '.join(missing)}", "give TaxiBJ's dataset.npz")
+        parts = {"train": ("train",), "all": ("train", "test")}.get(split, ("test",))
+        self._pairs = [(arrays[f"X_{part}"], arrays[f"Y_{part}"]) for part in parts]
+        shapes = {array.shape[1:] for pair in self._pairs for array in pair}
+        if len(shapes) > 1 or any(X.ndim != 5 or len(X) != len(Y) for X, Y in self._pairs):
+            every = ", ".join(f"{key} {arrays[key].shape}" for key in TAXIBJ_KEYS)
+            raise InputError(f"{path}: the shapes do not fit: {every}", "give TaxiBJ's dataset.npz")
+        T, C, H, W = shapes.pop()
+        if length > 2 * T:
+            raise InputError(
+                f"{path}: its clips have {2 * T} frames, context and horizon want {length}",
+                "give a smaller --context or --horizon",
+            )
+        if not len(self):
+            raise InputError(f"{path} holds no clips", "give another file")
+        self.name, self.split = f"TaxiBJ {path}", split
+        self.clip_shape = (length, C, H, W)
+
+    def __len__(self) -> int:
+        return sum(len(X) for X, _ in self._pairs)
+
+    def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
+        X, Y = self._pairs[0]
+        if index >= len(X):  # of "all": the test part follows the training part
+            index -= len(X)
+            X, Y = self._pairs[1]
+        clip = np.concatenate([X[index], Y[index]])[: self.clip_shape[0]]  # (T, C, H, W)
+        return checked((clip.astype(np.float32) + np.float32(1)) / np.float32(2), self.name)
+
+    def describe(self) -> list[str]:
+        T, C, H, W = self.clip_shape
+        return [f"{self.name}, {self.split}: {len(self)} clips of {T} frames, {C} x {H} x {W}"]
+
+
 class GridWindows:
     """All windows of a gridded sequence (T, C, H, W), scaled to [0, 1] by the maximum of its training part.
 
@@ -100,36 +143,34 @@ def checked(clip: NDArray[Any], name: str) -> NDArray[np.float32]:
 
 def open_arrays(
     path: Path, dataset: str | None, split: str, context: int, horizon: int
-) -> tuple[ReadyClips | GridWindows, str]:
-    """The data set in a file, and which kind it was taken for: "taxibj", "moving-mnist", "clips" or "grid"."""
+) -> ReadyClips | GridWindows | TaxiBJ:
+    """The data set in a file: the kind that `dataset` names, None for what its arrays look like."""
     arrays = read_arrays(path)
     length = context + horizon
     if dataset == "taxibj" or (dataset is None and arrays.keys() >= set(TAXIBJ_KEYS)):
-        return ReadyClips(f"TaxiBJ {path}", _taxibj(path, arrays, split), length), "taxibj"
+        return TaxiBJ(path, arrays, split, length)
     frames = only_array(path, arrays)
     if frames.dtype != np.uint8 and frames.dtype.kind != "f":
         raise InputError(f"{path} holds {frames.dtype} values", "give uint8 or floats")
-    if frames.ndim == 4 and frames.shape[0] == 20 and frames.shape[2:] == (64, 64) and dataset != "grid":
-        clips = np.moveaxis(frames, 0, 1)[:, :, None]  # (N, 20, 1, 64, 64)
-        return ReadyClips(f"Moving MNIST {path.name}", clips, length), "moving-mnist"
-    if frames.ndim == 5 and dataset != "grid":
-        return ReadyClips(path.name, frames, length), "clips"
-    if frames.ndim == 4 and frames.shape[1] > 4 and dataset != "grid":
-        return ReadyClips(path.name, frames[:, :, None], length), "clips"
-    if frames.ndim != 4:
+    if frames.ndim not in (4, 5) or 0 in frames.shape:
         raise InputError(f"{path} has shape {frames.shape}", "give (T,C,H,W), (N,T,H,W), (N,T,C,H,W) or (20,N,64,64)")
-    if not np.isfinite(frames).all() or frames.min() < 0:
-        raise InputError(f"{path} holds negative or non-finite values", "shift and clean the grids first")
-    return GridWindows(path.stem, frames, split, context, horizon), "grid"
+    dataset = dataset or _kind(frames)
+    if dataset == "moving-mnist" and _kind(frames) == "moving-mnist":
+        clips = np.moveaxis(frames, 0, 1)[:, :, None]  # (N, 20, 1, 64, 64)
+        return ReadyClips(f"Moving MNIST {path.name}", clips, length)
+    if dataset == "clips":
+        return ReadyClips(path.name, frames if frames.ndim == 5 else frames[:, :, None], length)
+    if dataset == "grid" and frames.ndim == 4:
+        if not np.isfinite(frames).all() or frames.min() < 0:
+            raise InputError(f"{path} holds negative or non-finite values", "shift and clean the grids first")
+        return GridWindows(path.stem, frames, split, context, horizon)
+    raise InputError(f"{path} has shape {frames.shape}, and is no {dataset} data set", "leave out --dataset")
 
 
-def _taxibj(path: Path, arrays: Mapping[str, NDArray[Any]], split: str) -> NDArray[np.float32]:
-    """(N, 8, 2, 32, 32) in [0, 1]; validation is the test split, as published."""
-    missing = [key for key in TAXIBJ_KEYS if key not in arrays]
-    if missing:
-        raise InputError(f"{path} has no array {', '.join(missing)}", "give TaxiBJ's dataset.npz")
-    part = "train" if split == "train" else "test"
-    X, Y = arrays[f"X_{part}"], arrays[f"Y_{part}"]
-    if X.ndim != 5 or Y.ndim != 5 or len(X) != len(Y) or X.shape[2:] != Y.shape[2:]:
-        raise InputError(f"{path}: X_{part} {X.shape} and Y_{part} {Y.shape} do not fit", "give TaxiBJ's dataset.npz")
-    return (np.concatenate([X, Y], axis=1).astype(np.float32) + np.float32(1)) / np.float32(2)
+def _kind(frames: NDArray[Any]) -> str:
+    """What an array looks like: up to four "frames" a clip are rather the channels of a gridded sequence."""
+    if frames.ndim == 5:
+        return "clips"
+    if frames.shape[0] == 20 and frames.shape[2:] == (64, 64):
+        return "moving-mnist"
+    return "clips" if frames.shape[1] > 4 else "grid"

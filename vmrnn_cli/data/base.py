@@ -64,14 +64,13 @@ def batches(
     """Yield the batches of an epoch, (B, T, C, H, W), from batch `start` on.
 
     Order and content depend on (seed, epoch) only, not on workers, restarts or ranks: the ranks of `world` get equal
-    shares of each batch of `batch_size`, which together are the batch of a single process.
+    shares of each batch of `batch_size`, which together are the batch of a single process. Without `drop_last` the last
+    batch is as small as it comes out.
     """
     order = np.arange(len(dataset))
     if shuffle:
         np.random.default_rng((seed, epoch)).shuffle(order)
     stop = len(order) // batch_size * batch_size if drop_last else len(order)
     parts = [order[first : first + batch_size][rank::world] for first in range(start * batch_size, stop, batch_size)]
-    loader = DataLoader(
-        _Numbered(dataset, seed, epoch), batch_sampler=[part.tolist() for part in parts], num_workers=workers
-    )
-    yield from loader
+    shares = [part.tolist() for part in parts if len(part)]  # the last batch may be too small for all ranks
+    yield from DataLoader(_Numbered(dataset, seed, epoch), batch_sampler=shares, num_workers=workers)

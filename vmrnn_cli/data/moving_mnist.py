@@ -106,9 +106,14 @@ class MovingMNIST:
 
 
 def write_test_file(path: Path, digits: NDArray[np.uint8], clips: int, seed: int, *, overwrite: bool) -> None:
-    """Write a test file of the published shape: uint8 (20, clips, 64, 64)."""
-    sequence = np.empty((20, clips, SIZE, SIZE), np.uint8)
-    for index in range(clips):
-        sequence[:, index] = make_clip(digits, np.random.default_rng((seed, index)), 20)[:, 0]
+    """Write a test file of the published shape, uint8 (20, clips, 64, 64), clip by clip."""
+    T, frame_bytes = 20, SIZE * SIZE
+    header = {"descr": "|u1", "fortran_order": False, "shape": (T, clips, SIZE, SIZE)}
+    # Not by a memory map: on a full disk that ends the process.
     with atomic_path(path, overwrite) as temporary, temporary.open("wb") as file:
-        np.save(file, sequence)
+        np.lib.format.write_array_header_1_0(file, header)
+        begin = file.tell()
+        for index in range(clips):
+            for time, frame in enumerate(make_clip(digits, np.random.default_rng((seed, index)), T)):
+                file.seek(begin + (time * clips + index) * frame_bytes)
+                file.write(frame.tobytes())

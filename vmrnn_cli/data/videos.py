@@ -1,109 +1,108 @@
 """Clips from video files: a folder of one's own, or KTH in its published layout.
 
-Notation: T time, C channels, H x W pixels.
+Notation: T time, C channels, H x W pixels, S side of a square.
 
-Every file is decoded once into a memory-mapped uint8 array in the cache (`$VMRNN_CACHE`, else ~/.cache/vmrnn), named by
-the content of the file and how it was decoded.
+Every file is decoded once, into the cache (`cache.py`).
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import re
+import shutil
 import sys
 import zipfile
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import InputError, VMRNNError
-from ..outputs import atomic_path
-from ..video import open_clip
+from . import cache
 from .base import ClipArray
+from .cache import Video
 
 SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts", ".ogv"}
+MAX_LISTED = 20  # of the clips that were skipped
 KTH_ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
 KTH_SIZE = (128, 128)
+KTH_PERSONS = range(1, 26)
+_KTH_LAST_TRAINING_PERSON = 16
 _KTH_NAME = re.compile(r"person(\d\d)_(\w+?)_d\d_uncomp\.avi")
 
-
-def cache_folder() -> Path:
-    """Where decoded clips are kept."""
-    return Path(os.environ.get("VMRNN_CACHE") or Path.home() / ".cache" / "vmrnn")
+Item = TypeVar("Item")
 
 
-def decode(path: Path, channels: int, size: Any) -> NDArray[np.uint8]:
-    """The frames of a video, (T, C, H, W), from the cache or decoded into it.
-
-    Raises:
-        InputError: the video cannot be read.
-    """
-    key = hashlib.sha256(path.read_bytes() + f"|{channels}|{size}".encode()).hexdigest()[:32]
-    cached = cache_folder() / "clips" / f"{key}.npy"
-    if not cached.exists():
-        with open_clip(path, channels=channels, size=size) as clip:
-            frames = np.stack([np.rint(frame * 255).astype(np.uint8) for frame in clip])
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(cached, overwrite=True) as temporary, temporary.open("wb") as file:
-            np.save(file, frames)
-    return np.load(cached, mmap_mode="r")
-
-
-@dataclass(frozen=True)
-class Window:
-    """Where a clip is cut from."""
-
-    frames: NDArray[np.uint8]  # (T, C, H, W), memory-mapped
-    start: int
+# ----------------------------------------------------------------------------------------------------------------------
+# Folders
 
 
 class FolderClips:
     """Windows of T frames from the videos of a folder, cut to squares.
 
     For training, a window starts anywhere, and with `augment` it may be mirrored, reversed in time or played at double
-    speed. For evaluation, windows are in the middle of equal parts of each file, in the centre of the frame.
+    speed. With `weigh_sets`, a training clip comes from each set that `split.csv` names equally often, however many
+    videos the set has. For evaluation, windows are in the middle of equal parts of each file, in the centre of the
+    frame.
     """
 
-    def __init__(self, folder: Path, split: str, length: int, *, size: int, channels: int, augment: bool) -> None:
-        files = _split_files(folder, split)
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        length: int,
+        *,
+        size: int,
+        channels: int,
+        augment: bool,
+        weigh_sets: bool = False,
+    ) -> None:
+        entries, self._notes = _split_files(folder, split)
         self.name, self.split, self._augment = folder.name, split, augment
         self.clip_shape = (length, channels, size, size)
         self._random = split == "train"
-        self._videos: list[NDArray[np.uint8]] = []
-        self._skipped: list[str] = []
-        for file in _with_progress(files, f"decoding {folder.name}"):
+        self._videos: list[Video] = []
+        sets: list[str] = []
+        skipped = []
+        for entry in _with_progress(entries, f"decoding {folder.name}"):
             try:
-                frames = decode(file, channels, size)
+                video = cache.decode(entry.file, channels, size)
             except InputError as error:
-                self._skipped.append(str(error))
+                skipped.append(str(error))
                 continue
-            if len(frames) < length:
-                self._skipped.append(f"{file} has only {len(frames)} of {length} frames")
+            if len(video) < length:
+                skipped.append(f"{entry.file} has only {len(video)} of {length} frames")
             else:
-                self._videos.append(frames)
+                self._videos.append(video)
+                sets.append(entry.set)
         if not self._videos:
-            why = f", for example: {self._skipped[0]}" if self._skipped else ""
+            why = f", for example: {skipped[0]}" if skipped else ""
             raise InputError(f"{folder} has no usable clip in the {split} split{why}", "give longer or more clips")
-        self._windows = [
-            Window(frames, (2 * part + 1) * (len(frames) - length) // (2 * parts))
-            for frames in self._videos
-            for parts in [max(1, len(frames) // (4 * length))]
+        self._notes += [f"skipped: {reason}" for reason in skipped[:MAX_LISTED]]
+        if len(skipped) > MAX_LISTED:
+            self._notes.append(f"skipped: {len(skipped) - MAX_LISTED} more")
+        windows = [
+            (number, (2 * part + 1) * (len(video) - length) // (2 * parts))
+            for number, video in enumerate(self._videos)
+            for parts in [max(1, len(video) // (4 * length))]
             for part in range(parts)
         ]
+        self._windows = np.array(windows)  # (windows, 2): number of the video, first frame
+        set_of_window = np.array(sets)[self._windows[:, 0]]
+        self._sets = [np.flatnonzero(set_of_window == name) for name in sorted(set(sets))] if weigh_sets else []
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
-        frames, start = self._windows[index].frames, self._windows[index].start
+        if self._random and self._sets:
+            index = rng.choice(self._sets[rng.integers(len(self._sets))])
+        number, start = self._windows[index]
+        frames = self._videos[number].frames()
         T, _, S, _ = self.clip_shape
         speed, top, left = 1, (frames.shape[2] - S) // 2, (frames.shape[3] - S) // 2
         if self._random:
@@ -118,33 +117,52 @@ class FolderClips:
         return clip
 
     def describe(self) -> list[str]:
-        lines = [f"{self.name}, {self.split}: {len(self._videos)} videos, {len(self)} windows"]
-        if self._skipped:
-            lines.append(f"skipped {len(self._skipped)}: " + "; ".join(self._skipped[:3]))
-        return lines
+        return [f"{self.name}, {self.split}: {len(self._videos)} videos, {len(self)} windows", *self._notes]
 
 
-def _split_files(folder: Path, split: str) -> list[Path]:
-    """The videos of a split: as split.csv says, else by the hash of their path, a tenth each for val and test."""
+class _Entry(NamedTuple):
+    """A video of a folder, and the set it belongs to: "" where none is named."""
+
+    file: Path
+    set: str
+
+
+def _split_files(folder: Path, split: str) -> tuple[list[_Entry], list[str]]:
+    """The videos of a split, and what is to be said about them.
+
+    As `split.csv` says, else by the hash of their path, a tenth each for val and test.
+    """
     table = folder / "split.csv"
     if table.exists():
-        try:
-            with table.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            files = [folder / row["file"] for row in rows if split in ("all", row["split"])]
-        except (KeyError, csv.Error, UnicodeDecodeError):
-            raise InputError(f"{table} has no columns file and split", "add them, or remove the file") from None
-        missing = [file for file in files if not file.exists()]
-        if missing:
-            raise InputError(f"{table} names {len(missing)} files that are not there, as {missing[0]}", "correct it")
-    else:
-        every = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        if not every:
-            raise InputError(f"{folder} holds no video files", "give a folder of clips, or another --dataset")
-        files = [path for path in every if split in ("all", _by_hash(path.relative_to(folder)))]
-        if not files:  # a handful of clips: the split is empty by chance, and evaluating on them all is better than not
-            files = every
-    return files
+        return _read_split_table(table, split), []
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise InputError(f"{folder} holds no video files", "give a folder of clips, or another --dataset")
+    every = [_Entry(file, "") for file in files]
+    chosen = [entry for entry in every if split in ("all", _by_hash(entry.file.relative_to(folder)))]
+    if chosen:
+        return chosen, []
+    # A handful of clips, and the split is empty by chance: to use them all is better than nothing, if it is said.
+    return every, [f"warning: so few videos that none falls into the {split} split; all {len(every)} are used for it"]
+
+
+def _read_split_table(table: Path, split: str) -> list[_Entry]:
+    """The rows of a `split.csv` (columns file, split, and perhaps set) that belong to a split."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # with the mark that spreadsheets put in front
+            rows = list(csv.DictReader(file))
+        if not all(row["file"] and row["split"] for row in rows):
+            raise InputError(f"{table} has rows without file or split", "fill them in, or remove the file")
+    except (KeyError, csv.Error, UnicodeDecodeError):
+        raise InputError(f"{table} has no columns file and split", "add them, or remove the file") from None
+    except OSError as error:
+        raise InputError(f"cannot read {table}: {error.strerror or error}", "check the file") from error
+    chosen = [row for row in rows if split in ("all", row["split"])]
+    entries = [_Entry(table.parent / row["file"], row.get("set") or "") for row in chosen]
+    missing = [entry.file for entry in entries if not entry.file.exists()]
+    if missing:
+        raise InputError(f"{table} names {len(missing)} files that are not there, as {missing[0]}", "correct it")
+    return entries
 
 
 def _by_hash(path: Path) -> str:
@@ -152,13 +170,13 @@ def _by_hash(path: Path) -> str:
     return {0: "val", 1: "test"}.get(part, "train")
 
 
-def _with_progress(files: list[Path], label: str) -> Iterable[Path]:
+def _with_progress(items: list[Item], label: str) -> Iterable[Item]:
     if not sys.stderr.isatty():
-        return files
+        return items
     from rich.console import Console
     from rich.progress import track
 
-    return track(files, description=label, console=Console(stderr=True), transient=True)
+    return track(items, description=label, console=Console(stderr=True), transient=True)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -167,14 +185,11 @@ def _with_progress(files: list[Path], label: str) -> Iterable[Path]:
 
 def is_kth(folder: Path) -> bool:
     """Whether a folder has at least one of the six action folders or zip files, with clips named as published."""
-    return any(
-        (folder / f"{action}.zip").is_file() or any((folder / action).glob("person*_uncomp.avi"))
-        for action in KTH_ACTIONS
-    )
+    return any((folder / f"{action}.zip").is_file() or _kth_files(folder, action) for action in KTH_ACTIONS)
 
 
 class KTH:
-    """KTH as published: persons 1-16 train, 17-25 test; 128x128 gray.
+    """KTH as published: persons 1-16 train, 17-25 test (and val); 128x128 gray.
 
     In the test split a window starts every (length - 1) frames, every 3 for jogging and running; in training anywhere.
     """
@@ -182,52 +197,88 @@ class KTH:
     def __init__(self, folder: Path, split: str, length: int) -> None:
         self.name, self.split = "KTH", split
         self.clip_shape = (length, 1, *KTH_SIZE)
-        self._windows: list[Window] = []
-        persons: Counter[int] = Counter()
+        self._videos: list[Video] = []
+        windows = [np.empty((0, 2), np.int64)]
+        persons = set()
         for action in KTH_ACTIONS:
-            for person, frames in _kth_clips(folder, action):
-                persons[person] += 1
-                if split != "all" and (person <= 16) != (split == "train"):
+            step = 1 if split == "train" else 3 if action in ("jogging", "running") else length - 1
+            for clip in _kth_clips(folder, action):
+                persons.add(clip.person)
+                if split != "all" and (clip.person <= _KTH_LAST_TRAINING_PERSON) != (split == "train"):
                     continue
-                step = 1 if split == "train" else 3 if action in ("jogging", "running") else length - 1
-                self._windows += [Window(frames, start) for start in range(0, len(frames) - length + 1, step)]
-        self._persons = persons
-        if not self._windows:
-            raise InputError(f"{folder} has no KTH clip for the {split} split", "add persons, or give another --split")
+                video = clip.decode()
+                starts = np.arange(0, len(video) - length + 1, step)
+                windows.append(np.stack([np.full_like(starts, len(self._videos)), starts], axis=1))
+                self._videos.append(video)
+        self._windows = np.concatenate(windows)  # (windows, 2): number of the video, first frame
+        self._missing = sorted(set(KTH_PERSONS) - persons)
+        if not len(self._windows):
+            raise InputError(f"{folder} has no KTH clip of {length} frames in the {split} split", "add persons")
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
-        frames, start = self._windows[index].frames, self._windows[index].start
-        return np.asarray(frames[start : start + self.clip_shape[0]])
+        number, start = self._windows[index]
+        return np.asarray(self._videos[number].frames()[start : start + self.clip_shape[0]])
 
     def describe(self) -> list[str]:
-        lines = [f"KTH, {self.split}: {sum(self._persons.values())} clips in all, {len(self)} windows"]
-        missing = sorted(set(range(1, 26)) - set(self._persons))
-        if missing:
-            lines.append(f"warning: KTH persons {', '.join(map(str, missing))} are missing; going on without them")
+        lines = [f"KTH, {self.split}: {len(self._videos)} clips, {len(self)} windows"]
+        if self._missing:
+            missing = ", ".join(map(str, self._missing))
+            lines.append(f"warning: KTH persons {missing} are missing; going on without them")
         return lines
 
 
-def _kth_clips(folder: Path, action: str) -> Iterable[tuple[int, NDArray[np.uint8]]]:
-    """Person and frames of each clip of an action, from its folder or its zip file."""
-    for file in _with_progress(sorted((folder / action).glob("person*_uncomp.avi")), action):
-        match = _KTH_NAME.fullmatch(file.name)
-        if match:
-            yield int(match[1]), decode(file, 1, KTH_SIZE)
+class _KTHClip(NamedTuple):
+    """A clip of a person: a file of a folder, or a member of a zip file that is still packed."""
+
+    person: int
+    file: Path
+    member: zipfile.ZipInfo | None = None
+
+    def decode(self) -> Video:
+        if self.member is None:
+            return cache.decode(self.file, 1, KTH_SIZE)
+        # The archive's own checksum identifies the content, so that what is in the cache need not be unpacked again.
+        content = f"{self.member.filename}|{self.member.CRC}|{self.member.file_size}"
+        return cache.find(content, 1, KTH_SIZE) or _decode_member(self.file, self.member, content)
+
+
+def _kth_files(folder: Path, action: str) -> list[Path]:
+    return sorted(file for file in (folder / action).glob("person*.avi") if _KTH_NAME.fullmatch(file.name))
+
+
+def _kth_clips(folder: Path, action: str) -> Iterator[_KTHClip]:
+    """The clips of an action, from its folder, else from its zip file."""
+    clips = [_KTHClip(_person(file.name), file) for file in _kth_files(folder, action)]
     archive = folder / f"{action}.zip"
-    if archive.is_file() and not (folder / action).is_dir():
+    if not clips and archive.is_file():
         try:
-            with zipfile.ZipFile(archive) as members, TemporaryDirectory() as temporary:
-                for member in sorted(members.namelist()):
-                    match = _KTH_NAME.fullmatch(PurePosixPath(member).name)
-                    if match:
-                        file = Path(temporary) / match[0]
-                        file.write_bytes(members.read(member))
-                        yield int(match[1]), decode(file, 1, KTH_SIZE)
-                        file.unlink()
-        except (zipfile.BadZipFile, EOFError, ValueError) as error:
-            raise InputError(f"{archive} is damaged: {error}", "download it again") from None
+            with zipfile.ZipFile(archive) as members:
+                infos = sorted(members.infolist(), key=lambda info: info.filename)
+        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            raise InputError(f"{archive} is damaged: {error}", "download it again") from error
+        found = [info for info in infos if _KTH_NAME.fullmatch(PurePosixPath(info.filename).name)]
+        clips = [_KTHClip(_person(PurePosixPath(info.filename).name), archive, info) for info in found]
+        if not clips:
+            raise InputError(f"{archive} holds no KTH clip", "download it again")
+    yield from _with_progress(clips, action)
+
+
+def _person(name: str) -> int:
+    return int(name[len("person") :][:2])
+
+
+def _decode_member(archive: Path, member: zipfile.ZipInfo, content: str) -> Video:
+    """Unpack one member of a zip file into a temporary file, and decode that."""
+    with TemporaryDirectory() as temporary:
+        file = Path(temporary) / PurePosixPath(member.filename).name
+        try:
+            with zipfile.ZipFile(archive) as members, members.open(member) as packed, file.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+            raise InputError(f"{archive} is damaged: {error}", "download it again") from error
         except OSError as error:
-            raise VMRNNError(f"cannot unpack {archive}: {error}", "free some space") from None
+            raise VMRNNError(f"cannot unpack {archive}: {error}", "free some space") from error
+        return cache.decode(file, 1, KTH_SIZE, content)

@@ -1,0 +1,221 @@
+"""Download the public data sets, verified where a checksum is known.
+
+A file appears under its name only when it is whole, and verified: pooch downloads beside it and renames. What is whole
+is not downloaded again, so that a repeated call goes on with the first file that is missing; a file that was
+interrupted starts anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError, VMRNNError
+from ..outputs import atomic_path
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+URL_VARIABLE = "VMRNN_DATA_URL"  # a mirror with one folder for each data set, instead of the sites below
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file to download.
+
+    site : URL of the folder it lies in
+    name : its name there
+    checksum : "md5:..." or "sha256:..."; None where none is known
+    member : the one file wanted of a zip file, which is then removed; None: the file is wanted as it is
+    """
+
+    site: str
+    name: str
+    checksum: str | None = None
+    member: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set on the network: its files, and on which terms they may be used."""
+
+    files: tuple[RemoteFile, ...]
+    licence: str
+
+
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
+SOURCES = {
+    "moving-mnist": Source(
+        (
+            RemoteFile(_MNIST, "train-images-idx3-ubyte.gz", "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+            RemoteFile(_MNIST, "t10k-images-idx3-ubyte.gz", "md5:9fb629c4189551a2d022fa330f9573f3"),
+            RemoteFile(
+                "http://www.cs.toronto.edu/~nitish/unsupervised_video",
+                "mnist_test_seq.npy",
+                "md5:be083ec986bfe91a449d63653c411eb2",
+            ),
+        ),
+        "MNIST by Y. LeCun and C. Cortes, CC BY-SA 3.0; Moving MNIST: cite Srivastava et al., ICML 2015",
+    ),
+    "kth": Source(
+        tuple(
+            RemoteFile("https://www.csc.kth.se/cvap/actions", f"{action}.zip")
+            for action in ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
+        ),
+        "for non-commercial use; cite Schuldt, Laptev and Caputo, ICPR 2004",
+    ),
+    "taxibj": Source(
+        (
+            RemoteFile(
+                "https://github.com/chengtan9907/OpenSTL/releases/download/v0.1.0",
+                "taxibj_dataset.zip",
+                member="dataset.npz",
+            ),
+        ),
+        "none is stated; cite Zhang, Zheng and Qi, AAAI 2017",
+    ),
+}
+
+
+def download(what: str, folder: Path, say: Callable[[str], None]) -> None:
+    """Put the files of data set `what` into `folder`, which is made if need be.
+
+    say : takes a line for each file, with its checksum where that could not be verified, and one with the licence
+
+    Raises:
+        InputError: there is no such data set, or `folder` is a file.
+        VMRNNError: the network, the server or the disk fails, or a file is not the one that was published.
+    """
+    if what not in SOURCES:
+        raise InputError(f"'{what}' cannot be downloaded", f"use {', '.join(SOURCES)}")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file", "name a folder")
+    source = SOURCES[what]
+    say(f"licence: {source.licence}")
+    try:
+        for file in source.files:
+            say(_fetch(file, what, folder))
+    except OSError as error:
+        raise VMRNNError(f"cannot write into {folder}: {error.strerror or error}", "free some space") from error
+
+
+def _fetch(file: RemoteFile, what: str, folder: Path) -> str:
+    """Download one file unless it is there, and say in a line what was done."""
+    target = folder / (file.member or file.name)
+    if file.member and target.exists():
+        return f"{target}: already there, unverified"
+    there = (folder / file.name).exists()
+    path = _retrieve(file, _url(file, what), folder)
+    done = "already there" if there else "downloaded"
+    if file.checksum:
+        trust = f"verified, {file.checksum}"
+    else:
+        trust = f"unverified, as no checksum is known; sha256:{_sha256(path)}"
+    if file.member:
+        _extract(path, file.member, target)
+        path.unlink()
+    return f"{target}: {done}, {trust}"
+
+
+def _url(file: RemoteFile, what: str) -> str:
+    mirror = os.environ.get(URL_VARIABLE)
+    return f"{mirror.rstrip('/')}/{what}/{file.name}" if mirror else f"{file.site}/{file.name}"
+
+
+def _retrieve(file: RemoteFile, url: str, folder: Path) -> Path:
+    import pooch
+    from requests.exceptions import HTTPError, RequestException
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    pooch.get_logger().setLevel("WARNING")  # we say ourselves what happens
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        downloader = pooch.HTTPDownloader(
+            progressbar=_Bar(progress, file.name),
+            chunk_size=2**18,
+            headers={"Accept-Encoding": "identity"},  # the checksums are those of the compressed files
+        )
+        try:
+            return Path(
+                pooch.retrieve(url, known_hash=file.checksum, fname=file.name, path=folder, downloader=downloader)
+            )
+        except HTTPError as error:
+            reason, _, _ = str(error).partition(" for url")
+            raise VMRNNError(
+                f"{url} cannot be had: {reason}", f"get {file.name} elsewhere and put it into {folder}"
+            ) from error
+        except RequestException as error:
+            raise VMRNNError(
+                f"the download of {url} broke off: {_innermost(error)}", "check the network and try again"
+            ) from error
+        except ValueError as error:  # pooch has removed it
+            raise VMRNNError(
+                f"{url} is not the published file: its checksum is not {file.checksum}", "try again later"
+            ) from error
+
+
+class _Bar:
+    """What pooch tells its progress bar, shown by rich."""
+
+    def __init__(self, progress: Progress, label: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(label, total=None)
+
+    @property
+    def total(self) -> float | None:
+        return self._progress.tasks[0].total
+
+    @total.setter
+    def total(self, size: int) -> None:
+        self._progress.update(self._task, total=size or None)  # 0: the server does not say
+
+    def update(self, size: int) -> None:
+        self._progress.advance(self._task, size)
+
+    def reset(self) -> None:
+        self._progress.reset(self._task)
+
+    def close(self) -> None:
+        """Nothing: `Progress` closes itself."""
+
+
+def _innermost(error: BaseException) -> str:
+    """The reason at the root of an error that others were made from, in one line."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return " ".join(str(error).split())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _extract(archive: Path, member: str, target: Path) -> None:
+    """Take the file called `member`, in whatever folder it lies, out of a zip file."""
+    try:
+        with zipfile.ZipFile(archive) as members:
+            found = [name for name in members.namelist() if name.split("/")[-1] == member]
+            if not found:
+                raise InputError(f"{archive} holds no {member}", "get it elsewhere")
+            with (
+                members.open(found[0]) as source,
+                atomic_path(target, overwrite=True) as temporary,
+                temporary.open("wb") as file,
+            ):
+                shutil.copyfileobj(source, file)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise VMRNNError(f"{archive} is damaged: {error}", "remove it and try again") from error
