@@ -38,3 +38,18 @@ class Golden:
 @pytest.fixture
 def golden():
     return Golden
+
+
+@pytest.fixture
+def use_isa(monkeypatch):
+    """A function that makes the native backend run with one instruction set, or skips."""
+    from vmrnn_cli.scan import native  # which imports torch: tests of the command line do without
+
+    def use(isa: str) -> None:
+        try:
+            library = native.load(isa)
+        except OSError as error:
+            pytest.skip(str(error))
+        monkeypatch.setattr(native, "load", lambda: library)
+
+    return use

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pickle
 from pathlib import Path
 
@@ -145,7 +146,24 @@ def refused(path, *parts):
         ),
         (lambda s: s["ST.layers.0.VSBs.0.ln_1.bias"].fill_(float("nan")), "not finite: down.0.blocks.0.norm.bias"),
         (lambda s: s.update({"ST.patch_embed.proj.weight": torch.ones(16, 1, 3, 3)}), "patch_size"),
-        (lambda s: s.update({"ST.patch_embed.proj.weight": torch.ones(16)}), "w.pth"),
+        (lambda s: s.update({"ST.patch_embed.proj.weight": torch.ones(16)}), "expected 4, got 1"),
+        (lambda s: s.update({"ST.layers.0.VSBs.0.self_attention.A_logs": torch.ones(())}), "expected 2, got 0"),
+        (lambda s: s.update({1: torch.ones(2)}), "no state dict"),
+        (lambda s: s.update({"a\nb" * 999: torch.ones(2)}), "no published VMRNN has: a\\nba\\nb"),
+        *(
+            (
+                lambda s, t=t: s.update({"ST.layers.0.VSBs.0.ln_1.bias": t}),
+                "not floating-point numbers: down.0.blocks.0",
+            )
+            for t in (
+                torch.ones(16, dtype=torch.int64),
+                torch.ones(16, dtype=torch.complex64),
+                torch.ones(16).to_sparse(),
+                torch.ones(16, device="meta"),
+            )
+        ),
+        # finite, but not in the float32 that the model has
+        (lambda s: s.update({"ST.layers.0.VSBs.0.ln_1.bias": torch.full((16,), 1e300, dtype=torch.float64)}), "finite"),
     ],
 )
 def test_wrong_tensors_are_listed(tmp_path, change, says):
@@ -206,7 +224,8 @@ def test_checkpoints_without_a_state_dict(tmp_path, content):
         {"architecture": "SwinLSTM"}, {"colour": "red"}, {"embed_dim": "x"}, {"embed_dim": 16.5}, {"embed_dim": True},
         {"depths": 3}, {"depths": ["2"]}, {"image_size": [64]}, {"patch_size": 5}, {"variant": None},
         {"drop_path": "a"},
-        {"depths": [3]}, {"embed_dim": 10**9}, {"depths": [10**9]},
+        {"depths": [3]}, {"embed_dim": 10**9}, {"depths": [10**9]}, {"d_state": 10**17}, {"image_channels": 10**30},
+        {"image_size": [0, 64]}, {"context": 0}, {"horizon": -1}, {"drop_path": math.nan}, {"drop_path": 1},
     ],
     ids=str,
 )  # fmt: skip
@@ -217,7 +236,7 @@ def test_wrong_configurations(tmp_path, change):
     refused(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"VMRNN"', "\xff\xfe"], ids=range(6))
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"VMRNN"', "\xff\xfe", "[" * 100_000], ids=range(7))
 def test_configurations_that_are_no_json_object(tmp_path, text):
     save_model(network(B), tmp_path)
     (tmp_path / CONFIG_NAME).write_bytes(text.encode("latin-1"))

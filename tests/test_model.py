@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -14,12 +15,21 @@ from vmrnn_cli.model import SS2D, VMRNN, DropPath, PatchExpanding, PatchMerging,
 from vmrnn_cli.scan import native
 
 BACKENDS = [
-    pytest.param("native", torch.float32, marks=pytest.mark.skipif(bool(native.why_unavailable()), reason="no C")),
-    ("torch", torch.float32),
-    ("reference", torch.float32),
-    ("torch", torch.float64),
-    ("reference", torch.float64),
+    *(f"native {isa}, float32" for isa in native.INSTRUCTION_SETS),
+    "torch, float32", "reference, float32", "torch, float64", "reference, float64",
 ]  # fmt: skip
+
+
+@pytest.fixture
+def backend_and_dtype(request, use_isa):
+    """The backend and the float type of a line of BACKENDS."""
+    name, dtype = request.param.split(", ")
+    backend, *isa = name.split()
+    if isa:
+        use_isa(*isa)
+    return backend, getattr(torch, dtype)
+
+
 # Largest difference of outputs and states, relative distance of gradients. The golden numbers are float32, and so is
 # their noise, which grows along the rollout.
 TOLERANCES = {"vmrnn_b_patch2": (1e-6, 1e-5, 3e-6), "vmrnn_b_patch4": (5e-6, 2e-5, 1e-5), "vmrnn_d": (5e-5, 8e-5, 8e-5)}
@@ -32,8 +42,9 @@ def load(golden, dtype):
     return model.to(dtype)
 
 
-@pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
-def test_ss2d_is_the_published_one(golden, backend, dtype):
+@pytest.mark.parametrize("backend_and_dtype", BACKENDS, indirect=True)
+def test_ss2d_is_the_published_one(golden, backend_and_dtype):
+    backend, dtype = backend_and_dtype
     numbers = golden("ss2d")
     ss2d = SS2D(8)
     ss2d.load_state_dict(numbers.params)
@@ -43,9 +54,10 @@ def test_ss2d_is_the_published_one(golden, backend, dtype):
     torch.testing.assert_close(out.float(), numbers.tensors["output"], rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize(("backend", "dtype"), BACKENDS)
+@pytest.mark.parametrize("backend_and_dtype", BACKENDS, indirect=True)
 @pytest.mark.parametrize("name", TOLERANCES)
-def test_rollout_states_loss_and_gradients_are_the_published_ones(golden, name, backend, dtype):
+def test_rollout_states_loss_and_gradients_are_the_published_ones(golden, name, backend_and_dtype):
+    backend, dtype = backend_and_dtype
     numbers = golden(name)
     outputs_within, states_within, gradients_within = TOLERANCES[name]
     model = load(numbers, dtype)
@@ -232,6 +244,14 @@ def test_state_stays_float32_under_bfloat16():
     assert {t.dtype for state in states for t in state} == {torch.float32}
 
 
+@torch.no_grad()
+def test_a_network_too_wide_for_the_native_scan_runs_on_another():
+    """A rank of dt beyond what the kernels hold on their stack must never reach them."""
+    ss2d = SS2D(16 * native.MAX_RANK + 1)
+    assert ss2d.rank == native.MAX_RANK + 1
+    assert ss2d(torch.rand(1, 1, 1, 16 * native.MAX_RANK + 1)).isfinite().all()
+
+
 def test_scan_backend_is_set_everywhere():
     model = VMRNN(SMALL_D)
     model.scan_backend = "torch"
@@ -245,7 +265,9 @@ def test_scan_backend_is_set_everywhere():
     [
         {"variant": "C"}, {"patch_size": 3}, {"depths": (2, 2)}, {"depths": ()}, {"depths_up": (1,)}, {"embed_dim": 0},
         {"variant": "D", "depths": (1, 2), "depths_up": (1,)}, {"patch_size": 4, "embed_dim": 24},
-        {"image_channels": -1},
+        {"image_channels": -1}, {"image_size": (64,)}, {"image_size": (0, 64)}, {"d_state": 0}, {"depths": (0,)},
+        {"context": 0}, {"horizon": -1}, {"drop_path": 1.0}, {"drop_path": -0.1}, {"drop_path": math.nan},
+        {"embed_dim": 10**9}, {"depths": (10**9,)}, {"image_channels": 10**30}, {"horizon": 10**30},
     ],
     ids=str,
 )  # fmt: skip

@@ -119,8 +119,10 @@ def infer_config(tensors: Mapping[str, Tensor]) -> VMRNNConfig:
 
     Raises:
         KeyError: a tensor that every VMRNN has is missing.
+        ValueError: it is there in a shape that no VMRNN has.
     """
     embed_dim, channels, patch_size, _ = tensors["patch_embedding.proj.weight"].shape
+    _, d_state = tensors["down.0.blocks.0.ss2d.A_logs"].shape
     depths, depths_up = (_depths(tensors, path) for path in ("down", "up"))
     variant = "D" if depths_up else "B"
     like = next((p for p in PRESETS.values() if (p.variant, p.patch_size) == (variant, patch_size)), VMRNNConfig())
@@ -132,7 +134,7 @@ def infer_config(tensors: Mapping[str, Tensor]) -> VMRNNConfig:
         embed_dim=embed_dim,
         depths=depths,
         depths_up=depths_up[::-1],
-        d_state=tensors["down.0.blocks.0.ss2d.A_logs"].shape[1],
+        d_state=d_state,
         context=like.context,
         horizon=like.horizon,
     )
@@ -209,7 +211,7 @@ def read_config(path: Path) -> VMRNNConfig:
         values = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"there is no {path}", todo) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}", todo) from None
     if not isinstance(values, dict) or values.pop("architecture", None) != "VMRNN":
         raise InputError(f"{path} is not the configuration of a VMRNN", todo)
@@ -259,7 +261,10 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
         raise InputError(what, "give a file with nothing but tensors in it (a state dict)") from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not content or not all(isinstance(t, Tensor) for t in content.values()):
+    tensors = isinstance(content, dict) and all(
+        isinstance(n, str) and isinstance(t, Tensor) for n, t in content.items()
+    )
+    if not tensors or not content:
         raise InputError(f"{path} holds no state dict of tensors", "give a VMRNN checkpoint")
     return content
 
@@ -277,11 +282,15 @@ def _fill(config: VMRNNConfig, tensors: Mapping[str, Tensor], source: str) -> VM
     """A model of `config` with exactly these tensors."""
     with torch.device("meta"):  # shapes only: a wrong config must not cost memory
         own = VMRNN(config).state_dict()
+    common = [name for name in own if name in tensors]
+    fitting = [name for name in common if own[name].shape == tensors[name].shape]
+    plain = [name for name in fitting if _holds_floats(tensors[name])]
     problems = {
         "missing": [name for name in own if name not in tensors],
         "unexpected": [name for name in tensors if name not in own],
-        "of another shape": [n for n in own if n in tensors and own[n].shape != tensors[n].shape],
-        "not finite": [n for n in own if n in tensors and not torch.isfinite(tensors[n]).all()],
+        "of another shape": [name for name in common if name not in fitting],
+        "not floating-point numbers": [name for name in fitting if name not in plain],
+        "not finite": [name for name in plain if not torch.isfinite(tensors[name].float()).all()],
     }
     wrong = "; ".join(f"{kind}: {_some(names)}" for kind, names in problems.items() if names)
     if wrong:
@@ -291,5 +300,12 @@ def _fill(config: VMRNNConfig, tensors: Mapping[str, Tensor], source: str) -> VM
     return model.eval()
 
 
+def _holds_floats(tensor: Tensor) -> bool:
+    """Whether it is a plain tensor with data: a file may hold integers, complex, sparse or meta tensors too."""
+    return tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+
+
 def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    """The first names of a list, on one line and not too long whatever a file calls its tensors."""
+    shown = ", ".join(ascii(name[:100])[1:-1] for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -55,10 +55,14 @@ class VMRNNConfig:
             raise ValueError("a VMRNN-D has as many cells up as down: depths and depths_up must be of the same length")
         if len(self.image_size) != 2:
             raise ValueError(f"image_size must be height and width, not {self.image_size}")
-        if min((self.image_channels, self.embed_dim, self.d_state, *self.depths, *self.depths_up)) < 1:
-            raise ValueError("channels, widths and depths must be positive")
-        if max((*self.depths, *self.depths_up)) > 1000 or len(self.depths) > 10 or self.embed_dim > 2**16:
-            raise ValueError(f"no machine holds a network of width {self.embed_dim} and depths {self.depths}")
+        if not 0.0 <= self.drop_path < 1.0:
+            raise ValueError(f"drop_path must be at least 0 and below 1, not {self.drop_path}")
+        depths = (*self.depths, *self.depths_up)
+        numbers = (self.image_channels, *self.image_size, self.embed_dim, self.d_state, self.context, self.horizon)
+        if min(*numbers, *depths) < 1:
+            raise ValueError("channels, sizes, widths, depths, context and horizon must be positive")
+        if max(depths) > 1000 or len(self.depths) > 10 or max(numbers) > 2**16:
+            raise ValueError(f"no machine holds a network of {self}")
         if self.patch_size == 4 and self.embed_dim % 16:
             raise ValueError(f"with patch_size 4, embed_dim must be a multiple of 16, not {self.embed_dim}")
 
@@ -121,7 +125,7 @@ class SS2D(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, h, w, E) -> (B, h, w, E)."""
-        backend = scan.pick_backend(self.scan_backend, tokens.device, self.A_logs.shape[-1])
+        backend = scan.pick_backend(self.scan_backend, tokens.device, self.A_logs.shape[-1], self.rank)
         x, z = self.in_proj(tokens).chunk(2, dim=-1)  # (B, h, w, D) each
         x = scan.conv_silu(x, self.conv2d.weight, self.conv2d.bias, backend)
         x_dbl = F.linear(x, self.x_proj_weight.flatten(0, 1))  # all directions at once

@@ -26,8 +26,8 @@ from . import native, operators
 BACKENDS = ("native", "torch", "reference")  # "auto" takes the first that can run
 
 
-def why_unavailable(backend: str, device: torch.device | str, d_state: int = 16) -> str | None:
-    """Why `backend` cannot run on `device`, in words, or None if it can."""
+def why_unavailable(backend: str, device: torch.device | str, d_state: int = 16, rank: int = 1) -> str | None:
+    """Why `backend` cannot run N = `d_state` and R = `rank` on `device`, in words, or None if it can."""
     if backend not in BACKENDS:
         return f"there is no such backend (known: auto, {', '.join(BACKENDS)})"
     if backend == "native":
@@ -35,19 +35,21 @@ def why_unavailable(backend: str, device: torch.device | str, d_state: int = 16)
             return "it runs on the CPU only"
         if d_state != native.STATES:
             return f"it is compiled for {native.STATES} states, not {d_state}"
+        if rank > native.MAX_RANK:
+            return f"it is compiled for a rank of dt up to {native.MAX_RANK}, not {rank}"
         return native.why_unavailable()
     return None
 
 
-def pick_backend(backend: str, device: torch.device | str, d_state: int = 16) -> str:
+def pick_backend(backend: str, device: torch.device | str, d_state: int = 16, rank: int = 1) -> str:
     """The backend that runs: `backend` itself, or for "auto" the fastest one that can.
 
     Raises:
         InputError: the named backend cannot run here; says why.
     """
     if backend == "auto":
-        return next(name for name in BACKENDS if why_unavailable(name, device, d_state) is None)
-    reason = why_unavailable(backend, device, d_state)
+        return next(name for name in BACKENDS if why_unavailable(name, device, d_state, rank) is None)
+    reason = why_unavailable(backend, device, d_state, rank)
     if reason is not None:
         raise InputError(f"scan backend '{backend}' is not available: {reason}", "use `auto`, or see `vmrnn doctor`")
     return backend

@@ -212,10 +212,12 @@ static void scan_backward_tile(const struct scan_job *j, const struct block_weig
                                struct backward_buffers *buf, const vec *kept, const float *x_dbl, size_t stride,
                                const float *x, const float *dy, float *dx, const int *position, int count, int lanes) {
     const int D = j->D, R = j->R;
-    vec delta[TILE], xt[TILE], u[TILE], dyt[TILE], du[TILE], ddelta[TILE];
+    vec delta[TILE], slope[TILE], xt[TILE], u[TILE], dyt[TILE], du[TILE], ddelta[TILE];
     for (int t = 0; t < count; t++) {
         const size_t p = position[t];
-        delta[t] = vsoftplus(expand_dt(w, x_dbl + p * stride, R));
+        const vec dt = expand_dt(w, x_dbl + p * stride, R);
+        delta[t] = vsoftplus(dt);
+        slope[t] = vsigmoid(dt); /* not 1 - exp(-delta), which cancels for small steps */
         xt[t] = load_some(x + p * D, lanes);
         dyt[t] = load_some(dy + p * D, lanes);
         u[t] = delta[t] * xt[t];
@@ -265,8 +267,7 @@ static void scan_backward_tile(const struct scan_job *j, const struct block_weig
         const size_t p = position[t];
         const float *dt_r = x_dbl + p * stride;
         store_some(dx + p * D, load_some(dx + p * D, lanes) + du[t] * delta[t], lanes);
-        /* w->A carries log2(e); softplus' = sigmoid = 1 - exp(-softplus) */
-        const vec d_dt = (ddelta[t] * LN_2 + du[t] * xt[t]) * (1.0f - vexp(-delta[t]));
+        const vec d_dt = (ddelta[t] * LN_2 + du[t] * xt[t]) * slope[t]; /* w->A carries log2(e) */
         g->bias += d_dt;
         for (int r = 0; r < R; r++) {
             g->dt[r] += d_dt * dt_r[r];
