@@ -73,12 +73,12 @@ class Library:
         elif openmp is not None:
             openmp(address, argument, threads, 0)
         else:
-            helpers = [threading.Thread(target=kernel, args=(argument,)) for _ in range(threads - 1)]
-            for helper in helpers:
-                helper.start()
+            others = [threading.Thread(target=kernel, args=(argument,)) for _ in range(threads - 1)]
+            for other in others:
+                other.start()
             kernel(argument)
-            for helper in helpers:
-                helper.join()
+            for other in others:
+                other.join()
         if job.failed:
             raise MemoryError("the scan's work space could not be allocated")
 
