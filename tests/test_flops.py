@@ -24,6 +24,17 @@ def test_published_parameters(name, parameters):
     assert published_parameters(VMRNN(PRESETS[name])) == parameters
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_flops_of_the_presets_are_what_pytorch_counts(name):
+    config = PRESETS[name]
+    with torch.device("meta"):  # shapes only: nothing is computed
+        model, frame = VMRNN(config).eval(), torch.empty(1, config.image_channels, *config.image_size)
+    model.scan_backend = "torch"
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model(frame)
+    assert flops_per_step(config, config.image_size) == counter.get_total_flops()
+
+
 @pytest.mark.parametrize(
     "backend",
     [
