@@ -281,3 +281,12 @@ def test_configuration_survives_json(name):
     config = PRESETS[name]
     assert VMRNNConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
     assert hash(config) == hash(dataclasses.replace(config))
+
+
+def test_a_predictor_falls_back_as_its_widest_block_must():
+    from vmrnn_cli.predictor import Predictor
+
+    wide = VMRNN(dataclasses.replace(SMALL_B, depths=(1,)))
+    assert wide.rank == 1
+    wide.down[0].blocks[0].ss2d.rank = native.MAX_RANK + 1
+    assert Predictor(wide, device="cpu").scan_backend == "torch"

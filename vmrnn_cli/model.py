@@ -273,6 +273,11 @@ class VMRNN(nn.Module):
         return [list(itertools.islice(rates, depth)) for depth in depths]
 
     @property
+    def rank(self) -> int:
+        """The largest rank of dt of any block, R in the scan."""
+        return max(m.rank for m in self.modules() if isinstance(m, SS2D))
+
+    @property
     def scan_backend(self) -> str:
         """Name of the scan implementation ("auto" or one of `vmrnn_cli.scan.BACKENDS`)."""
         return next(m.scan_backend for m in self.modules() if isinstance(m, SS2D))

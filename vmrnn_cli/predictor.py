@@ -46,7 +46,7 @@ class Predictor:
 
     def __init__(self, model: VMRNN, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto") -> None:
         self.device, self.dtype = pick_device(device), pick_dtype(dtype)
-        self.scan_backend = scan.pick_backend(scan_backend, self.device, model.config.d_state)
+        self.scan_backend = scan.pick_backend(scan_backend, self.device, model.config.d_state, model.rank)
         self.model = model.to(self.device).eval()
         self.model.scan_backend = self.scan_backend
 

@@ -236,7 +236,7 @@ class Trainer:
     def describe(self) -> list[str]:
         """What is about to happen, a line each."""
         parameters = sum(p.numel() for p in self.model.parameters())
-        backend = scan.pick_backend("auto", self.device, self.model.config.d_state)
+        backend = scan.pick_backend("auto", self.device, self.model.config.d_state, self.model.rank)
         lines = [*self.train_set.describe(), *self.eval_set.describe()]
         lines.append(
             f"VMRNN-{self.model.config.variant}, {parameters:,} parameters, on {self.device}, "

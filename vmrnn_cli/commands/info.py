@@ -74,7 +74,7 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
         "macs_per_clip_published": macs * steps,
         "flops_per_step": operations,
         "flops_per_clip": operations * steps,
-        "scan_backend": scan.pick_backend("auto", device, config.d_state),
+        "scan_backend": scan.pick_backend("auto", device, config.d_state, model.rank),
         "device": str(device),
     }
 
