@@ -10,7 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +185,25 @@ def test_several_sources_go_to_a_folder(run, tiny, tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["digits_predicted.gif"]
 
 
+@pytest.mark.parametrize("wrong", [["--panels", "lies"], ["--weights", "nonsense"], ["--device", "toaster"]])
+def test_folder_for_outputs_is_made_with_the_first(run, tiny, tmp_path, wrong):
+    np.save(tmp_path / "bad.npy", np.zeros(3))
+    weights = ["--weights", tiny] if "--weights" not in wrong else []
+    assert run("predict", DIGITS, "bad.npy", *weights, "-o", "out", *wrong)[0] == 2
+    assert run("predict", "bad.npy", "nowhere.npy", "--weights", tiny, "-o", "out")[0] == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.npy"]
+
+
+def test_missing_source_is_told_before_anything_is_loaded(tmp_path):
+    code = (
+        "import sys; from vmrnn_cli.__main__ import run; code = run(['predict', 'nope.mp4', '-o', 'o.gif']);"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nope.mp4" in one_error_line(done.stderr)
+
+
 def test_default_output_is_named_after_the_source(run, tiny, tmp_path):
     assert run("predict", CLIP, "--weights", tiny, "--size", 32, "-q")[:2] == (0, "")
     assert (tmp_path / "digits_predicted.gif").exists()
@@ -244,6 +265,7 @@ def arrays():
     yield "small", np.zeros((9, 1, 1), np.float32)
     yield "none", ok[:0]
     yield "text", np.array(["a", "b"])
+    yield "barely", ok + np.float32(1.0000001)
 
 
 @pytest.mark.parametrize(("name", "array"), list(arrays()), ids=[name for name, _ in arrays()])
@@ -267,6 +289,34 @@ def test_object_arrays_and_several_arrays(run, tiny, tmp_path):
         assert code == 2
         assert name in one_error_line(err)
     assert not (tmp_path / "exploded").exists()
+
+
+def test_zip_files_that_numpy_did_not_write(run, tiny, tmp_path):
+    for name in ("frames.npy", "readme.txt"):
+        with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+            archive.writestr(name, "no array")
+        code, _, err = run("predict", "x.npz", "--weights", tiny, "-o", "o.gif")
+        assert code == 2
+        assert "x.npz" in one_error_line(err)
+
+
+def test_array_whose_header_lies(run, tiny, tmp_path):
+    with (tmp_path / "x.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (-9, 8, 8)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(4 * 9 * 8 * 8))
+    code, _, err = run("predict", "x.npy", "--weights", tiny, "-o", "o.gif")
+    assert code == 2
+    assert "x.npy" in one_error_line(err)
+
+
+def test_arrays_of_either_byte_order(run, tiny, tmp_path):
+    frames = np.random.default_rng(0).random((5, 16, 16), np.float32)
+    for name, kind in (("little", "<f4"), ("big", ">f4")):
+        np.save(tmp_path / f"{name}.npy", frames.astype(kind))
+        assert run("predict", f"{name}.npy", "--weights", tiny, "-o", f"{name}.npz")[0] == 0
+    little, big = (np.load(tmp_path / f"{name}.npz")["prediction"] for name in ("little", "big"))
+    np.testing.assert_array_equal(little, big)
 
 
 def test_weights_that_run_code_are_refused(run, tmp_path):
@@ -297,8 +347,13 @@ def test_weights_that_run_code_are_refused(run, tmp_path):
         ["--size", "huge"],
         ["--size", "1x1"],
         ["--fps", "0"],
+        ["--fps", "1e-300"],
+        ["--frames", "9" * 20],
+        ["--context", "9" * 20],
+        ["--context", "9" * 20, "--from-end"],
         ["--start", "-1"],
         ["--start", "1e9"],
+        ["--start", "1e308"],
         ["--threads", "0"],
         ["--panels", "truth,lies"],
         ["--frames", "many"],
@@ -344,6 +399,61 @@ def test_interrupted_while_writing_leaves_nothing(tiny, tmp_path, number, delay)
     assert process.returncode == 130, err
     assert b"Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["another error", "exec", "twice"])
+def test_interrupted_at_awkward_moments(tmp_path, number, moment):
+    """Some code turns an interrupt into something else, and people press Ctrl-C twice: 130 all the same."""
+    signals = "signal.raise_signal(number)"
+    commands = {
+        "another error": f"try:\n  {signals}\nexcept KeyboardInterrupt:\n  raise ValueError('no shape') from None",
+        "exec": f"exec({signals!r})",
+        "twice": f"try:\n  {signals}\nfinally:\n  {signals}\n  open('tidied', 'w').close()",
+    }
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); number = int(sys.argv[1])\n"
+        "from vmrnn_cli import __main__, cli\n"
+        "class App:\n"
+        "  def __call__(self, arguments, **_):\n"
+        + textwrap.indent(commands[moment], "    ")
+        + "\ncli.app = App()\n__main__.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(int(number))], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (tmp_path / "tidied").exists() == (moment == "twice")
+
+
+# ---- where output goes
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["weights", "list"]])
+def test_full_disk_under_stdout(arguments):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "vmrnn_cli", *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert "No space left" in one_error_line(done.stderr)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_closed_streams(tmp_path, stream):
+    number = {"stdout": 1, "stderr": 2}[stream]
+    done = subprocess.run(
+        [sys.executable, "-m", "vmrnn_cli", "weights", "nonsense" if stream == "stderr" else "list"],
+        capture_output=True, text=True, preexec_fn=lambda: os.close(number),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (2 if stream == "stderr" else 0, "", "")
+
+
+def test_names_that_the_terminal_cannot_show(tiny, tmp_path):
+    shutil.copy(DIGITS, tmp_path / "日本.npz")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = vmrnn("predict", "日本.npz", "--weights", tiny, "-o", "o.npz", cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert r"\u65e5\u672c.npz" in done.stdout
 
 
 # ---- the other commands

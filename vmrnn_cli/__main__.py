@@ -2,58 +2,101 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import typer
-
-from .cli import app
+from . import interrupts
 from .errors import VMRNNError
 
-_UsageError: Any = typer.BadParameter.__mro__[2]  # the base of all usage errors, which typer does not export
+_TWICE = 1.0  # seconds within which a second Ctrl-C means the same: tidying up goes on
+_interrupted_at: float | None = None
 
 
 def main() -> None:
     """Run the command line and exit with 0 done, 1 failure, 2 wrong usage or unusable input, 130 Ctrl-C."""
-    sys.exit(run(sys.argv[1:]))
+    _make_printing_safe()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # where a script says "&", it is ignored
+        signal.signal(signal.SIGINT, _interrupt)
+    code = run(sys.argv[1:])
+    if code == 130:
+        os._exit(code)  # Python itself would die of a signal where the interrupt came inside of exec()
+    for number in (signal.SIGINT, signal.SIGTERM):  # all is done: nothing to stop while Python takes itself down
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    debug = "--debug" in arguments
-    signal.signal(signal.SIGTERM, _terminate)  # ends like Ctrl-C: temporary files are removed
+    signal.signal(signal.SIGTERM, _interrupt)  # ends like Ctrl-C: temporary files are removed
     try:
-        return app(arguments, prog_name="vmrnn", standalone_mode=False) or 0
-    except VMRNNError as error:
-        if debug:
-            raise
-        return _fail(str(error), error.exit_code)
-    except _UsageError as error:
-        if debug:
-            raise
-        return _fail(f"{error.format_message().rstrip('.')} — see `vmrnn --help`", 2)
-    except (KeyboardInterrupt, typer.Abort):
+        with interrupts.deferred():
+            from .cli import app
+        code = app(arguments, prog_name="vmrnn", standalone_mode=False) or 0
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more can be printed, at exit neither
-        return 1
-    except MemoryError:
-        if debug:
-            raise
-        return _fail("out of memory — use a smaller --size, or close other programs", 1)
     except Exception as error:
-        if debug:
-            raise
-        text = str(error).splitlines()
-        what = f"{type(error).__name__}: {text[0] if text else 'no message'}"
-        return _fail(f"unexpected failure, {what} — run again with --debug and report it", 1)
+        # An interrupt may come out as another error: PyTorch, reading a checkpoint, makes a ValueError of it.
+        return 130 if _interrupted_at is not None else _report(error, debug="--debug" in arguments)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _report(error: Exception, debug: bool) -> int:
+    """Print what went wrong, in one line, and return the exit code."""
+    import typer
+
+    usage_error: Any = typer.BadParameter.__mro__[2]  # the base of all usage errors, which typer does not export
+    if isinstance(error, typer.Abort):  # what becomes of Ctrl-C at a prompt
+        return 130
+    if isinstance(error, BrokenPipeError):
+        _print_nothing_more()
+        return 1
+    if debug:
+        raise error
+    if isinstance(error, VMRNNError):
+        return _fail(str(error), error.exit_code)
+    if isinstance(error, usage_error):
+        return _fail(f"{error.format_message().rstrip('.')} — see `vmrnn --help`", 2)
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is PyTorch's RuntimeError
+        return _fail("out of memory — use a smaller --size, or close other programs", 1)
+    if isinstance(error, OSError):
+        _print_nothing_more()  # it may be the printing that failed
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(
+            f"cannot read or write{where}: {error.strerror or error} — free some space, or use another place", 1
+        )
+    text = str(error).splitlines()
+    what = f"{type(error).__name__}: {text[0] if text else 'no message'}"
+    return _fail(f"unexpected failure, {what} — run again with --debug and report it", 1)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    global _interrupted_at
+    now, before = time.monotonic(), _interrupted_at
+    _interrupted_at = now
+    if before is None or now - before > _TWICE:
+        raise KeyboardInterrupt
+
+
+def _make_printing_safe() -> None:
+    """Escape what the terminal cannot show, file names above all, and print nowhere where a stream is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the program runs
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _print_nothing_more() -> None:
+    """Send what is still to be printed on stdout nowhere: it would fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(line: str, code: int) -> int:

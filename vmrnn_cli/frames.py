@@ -80,7 +80,7 @@ def _read_image(file: Path) -> Frame:
 def open_array(path: Path, channels: int, size: Size, fps: float, start: float) -> Iterator[Frame]:
     """Yield the frames of a `.npy` or `.npz`. Arguments and errors as in `vmrnn_cli.video.open_clip`."""
     array = only_array(path, read_arrays(path))
-    if array.dtype != np.uint8 and array.dtype not in (np.float16, np.float32, np.float64):
+    if array.dtype.newbyteorder("=") not in (np.uint8, np.float16, np.float32, np.float64):
         raise InputError(f"{path} holds {array.dtype} values", "store frames as uint8, or as float in [0, 1]")
     if array.ndim not in (3, 4):
         raise InputError(f"{path} is shaped {array.shape}", "store frames as (T, H, W) or (T, C, H, W)")
@@ -107,12 +107,13 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             if file.read(2) != b"PK":  # no zip file, so no .npz: only a .npy can be memory-mapped
                 return {"frames": np.load(path, mmap_mode="r", allow_pickle=False)}
             file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-    except (ValueError, EOFError, BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+            with np.load(file, allow_pickle=False) as members:
+                everything = {name: members[name] for name in members.files}
+    except (ValueError, OverflowError, EOFError, BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
         raise InputError(
             f"{path} is no array of numbers: {error}", "write it with numpy.save or numpy.savez"
         ) from error
+    return {name: member for name, member in everything.items() if isinstance(member, np.ndarray)}  # else bytes
 
 
 def only_array(path: Path, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -140,7 +141,7 @@ def _checked(frame: NDArray[Any], name: str) -> Frame:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(f"{name} holds NaN or infinite values", "replace them")
     if low < 0 or high > 1:
-        raise InputError(f"{name} holds values from {low:g} to {high:g}", "scale the data to [0, 1]")
+        raise InputError(f"{name} holds values from {low:.9g} to {high:.9g}", "scale the data to [0, 1]")
     return frame.astype(np.float32)
 
 

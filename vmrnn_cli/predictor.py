@@ -29,6 +29,8 @@ Frame = NDArray[np.float32]
 Size = int | tuple[int, int] | str | None
 Progress = Callable[[int, int], None]
 
+_MOST_FRAMES = 2**31 - 1
+
 
 @dataclass
 class Timing:
@@ -287,8 +289,8 @@ def load_weights(given: str | Path | VMRNN | None, source: str | Path | None = N
 
 
 def _positive(given: int | None, default: int, option: str) -> int:
-    if given is not None and given < 1:
-        raise InputError(f"{option} {given} makes no forecast", "give a number from 1 up")
+    if given is not None and not 1 <= given <= _MOST_FRAMES:
+        raise InputError(f"{option} {given} makes no forecast", f"give a number from 1 to {_MOST_FRAMES}")
     return given or default
 
 

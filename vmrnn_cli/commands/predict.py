@@ -81,6 +81,7 @@ def predict(
                 runner, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
                 load_s=load_s,
             ) as forecasting, _progress(forecasting.frames, shown=not (as_json or quiet)) as progress:  # fmt: skip
+                target.parent.mkdir(parents=True, exist_ok=True)
                 forecasting.write(target, panels=_split(panels), title=name, overwrite=overwrite, progress=progress)
         except VMRNNError as error:
             if len(sources) == 1 or debug:
@@ -105,14 +106,13 @@ def _split(panels: str | None) -> list[str] | None:
 
 
 def _targets(sources: list[Path], output: Path | None) -> list[Path]:
-    """One output file per source. A folder for several of them is made if need be."""
+    """One output file per source."""
     is_folder = output is not None and (output.is_dir() or (len(sources) > 1 and not output.suffix))
     if output is not None and not is_folder:
         if len(sources) > 1:
             raise InputError(f"{output} is one file for {len(sources)} sources", "give a folder with -o")
         return [output]
     folder = output or Path()
-    folder.mkdir(parents=True, exist_ok=True)
     targets = [folder / f"{source.resolve().stem}_predicted.gif" for source in sources]
     twice = next((target for target in targets if targets.count(target) > 1), None)
     if twice is not None:
@@ -124,11 +124,14 @@ def _check_before_loading(sources: list[Path], targets: list[Path], panels: str 
     """Refuse what cannot end well before PyTorch and the weights are loaded, which takes seconds."""
     from .. import outputs, render
 
+    if not any(source.exists() for source in sources):
+        raise InputError(f"{sources[0]} does not exist", "check the path")
     for source, target in zip(sources, targets, strict=True):
         outputs.check_output_suffix(target)
         if target.exists() and source.exists() and target.samefile(source):
             raise InputError(f"{target} is the source itself", "name another output")
-        outputs.check_target(target, overwrite)
+        if len(sources) == 1 or target.parent.exists():  # a folder for several outputs is made with the first
+            outputs.check_target(target, overwrite)
     render.check_panels(_split(panels))
 
 
