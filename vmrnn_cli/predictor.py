@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from . import outputs, render, scan, video, weights
 from .devices import autocast, pick_device, pick_dtype, set_threads
 from .errors import InputError, VMRNNError
+from .gpu import GraphedStep
 from .metrics import Score
 from .model import VMRNN, VMRNNConfig, rollout
 
@@ -51,12 +52,13 @@ class Predictor:
         self.scan_backend = scan.pick_backend(scan_backend, self.device, model.config.d_state, model.rank)
         self.model = model.to(self.device).eval()
         self.model.scan_backend = self.scan_backend
+        self._recorded: GraphedStep | None = None
 
     def stream(self, context: Sequence[Frame], frames: int, timing: Timing | None = None) -> Iterator[Frame]:
         """Yield `frames` frames that follow `context`, one at a time; `timing` gets the model's share."""
         timing = timing or Timing()
         inputs = [torch.from_numpy(np.ascontiguousarray(frame))[None].to(self.device) for frame in context]
-        steps = rollout(self.model, inputs, frames)
+        steps = rollout(self._step_for(inputs[0]), inputs, frames)
         for step in range(len(context) - 1 + frames):
             begin = time.perf_counter()
             with torch.inference_mode(), autocast(self.device, self.dtype):
@@ -67,6 +69,14 @@ class Predictor:
                 if not np.isfinite(frame).all():
                     raise VMRNNError("the model's output is not finite", "check the weights, or use --dtype float32")
                 yield frame
+
+    def _step_for(self, frame: torch.Tensor) -> VMRNN | GraphedStep:
+        """The model; on a GPU its step as a CUDA graph, recorded anew where frames change their size."""
+        if self.device.type != "cuda":
+            return self.model
+        if self._recorded is None or not self._recorded.accepts(frame):
+            self._recorded = GraphedStep(self.model, frame, self.dtype)
+        return self._recorded
 
     def batch(self, context: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
         """Forecast several clips at once: (B, T, C, H, W) in [0, 1] -> (B, frames, C, H, W)."""

@@ -11,19 +11,26 @@ For each direction k, over its tokens l in the order in which it visits them (pa
 and the four results are added where they belong. No direction is ever flipped or transposed in memory, and no
 (B, L, D, N) tensor exists outside `reference`. The state is float32 whatever the inputs are (float64 for float64).
 
-Backends: `native` (C, for CPUs), `torch` (blocked, any device and float type), `reference` (the definition as a loop).
+Backends: `native` (C, for CPUs), `triton` (NVIDIA GPUs), `mamba` (the kernel of the package mamba-ssm, as the published
+code calls it, on NVIDIA GPUs), `torch` (blocked, any device and float type), `reference` (the definition as a loop).
 """
 
 from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import os
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from . import native, operators
+from . import mamba, native, operators
 
-BACKENDS = ("native", "torch", "reference")  # "auto" takes the first that can run
+BACKENDS = ("native", "triton", "mamba", "torch", "reference")  # "auto" takes the first that can run
+_GPU_ONLY = ("triton", "mamba")
 
 
 def why_unavailable(backend: str, device: torch.device | str, d_state: int = 16, rank: int = 1) -> str | None:
@@ -38,6 +45,37 @@ def why_unavailable(backend: str, device: torch.device | str, d_state: int = 16,
         if rank > native.MAX_RANK:
             return f"it is compiled for a rank of dt up to {native.MAX_RANK}, not {rank}"
         return native.why_unavailable()
+    if backend in _GPU_ONLY and not (backend == "triton" and torch.device(device).type == "cpu" and _interpreted()):
+        if torch.device(device).type != "cuda":
+            return "it runs on NVIDIA GPUs only"
+        if not torch.cuda.is_available():
+            return "PyTorch finds no GPU"
+        if torch.cuda.get_device_capability(device) < (8, 0):
+            return "it needs a GPU of compute capability 8.0 or later"
+    if backend == "triton":
+        return _why_no_triton()
+    if backend == "mamba":
+        return mamba.why_unavailable()
+    return None
+
+
+def _interpreted() -> bool:
+    """Whether Triton's own switch makes its kernels run on the CPU, for tests."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+
+
+@functools.cache
+def _why_no_triton() -> str | None:
+    try:
+        installed = importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return "the package triton is not installed (a CUDA build of PyTorch brings it on Linux)"
+    if tuple(int(part) for part in installed.split(".")[:2]) < (3, 3):
+        return f"it needs Triton 3.3 or later, as PyTorch 2.7 and later bring it; this is {installed}"
+    try:
+        importlib.import_module(".triton", __name__)
+    except Exception as error:  # a broken installation fails in its own ways
+        return f"triton {installed} is installed but its import fails: {type(error).__name__}: {error}"
     return None
 
 
@@ -48,7 +86,9 @@ def pick_backend(backend: str, device: torch.device | str, d_state: int = 16, ra
         InputError: the named backend cannot run here; says why.
     """
     if backend == "auto":
-        return next(name for name in BACKENDS if why_unavailable(name, device, d_state, rank) is None)
+        on_gpu = torch.device(device).type == "cuda"
+        names = [name for name in BACKENDS if on_gpu or name not in _GPU_ONLY]  # never the interpreter
+        return next(name for name in names if why_unavailable(name, device, d_state, rank) is None)
     reason = why_unavailable(backend, device, d_state, rank)
     if reason is not None:
         raise InputError(f"scan backend '{backend}' is not available: {reason}", "use `auto`, or see `vmrnn doctor`")
@@ -73,23 +113,33 @@ def selective_scan(
         (B, H, W, D), float32 (float64 for float64 inputs).
     """
     inputs: tuple[Tensor, ...] = (x, x_dbl, dt_weight, dt_bias, A_logs, Ds)
-    if x.dtype not in (torch.float32, torch.float64):
+    if x.dtype == torch.float64 and backend in _GPU_ONLY:  # they compute in float32
+        backend = "torch"
+    if backend == "mamba":
+        with torch.autocast(x.device.type, enabled=False):
+            return mamba.selective_scan(*inputs)
+    if x.dtype != torch.float64 and backend != "triton":  # Triton's kernels convert as they load
         inputs = tuple(t.float() for t in inputs)
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
     y, _ = operators.selective_scan(*inputs, backend, keep)
     return y
 
 
+def _is_fused(backend: str, t: Tensor) -> bool:
+    """Whether a backend has its own kernels for the scan's neighbours in this type."""
+    return (backend == "native" and t.dtype == torch.float32) or (backend == "triton" and t.dtype != torch.float64)
+
+
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Tensor:
     """SiLU of a depthwise 3x3 convolution: x (B, H, W, D), weight (D, 1, 3, 3), bias (D,) -> (B, H, W, D)."""
-    if backend == "native" and x.dtype == torch.float32 and bias is not None:
-        return operators.conv_silu(x, weight, bias)
+    if bias is not None and _is_fused(backend, x):
+        return operators.conv_silu(x, weight, bias, backend)
     y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=x.shape[-1])
     return F.silu(y).permute(0, 2, 3, 1)
 
 
 def norm_gate(y: Tensor, z: Tensor, norm: torch.nn.LayerNorm, backend: str) -> Tensor:
     """LayerNorm(y) * SiLU(z): y (B, H, W, D) from the scan, z (B, H, W, D) -> (B, H, W, D) in the type of z."""
-    if backend == "native" and z.dtype == torch.float32:
-        return operators.norm_gate(y, z, norm.weight, norm.bias, norm.eps)
+    if _is_fused(backend, z):
+        return operators.norm_gate(y, z, norm.weight, norm.bias, norm.eps, backend)
     return norm(y).to(z.dtype) * F.silu(z)

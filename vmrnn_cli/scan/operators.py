@@ -6,16 +6,35 @@ The functions to call are in `vmrnn_cli.scan`; nothing here converts types or ch
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from . import blocked, native, reference
-
 Context = Any  # torch.autograd.function.FunctionCtx plus what is stored on it
 _SCAN_INPUTS = "Tensor x, Tensor x_dbl, Tensor dt_weight, Tensor dt_bias, Tensor A_logs, Tensor Ds"
+
+
+def _module(backend: str) -> Any:
+    """The module of a backend, imported only when it runs: few machines have what `triton` needs."""
+    return importlib.import_module({"torch": ".blocked"}.get(backend, f".{backend}"), __package__)
+
+
+def _scan_function(backend: str, direction: str) -> Any:
+    return getattr(_module(backend), f"scan_{direction}" if backend in ("native", "triton") else direction)
+
+
+def _full_precision(t: Tensor) -> torch.autocast:
+    """Autocast, which may be on around us, must not reach the matrix products inside a scan."""
+    return torch.autocast(t.device.type, enabled=False)
+
+
+def _empty(t: Tensor, shape: Any) -> Tensor:
+    """What a scan makes: float32 whatever comes in, float64 for float64."""
+    return t.new_empty(shape, dtype=torch.promote_types(t.dtype, torch.float32))
+
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Selective scan
@@ -30,17 +49,16 @@ def selective_scan(
     x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A_logs: Tensor, Ds: Tensor, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """y, and with `keep` the states that the backend's backward pass wants (else an empty tensor)."""
-    run = {"native": native.scan_forward, "torch": blocked.forward, "reference": reference.forward}[backend]
-    return run(x, x_dbl, dt_weight, dt_bias, A_logs, Ds, keep)
+    with _full_precision(x):
+        return _scan_function(backend, "forward")(x, x_dbl, dt_weight, dt_bias, A_logs, Ds, keep)
 
 
 @selective_scan.register_fake
 def _(
     x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A_logs: Tensor, Ds: Tensor, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
-    module: Any = {"native": native, "torch": blocked, "reference": reference}[backend]
-    shape = module.kept_shape(x.shape, len(dt_weight), A_logs.shape[-1]) if keep else (0,)
-    return x.new_empty(x.shape), x.new_empty(shape)
+    shape = _module(backend).kept_shape(x.shape, len(dt_weight), A_logs.shape[-1]) if keep else (0,)
+    return _empty(x, x.shape), _empty(x, shape)
 
 
 @torch.library.custom_op(
@@ -52,8 +70,9 @@ def _(
 def selective_scan_backward(dy: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     """Gradients of the six inputs of `selective_scan`."""
     *tensors, backend = inputs
-    run: Any = {"native": native.scan_backward, "torch": blocked.backward, "reference": reference.backward}[backend]
-    return tuple(gradient.contiguous() for gradient in run(dy, *tensors))
+    with _full_precision(dy):
+        gradients = _scan_function(backend, "backward")(dy, *tensors)
+    return tuple(gradient.contiguous() for gradient in gradients)
 
 
 @selective_scan_backward.register_fake
@@ -95,41 +114,50 @@ def _(dy: tuple, x: tuple, x_dbl: tuple, dt_weight: tuple, dt_bias: tuple, A_log
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Depthwise convolution + SiLU, native
+# Depthwise convolution + SiLU
 
 
-@torch.library.custom_op("vmrnn::conv_silu", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor bias) -> Tensor")
-def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+@torch.library.custom_op(
+    "vmrnn::conv_silu",
+    mutates_args=(),
+    schema='(Tensor x, Tensor weight, Tensor bias, str backend="native") -> Tensor',
+)
+def conv_silu(x: Tensor, weight: Tensor, bias: Tensor, backend: str = "native") -> Tensor:
     """SiLU(depthwise 3x3 convolution) of x (B, H, W, D) -> (B, H, W, D)."""
-    return native.conv_forward(x, weight, bias)
+    return _module(backend).conv_forward(x, weight, bias)
 
 
 @conv_silu.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor, backend: str = "native") -> Tensor:
     return x.new_empty(x.shape)
 
 
 @torch.library.custom_op(
     "vmrnn::conv_silu_backward",
     mutates_args=(),
-    schema="(Tensor dy, Tensor x, Tensor weight, Tensor bias) -> (Tensor dx, Tensor d_weight, Tensor d_bias)",
+    schema='(Tensor dy, Tensor x, Tensor weight, Tensor bias, str backend="native")'
+    " -> (Tensor dx, Tensor d_weight, Tensor d_bias)",
 )
-def conv_silu_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+def conv_silu_backward(
+    dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, backend: str = "native"
+) -> tuple[Tensor, ...]:
     """Gradients of the inputs of `conv_silu`."""
-    return tuple(gradient.contiguous() for gradient in native.conv_backward(dy, x, weight, bias))
+    return tuple(gradient.contiguous() for gradient in _module(backend).conv_backward(dy, x, weight, bias))
 
 
 @conv_silu_backward.register_fake
-def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, backend: str = "native") -> tuple[Tensor, ...]:
     return tuple(t.new_empty(t.shape) for t in (x, weight, bias))
 
 
-def _save_conv(ctx: Context, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+def _save_conv(ctx: Context, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.others = inputs[3:]  # a default may be left out
 
 
-def _backward_conv(ctx: Context, dy: Tensor) -> tuple[Tensor, ...]:
-    return torch.ops.vmrnn.conv_silu_backward(dy, *ctx.saved_tensors)
+def _backward_conv(ctx: Context, dy: Tensor) -> tuple:
+    gradients = torch.ops.vmrnn.conv_silu_backward(dy, *ctx.saved_tensors, *ctx.others)
+    return (*gradients, *(None for _ in ctx.others))
 
 
 conv_silu.register_autograd(_backward_conv, setup_context=_save_conv)
@@ -148,49 +176,52 @@ def _(dy: tuple, *_: Any, **__: Any) -> int:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# LayerNorm + gate, native (elementwise: no FLOP formula)
+# LayerNorm + gate (elementwise: no FLOP formula)
 
 
 @torch.library.custom_op(
     "vmrnn::norm_gate",
     mutates_args=(),
-    schema="(Tensor y, Tensor z, Tensor weight, Tensor bias, float eps) -> Tensor",
+    schema='(Tensor y, Tensor z, Tensor weight, Tensor bias, float eps, str backend="native") -> Tensor',
 )
-def norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """LayerNorm(y) * SiLU(z), all (B, H, W, D)."""
-    return native.gate_forward(y, z, weight, bias, eps)
+def norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float, backend: str = "native") -> Tensor:
+    """LayerNorm(y) * SiLU(z), all (B, H, W, D), in the type of z."""
+    return _module(backend).gate_forward(y, z, weight, bias, eps)
 
 
 @norm_gate.register_fake
-def _(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    return y.new_empty(y.shape)
+def _(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float, backend: str = "native") -> Tensor:
+    return z.new_empty(z.shape)
 
 
 @torch.library.custom_op(
     "vmrnn::norm_gate_backward",
     mutates_args=(),
-    schema="(Tensor d_out, Tensor y, Tensor z, Tensor weight, Tensor bias, float eps)"
+    schema='(Tensor d_out, Tensor y, Tensor z, Tensor weight, Tensor bias, float eps, str backend="native")'
     " -> (Tensor dy, Tensor dz, Tensor d_weight, Tensor d_bias)",
 )
 def norm_gate_backward(
-    d_out: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float
+    d_out: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float, backend: str = "native"
 ) -> tuple[Tensor, ...]:
     """Gradients of the inputs of `norm_gate`."""
-    return native.gate_backward(d_out, y, z, weight, bias, eps)
+    return _module(backend).gate_backward(d_out, y, z, weight, bias, eps)
 
 
 @norm_gate_backward.register_fake
-def _(d_out: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
+def _(
+    d_out: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float, backend: str = "native"
+) -> tuple[Tensor, ...]:
     return tuple(t.new_empty(t.shape) for t in (y, z, weight, bias))
 
 
 def _save_gate(ctx: Context, inputs: tuple, output: Tensor) -> None:
-    *tensors, ctx.eps = inputs
-    ctx.save_for_backward(*tensors)
+    ctx.save_for_backward(*inputs[:4])
+    ctx.others = inputs[4:]
 
 
 def _backward_gate(ctx: Context, d_out: Tensor) -> tuple:
-    return (*torch.ops.vmrnn.norm_gate_backward(d_out, *ctx.saved_tensors, ctx.eps), None)
+    gradients = torch.ops.vmrnn.norm_gate_backward(d_out, *ctx.saved_tensors, *ctx.others)
+    return (*gradients, *(None for _ in ctx.others))
 
 
 norm_gate.register_autograd(_backward_gate, setup_context=_save_gate)

@@ -1,0 +1,421 @@
+"""How fast VMRNN runs on this GPU, against the published computation in the same process.
+
+    python benchmarks/gpu.py                    # everything, to benchmarks/results/<card>.json; about 10 minutes
+    python benchmarks/gpu.py --only scans steps # some of it
+    python benchmarks/gpu.py --table benchmarks/results/<card>.json   # the Markdown table of a result
+    TRITON_INTERPRET=1 python benchmarks/gpu.py --smoke --out x.json  # the script itself, on a CPU
+
+The published computation is the same network through PyTorch operations in float32, its scan by the kernel of mamba-ssm
+over directions that are copied out ("published"). Where mamba-ssm cannot be imported, a scan in plain PyTorch takes the
+kernel's place, and the results say so ("substitute"): ratios against it flatter us.
+
+Notation: B batch, T time, C channels, H x W pixels or tokens, L = H*W tokens, D inner width, N states, R rank of dt,
+K = 4 directions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import functools
+import gc
+import importlib.metadata
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vmrnn_cli import scan
+from vmrnn_cli.checkpoints import PRESETS
+from vmrnn_cli.devices import autocast
+from vmrnn_cli.flops import flops_per_step
+from vmrnn_cli.gpu import GraphedStep
+from vmrnn_cli.model import VMRNN, VMRNNConfig, rollout
+from vmrnn_cli.scan.operators import scan_flops
+from vmrnn_cli.train import RolloutLoss
+
+SECTIONS = ("ceilings", "scans", "steps", "training")
+NETWORKS = ("vmrnn-d-mmnist", "vmrnn-b-kth", "vmrnn-b-taxibj")
+LARGE = (256, 512)  # sides of the larger frames, for vmrnn-b-kth
+SCANS = ((1, 64, 64, 256), (16, 64, 64, 256), (1, 32, 32, 256), (16, 16, 16, 512), (1, 128, 128, 256))  # B, H, W, D
+TRAINING_BATCH = {"vmrnn-d-mmnist": 16, "vmrnn-b-kth": 8, "vmrnn-b-taxibj": 16}
+
+
+@dataclasses.dataclass
+class Bench:
+    """Where and how often things are timed, and who plays which part."""
+
+    device: torch.device
+    repeats: int
+    smoke: bool
+    ours: str
+    published: str
+    dtype: torch.dtype = torch.bfloat16
+
+    @property
+    def published_name(self) -> str:
+        return "published" if self.published == "mamba" else f"substitute (scan by the backend `{self.published}`)"
+
+    def milliseconds(self, work: Callable[[], object]) -> dict[str, float]:
+        """Median, smallest and largest time of `work`, after a warm-up."""
+        for _ in range(0 if self.smoke else 3):
+            work()
+        times = sorted(self._once(work) for _ in range(self.repeats))
+        return {"ms": statistics.median(times), "ms_min": times[0], "ms_max": times[-1], "repeats": len(times)}
+
+    def _once(self, work: Callable[[], object]) -> float:
+        if self.device.type != "cuda":
+            begin = time.perf_counter()
+            work()
+            return 1e3 * (time.perf_counter() - begin)
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end)
+
+    def peak_gb(self, work: Callable[[], object]) -> float:
+        """Memory that PyTorch holds at most while `work` runs, in 10^9 bytes; without a GPU 0, and nothing runs."""
+        if self.device.type != "cuda":
+            return 0.0
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() / 1e9
+
+    def graphed(self, model: VMRNN, frame: Tensor, dtype: torch.dtype) -> GraphedStep:
+        if self.device.type == "cuda":
+            return GraphedStep(model, frame, dtype)
+        return GraphedStep(model, frame, dtype, record=lambda work: work)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What is measured
+
+
+def ceilings(bench: Bench) -> dict:
+    """What this card does at best: a copy far larger than its cache, and a large product of bfloat16 matrices."""
+    elements, n = (2**10, 64) if bench.smoke else (2**30, 8192)
+    source, target = (torch.randn(elements, device=bench.device) for _ in range(2))
+    copy = bench.milliseconds(functools.partial(target.copy_, source))
+    a, b = (torch.randn(n, n, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
+    product = bench.milliseconds(lambda: a @ b)
+    return {
+        "copy_gb_per_s": 2 * 4 * elements / copy["ms"] / 1e6,
+        "bf16_tflop_per_s": 2 * n**3 / product["ms"] / 1e9,
+        "copy": copy,
+        "product": product,
+    }
+
+
+def scan_inputs(B: int, H: int, W: int, D: int, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    """As a block of a network makes them: R = D / 32, 16 states."""
+    R, N = -(-D // 32), 16
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(B, H, W, D, generator=generator)
+    x_dbl = torch.randn(B, H, W, 4, R + 2 * N, generator=generator)
+    weights = [
+        torch.randn(4, D, R, generator=generator) * R**-0.5,
+        torch.randn(4, D, generator=generator) - 3,
+        torch.arange(1.0, N + 1).log().repeat(4 * D, 1),
+        torch.ones(4 * D),
+    ]
+    return [x.to(device, dtype), x_dbl.to(device, dtype), *(w.to(device) for w in weights)]
+
+
+def scans(bench: Bench) -> list[dict]:
+    """The operator alone: forward, and forward with backward; bytes are the fewest that inputs and outputs allow."""
+    results = []
+    for shape in ((1, 1, 2, 8),) if bench.smoke else SCANS:
+        B, H, W, D = shape
+        tensors = scan_inputs(*shape, bench.device, torch.float32)
+        exact = None
+        if B * H * W <= 4096:
+            exact = scan.selective_scan(*(t.double() for t in tensors), "torch")
+        for name, backend in (("ours", bench.ours), (bench.published_name, bench.published)):
+            leaves = [t.detach().requires_grad_() for t in tensors]
+
+            def forward(backend: str = backend) -> Tensor:
+                with torch.no_grad():
+                    return scan.selective_scan(*tensors, backend)  # noqa: B023
+
+            def both(backend: str = backend, leaves: list[Tensor] = leaves) -> None:
+                y = scan.selective_scan(*leaves, backend)
+                torch.autograd.grad(y, leaves, torch.ones_like(y))
+
+            least = 4 * (2 * tensors[0].numel() + tensors[1].numel())
+            timing = bench.milliseconds(forward)
+            results.append(
+                {
+                    "shape": shape,
+                    "name": name,
+                    "forward": timing,
+                    "forward_backward": bench.milliseconds(both),
+                    "forward_gb_per_s": least / timing["ms"] / 1e6,
+                    "forward_tflop_per_s": scan_flops(B, H * W, D, 16, tensors[2].shape[-1]) / timing["ms"] / 1e9,
+                    "relative_error": None if exact is None else ((forward() - exact).norm() / exact.norm()).item(),
+                }
+            )
+    return results
+
+
+def networks(bench: Bench) -> list[tuple[str, VMRNNConfig]]:
+    if bench.smoke:
+        return [("smoke", VMRNNConfig("B", 1, (8, 4), 4, 16, (1,), d_state=2, context=1, horizon=1))]
+    sizes = [(f"vmrnn-b-kth at {s}x{s}", dataclasses.replace(PRESETS["vmrnn-b-kth"], image_size=(s, s))) for s in LARGE]
+    return [(name, PRESETS[name]) for name in NETWORKS] + sizes
+
+
+def build(bench: Bench, config: VMRNNConfig, backend: str) -> VMRNN:
+    torch.manual_seed(0)
+    model = VMRNN(config).to(bench.device).eval()
+    model.scan_backend = backend
+    return model
+
+
+def frames(bench: Bench, config: VMRNNConfig, *batch: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(*batch, config.image_channels, *config.image_size, generator=generator).to(bench.device)
+
+
+def ways(bench: Bench, config: VMRNNConfig) -> list[tuple[str, Callable[[Tensor], Callable[[Tensor], object]]]]:
+    """Named ways to take a step; each makes, for a frame, a function that goes on from the state before."""
+    ours, published = build(bench, config, bench.ours), build(bench, config, bench.published)
+
+    def eager(model: VMRNN, dtype: torch.dtype) -> Callable[[Tensor], Callable[[Tensor], object]]:
+        def make(frame: Tensor) -> Callable[[Tensor], object]:
+            with torch.inference_mode(), autocast(bench.device, dtype):
+                _, states = model(frame)
+
+            @torch.inference_mode()
+            def step(frame: Tensor) -> Tensor:
+                with autocast(bench.device, dtype):
+                    return model(frame, states)[0]
+
+            return step
+
+        return make
+
+    def graphed(dtype: torch.dtype) -> Callable[[Tensor], Callable[[Tensor], object]]:
+        def make(frame: Tensor) -> Callable[[Tensor], object]:
+            step = bench.graphed(ours, frame, dtype)
+            _, states = step(frame)
+            return lambda frame: step(frame, states)[0]
+
+        return make
+
+    return [
+        ("ours", graphed(bench.dtype)),
+        ("ours, float32", graphed(torch.float32)),
+        ("ours, no graph", eager(ours, bench.dtype)),
+        (bench.published_name, eager(published, torch.float32)),
+    ]
+
+
+def steps(bench: Bench) -> list[dict]:
+    """A step at batch 1, and steps per second at the batch size from which larger ones gain less than 5 %."""
+    results = []
+    for name, config in networks(bench):
+        flops = flops_per_step(config, config.image_size)
+        for way, make in ways(bench, config):
+            result: dict = {"network": name, "name": way, "flops_per_frame": flops}
+            best = 0.0
+            for batch in (1,) if bench.smoke else (1, 4, 16, 64, 256):
+                frame = frames(bench, config, batch)
+                try:
+                    step = make(frame)
+                    timing = bench.milliseconds(lambda step=step, frame=frame: step(frame))
+                except torch.cuda.OutOfMemoryError:
+                    result["out_of_memory_at_batch"] = batch
+                    break
+                per_second = 1e3 * batch / timing["ms"]
+                if batch == 1:
+                    result["latency"] = timing
+                    result["peak_gb"] = bench.peak_gb(lambda step=step, frame=frame: step(frame))
+                if per_second < 1.05 * best:
+                    break
+                best = per_second
+                result |= {"best_batch": batch, "frames_per_s": best, "tflop_per_s": best * flops / 1e12}
+            results.append(result)
+            release(bench)
+    return results
+
+
+def training(bench: Bench) -> list[dict]:
+    """Forward and backward over whole clips at the published lengths; memory at its peak."""
+    results = []
+    for name, config in networks(bench)[: len(NETWORKS)]:
+        batch = TRAINING_BATCH.get(name, 1)
+        clips = frames(bench, config, batch, config.context + config.horizon)
+        for way, backend, dtype, low_memory in (
+            ("ours", bench.ours, bench.dtype, False),
+            ("ours, low memory", bench.ours, bench.dtype, True),
+            ("ours, float32", bench.ours, torch.float32, False),
+            (bench.published_name, bench.published, torch.float32, False),
+        ):
+            model = build(bench, config, backend).train()
+            loss = RolloutLoss(model, "mse", low_memory=low_memory)
+
+            def train(
+                model: VMRNN = model, loss: RolloutLoss = loss, dtype: torch.dtype = dtype, clips: Tensor = clips,
+                context: int = config.context,
+            ) -> None:  # fmt: skip
+                model.zero_grad()
+                with autocast(bench.device, dtype):
+                    value = loss(clips, context)
+                value.backward()
+
+            result: dict = {"network": name, "name": way, "batch": batch, "frames": clips.shape[1]}
+            try:
+                timing = bench.milliseconds(train)
+                result |= {"step": timing, "clips_per_s": 1e3 * batch / timing["ms"], "peak_gb": bench.peak_gb(train)}
+            except torch.cuda.OutOfMemoryError:
+                result["out_of_memory"] = True
+            results.append(result)
+            del model, loss, train
+            release(bench)
+    return results
+
+
+def accuracy(bench: Bench) -> list[dict]:
+    """How far bfloat16 products lead a 40-frame rollout away from float32 ones, with random weights."""
+    results = []
+    for name, config in networks(bench)[: len(NETWORKS)]:
+        model, context = build(bench, config, bench.ours), frames(bench, config, config.context, 1)
+        outputs = []
+        for dtype in (torch.float32, bench.dtype):
+            with torch.inference_mode(), autocast(bench.device, dtype):
+                outputs.append(torch.stack(list(rollout(model, context, 1 if bench.smoke else 40))).float())
+        difference = (outputs[0] - outputs[1]).abs().flatten(1).amax(1)
+        results.append({"network": name, "largest_difference": difference.max().item(), "last": difference[-1].item()})
+    return results
+
+
+def release(bench: Bench) -> None:
+    gc.collect()
+    if bench.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Results
+
+
+def machine(bench: Bench) -> dict:
+    def version(package: str) -> str | None:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    facts = {
+        "device": platform.machine(),
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("torch", "triton", "mamba-ssm")},
+        "commit": commit.stdout.strip() or "unknown",
+        "ours": bench.ours,
+        "published": bench.published_name,
+        "mamba": scan.why_unavailable("mamba", bench.device) or "yes",
+    }
+    if bench.device.type == "cuda":
+        properties = torch.cuda.get_device_properties(bench.device)
+        facts |= {
+            "device": properties.name, "processors": properties.multi_processor_count,
+            "memory_gb": properties.total_memory / 1e9, "cuda": torch.version.cuda,
+        }  # fmt: skip
+    return facts
+
+
+def table(results: dict) -> str:
+    """The Markdown table of a result: ours against the published computation."""
+    about, against = results["machine"], results["machine"]["published"]
+    lines = [
+        f"{about['device']}, PyTorch {about['versions']['torch']}, Triton {about['versions']['triton']}, commit "
+        f"{about['commit']}. Reference: {against}.",
+    ]
+    if "ceilings" in results:
+        best = results["ceilings"]
+        lines.append(
+            f"The card copies {best['copy_gb_per_s']:.0f} GB/s and multiplies bfloat16 matrices at "
+            f"{best['bf16_tflop_per_s']:.0f} TFLOP/s."
+        )
+    lines += ["", "| | ours | reference | ratio |", "|---|---:|---:|---:|"]
+
+    def row(label: str, ours: float | None, reference: float | None, digits: int, larger_is_better: bool) -> None:
+        if ours is None:
+            return
+        shown = "out of memory" if reference is None else f"{reference:.{digits}f}"
+        ratio = "" if not reference or not ours else f"{ours / reference if larger_is_better else reference / ours:.1f}"
+        lines.append(f"| {label} | {ours:.{digits}f} | {shown} | {ratio} |")
+
+    for result in results.get("steps", []):
+        if result["name"] != "ours":
+            continue
+        name, other = result["network"], partner(results["steps"], result["network"], against)
+        latency = other.get("latency", {}).get("ms")
+        row(f"{name}, one step at batch 1, ms", result.get("latency", {}).get("ms"), latency, 2, False)
+        row(f"{name}, frames/s at the best batch", result.get("frames_per_s"), other.get("frames_per_s"), 0, True)
+    for result in results.get("training", []):
+        if result["name"] not in ("ours", "ours, low memory"):
+            continue
+        other = partner(results["training"], result["network"], against)
+        label = f"{result['network']}, training at batch {result['batch']}{result['name'][4:]}"
+        row(f"{label}, clips/s", result.get("clips_per_s"), other.get("clips_per_s"), 2, True)
+        row(f"{label}, peak memory, GB", result.get("peak_gb"), other.get("peak_gb"), 1, False)
+    return "\n".join(lines)
+
+
+def partner(results: list[dict], network: str, name: str) -> dict:
+    return next(r for r in results if r["network"] == network and r["name"] == name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=(*SECTIONS, "accuracy"), default=[*SECTIONS, "accuracy"])
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--out", type=Path, help="default: benchmarks/results/<card>.json")
+    parser.add_argument("--table", type=Path, metavar="JSON", help="print the table of a result, measure nothing")
+    parser.add_argument("--smoke", action="store_true", help="try the script itself, tiny and on the CPU")
+    options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.table.read_text())))
+        return 0
+    if not options.smoke and not torch.cuda.is_available():
+        print("no GPU: PyTorch finds none on this machine, and this benchmark measures nothing else", file=sys.stderr)
+        return 2
+    device = torch.device("cpu" if options.smoke else "cuda")
+    ours = "triton" if scan.why_unavailable("triton", device) is None else scan.pick_backend("auto", device)
+    published = "mamba" if scan.why_unavailable("mamba", device) is None else "torch"
+    bench = Bench(device, 1 if options.smoke else options.repeats, options.smoke, ours, published)
+    results: dict = {"machine": machine(bench)}
+    out = options.out or Path(__file__).parent / "results" / f"{results['machine']['device'].replace(' ', '-')}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    measure = {"ceilings": ceilings, "scans": scans, "steps": steps, "training": training, "accuracy": accuracy}
+    for name in options.only:
+        begin = time.perf_counter()
+        results[name] = measure[name](bench)
+        temporary = out.with_name(out.name + ".part")  # after every section: what was measured is not lost
+        temporary.write_text(json.dumps(results, indent=2) + "\n")
+        temporary.replace(out)
+        print(f"{name}: {time.perf_counter() - begin:.0f} s", file=sys.stderr)
+    print(table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

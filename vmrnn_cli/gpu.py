@@ -1,0 +1,111 @@
+"""What only a GPU needs: a rollout step replayed as one CUDA graph.
+
+A step of a small network is hundreds of short kernels, and at batch 1 the processor cannot launch them as fast as the
+GPU runs them. A graph records the launches once and replays them as one.
+
+Notation: B batch, C channels, H x W pixels, h x w grid of tokens, E embedding width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .model import VMRNN, State
+
+Record = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+def record_cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
+    """Run `work` a few times, for what happens only once (autotuning, allocations), then record it; returns the replay.
+
+    `work` reads and writes tensors that stay where they are, and does not wait for the GPU.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+class GraphedStep:
+    """One step of a model for frames of one shape, recorded at the first call; takes the model's place in `rollout`.
+
+    The recurrent state lives inside: `states` of a call only says whether a rollout begins (None) or goes on with what
+    the last call returned. One rollout at a time, therefore. Inference only.
+
+    Args:
+        model: the network, on a GPU and in evaluation mode.
+        frame: (B, C, H, W), whose shape and device the steps have.
+        dtype: of the matrix products, see `vmrnn_cli.devices.autocast`.
+        record: turns work into its replay; tests without a GPU give their own.
+    """
+
+    def __init__(
+        self, model: VMRNN, frame: Tensor, dtype: torch.dtype = torch.float32, record: Record = record_cuda_graph
+    ) -> None:
+        self._model, self._device, self._dtype, self._record = model, frame.device, dtype, record
+        self._frame = torch.zeros_like(frame)
+        self._output = torch.empty(0)
+        self._states: tuple[State, ...] = ()
+        self._replay: Callable[[], None] | None = None
+
+    def accepts(self, frame: Tensor) -> bool:
+        """Whether the graph is for such frames."""
+        return (frame.shape, frame.device) == (self._frame.shape, self._frame.device)
+
+    @torch.inference_mode()
+    def __call__(self, frame: Tensor, states: Sequence[State] | None = None) -> tuple[Tensor, tuple[State, ...]]:
+        """As `VMRNN.forward`; the returned frame is the caller's own, the states are the step's.
+
+        Raises:
+            ValueError: a frame of another shape or device, or states that are not of the last call.
+        """
+        if not self.accepts(frame):
+            raise ValueError(f"recorded for frames of {tuple(self._frame.shape)}, not {tuple(frame.shape)}")
+        if states is not None and states is not self._states:
+            raise ValueError("a recorded step goes on only from the states that its last call returned")
+        if self._replay is None:
+            self._prepare()
+        if states is None:
+            self._forget()
+        self._frame.copy_(frame)
+        assert self._replay is not None
+        self._replay()
+        return self._output.clone(), self._states
+
+    def _prepare(self) -> None:
+        """Find the shapes of the states, give them their place, and record the step."""
+        with self._autocast():
+            output, states = self._model(self._frame)
+        self._output = torch.empty_like(output)
+        self._states = tuple(State(*(torch.zeros_like(t) for t in state)) for state in states)
+        self._replay = self._record(self._step)
+
+    def _step(self) -> None:
+        with self._autocast():
+            output, states = self._model(self._frame, self._states)
+        self._output.copy_(output)
+        for place, state in zip(self._states, states, strict=True):
+            place.hidden.copy_(state.hidden)
+            place.cell.copy_(state.cell)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[None]:
+        if self._dtype == torch.float32:
+            return contextlib.nullcontext()
+        # No cache of cast weights: it would outlive the recording, and point into the graph's memory.
+        return torch.autocast(self._device.type, self._dtype, cache_enabled=False)
+
+    def _forget(self) -> None:
+        """A rollout begins: zeros, which the first block normalises like any other hidden state."""
+        for state in self._states:
+            state.hidden.zero_()
+            state.cell.zero_()
