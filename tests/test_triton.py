@@ -14,12 +14,13 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
+from published import TOLERANCES, assert_rollout_is_published
 
 from vmrnn_cli import scan
 from vmrnn_cli.devices import autocast
 from vmrnn_cli.errors import InputError
 from vmrnn_cli.gpu import GraphedStep
-from vmrnn_cli.model import VMRNN, VMRNNConfig, rollout
+from vmrnn_cli.model import SS2D, VMRNN, VMRNNConfig, rollout
 from vmrnn_cli.scan import mamba, operators, reference
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -238,6 +239,23 @@ def test_the_network_runs_on_the_kernels(kernels):
         outputs[backend] = [output, *states[0], *(p.grad.clone() for p in model.parameters())]
     for got, want in zip(outputs["triton"], outputs["torch"], strict=True):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+
+
+@needs_triton
+def test_ss2d_is_the_published_one(kernels, golden):
+    numbers = golden("ss2d")
+    ss2d = SS2D(8)
+    ss2d.load_state_dict(numbers.params)
+    ss2d.scan_backend = "triton"
+    torch.testing.assert_close(ss2d(numbers.tensors["input"]), numbers.tensors["output"], rtol=1e-5, atol=2e-6)
+
+
+@needs_triton
+@pytest.mark.skipif("VMRNN_SLOW_TESTS" not in os.environ, reason="takes minutes interpreted: set VMRNN_SLOW_TESTS=1")
+@pytest.mark.parametrize("name", TOLERANCES)
+def test_the_published_numbers(kernels, monkeypatch, golden, name):
+    monkeypatch.setattr(kernels, "TILE", 16)
+    assert_rollout_is_published(golden, name, "triton")
 
 
 # ---- choice of the backend

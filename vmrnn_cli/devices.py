@@ -35,10 +35,14 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def pick_dtype(name: str) -> torch.dtype:
-    """The precision of the matrix products; "auto" is float32. The scan and the recurrent state are always float32."""
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The precision of the matrix products; "auto" is bfloat16 on NVIDIA GPUs that have it, else float32.
+
+    The scan and the recurrent state are float32 always.
+    """
     if name == "auto":
-        return torch.float32
+        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if fast else torch.float32
     if name not in DTYPES:
         raise InputError(f"there is no precision '{name}'", f"use auto, {' or '.join(DTYPES)}")
     return DTYPES[name]

@@ -12,8 +12,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,7 @@ class VMRNNConfig:
     depths_up: tuple[int, ...] = ()  # D only, as published: its last entry is the depth of the first up cell
     d_state: int = 16
     drop_path: float = 0.0
+    residual: bool = False  # ours, not the paper's: the network gives the change from the frame that comes in
     context: int = 10
     horizon: int = 10
 
@@ -222,7 +223,7 @@ class PatchExpanding(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """Tokens to frames by transposed convolutions, each doubling the grid; sigmoid at the end. Section 3.2."""
+    """Tokens to frames by transposed convolutions, each doubling the grid. Section 3.2."""
 
     def __init__(self, dim: int, patch_size: int, channels: int) -> None:
         super().__init__()
@@ -236,8 +237,8 @@ class Reconstruction(nn.Module):
         self.final = double(channels)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, h, w, E) -> (B, C, H, W) in [0, 1]."""
-        return torch.sigmoid(self.final(self.inflate(rearrange(tokens, "b h w e -> b e h w"))))
+        """(B, h, w, E) -> (B, C, H, W), of any value."""
+        return self.final(self.inflate(rearrange(tokens, "b h w e -> b e h w")))
 
 
 class VMRNN(nn.Module):
@@ -262,6 +263,9 @@ class VMRNN(nn.Module):
             self.up = nn.ModuleList(map(self._cell, widths[:0:-1], self._drop_path(config.depths_up)[::-1]))
             self.expanding = nn.ModuleList(PatchExpanding(width) for width in widths[:0:-1])
         self.reconstruction = Reconstruction(dim, config.patch_size, config.image_channels)
+        if config.residual:  # untrained, it repeats the last frame
+            for parameter in self.reconstruction.final.parameters():
+                nn.init.zeros_(parameter)
 
     def _cell(self, dim: int, drop_path: Sequence[float]) -> VMRNNCell:
         return VMRNNCell(dim, self.config.d_state, drop_path)
@@ -307,14 +311,21 @@ class VMRNN(nn.Module):
             tokens, state = cell(tokens, next(previous))
             new_states.append(state)
             tokens = resize(tokens)
-        return self.reconstruction(tokens)[..., :H, :W], tuple(new_states)
+        output = self.reconstruction(tokens)[..., :H, :W]
+        predicted = _clamp(frame + output) if self.config.residual else torch.sigmoid(output)
+        return predicted, tuple(new_states)
 
 
-def rollout(model: VMRNN, context: Tensor | Sequence[Tensor], frames: int) -> Iterator[Tensor]:
+def _clamp(frame: Tensor) -> Tensor:
+    """Within [0, 1], with the gradient of the identity: a pixel beyond black or white must still learn to come back."""
+    return frame + (frame.clamp(0, 1) - frame).detach()
+
+
+def rollout(model: Callable[..., Any], context: Tensor | Sequence[Tensor], frames: int) -> Iterator[Tensor]:
     """Run the model over known frames, then on its own outputs. Section 3.3.
 
     Args:
-        model: the network.
+        model: a `VMRNN`, or what takes and returns the same.
         context: T_in frames, (T_in, B, C, H, W) or a sequence of (B, C, H, W), in [0, 1].
         frames: how many frames beyond the context to predict.
 

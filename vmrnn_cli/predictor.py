@@ -48,7 +48,8 @@ class Predictor:
     """A model on a device, with frames in and out as arrays."""
 
     def __init__(self, model: VMRNN, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto") -> None:
-        self.device, self.dtype = pick_device(device), pick_dtype(dtype)
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(dtype, self.device)
         self.scan_backend = scan.pick_backend(scan_backend, self.device, model.config.d_state, model.rank)
         self.model = model.to(self.device).eval()
         self.model.scan_backend = self.scan_backend

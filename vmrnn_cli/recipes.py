@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ class TrainConfig:
     context: int = 10
     horizon: int = 10
     size: int = 0  # shorter side or square crop of clips from folders; 0: as the data set is
+    weigh_sets: bool = False  # clips equally often from each set that a folder's split.csv names
     batch_size: int = 16  # of all machines together
     epochs: int = 0
     steps: int = 0
@@ -29,7 +31,7 @@ class TrainConfig:
     optimizer: str = "muon"  # or "adam", as published
     lr: float = 0.008  # of Muon; AdamW beside it has a quarter
     weight_decay: float = 0.01
-    loss: str = "mse+bce"  # sum of mse, l1, bce
+    loss: str = "mse+bce"  # sum of mse, l1, bce and ssim (that is, 1 - SSIM), perhaps with weights: "mse+0.1*ssim"
     schedule: str = "linear"  # or "cosine"; how the rate falls to `final_lr` after the warm-up and the plateau
     warmup: float = 0.01  # share of the run
     plateau: float = 0.4  # share of the run
@@ -57,6 +59,15 @@ PUBLISHED: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"batch_size": 8, "epochs": 1},
     "vmrnn-b-mmnist": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.3, 5, 3], [0.5, 8, 5]]},
+    "vmrnn-b-natural": {
+        "size": 64,
+        "batch_size": 8,
+        "horizon": 20,
+        "loss": "mse+0.05*ssim",
+        "weigh_sets": True,
+        "max_time": 9000.0,
+        "curriculum": [[0.25, 5, 5], [0.5, 8, 10]],
+    },
     "vmrnn-b-bikenyc": {
         "batch_size": 32,
         "context": 4,
@@ -105,8 +116,7 @@ def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConf
     for stage in config.curriculum:
         if len(stage) != 3 or min(stage[1:]) < 1:
             raise InputError(f"{stage} is no stage of a curriculum", "write [share of the run, context, horizon]")
-    if set(config.loss.split("+")) - {"mse", "l1", "bce"}:
-        raise InputError(f"there is no loss '{config.loss}'", "add up some of mse, l1 and bce, as mse+l1")
+    loss_terms(config.loss)
     for name, known in (
         ("optimizer", ("muon", "adam")),
         ("schedule", ("linear", "cosine")),
@@ -115,6 +125,24 @@ def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConf
         if getattr(config, name) not in known:
             raise InputError(f"there is no {name} '{getattr(config, name)}'", f"use {' or '.join(known)}")
     return config
+
+
+def loss_terms(loss: str) -> dict[str, float]:
+    """The terms of a loss and their weights: "mse+0.1*ssim" -> {"mse": 1, "ssim": 0.1}.
+
+    Raises:
+        InputError: an unknown term, or a weight that is no positive number.
+    """
+    terms = {}
+    for term in loss.split("+"):
+        weight, times, name = term.rpartition("*")
+        try:
+            terms[name.strip()] = float(weight) if times else 1.0
+        except ValueError:
+            terms[name.strip()] = math.nan
+    if set(terms) - {"mse", "l1", "bce", "ssim"} or not all(0 < weight < math.inf for weight in terms.values()):
+        raise InputError(f"there is no loss '{loss}'", "add up some of mse, l1, bce and ssim, as in mse+0.1*ssim")
+    return terms
 
 
 def config_to_toml(config: TrainConfig) -> str:

@@ -43,7 +43,7 @@ from .model import VMRNN
 from .optim import Muon, muon_parameters
 from .outputs import atomic_path
 from .predictor import Predictor
-from .recipes import TrainConfig, config_to_toml
+from .recipes import TrainConfig, config_to_toml, loss_terms
 
 STATE_NAME, PREVIOUS_STATE_NAME, WEIGHTS_NAME = "state.pt", "state-previous.pt", "checkpoint.safetensors"
 
@@ -57,7 +57,7 @@ class RolloutLoss(nn.Module):
 
     def __init__(self, model: VMRNN, loss: str, *, low_memory: bool) -> None:
         super().__init__()
-        self.model, self.terms, self.low_memory = model, loss.split("+"), low_memory
+        self.model, self.terms, self.low_memory = model, loss_terms(loss), low_memory
 
     def forward(self, clips: Tensor, context: int, forced: Tensor | None = None) -> Tensor:
         """(B, T, C, H, W) in [0, 1], and for each time step beyond the context and clip whether the true frame goes in
@@ -81,10 +81,26 @@ class RolloutLoss(nn.Module):
         terms: dict[str, Callable[[], Tensor]] = {
             "mse": lambda: F.mse_loss(outputs, truth),
             "l1": lambda: F.l1_loss(outputs, truth),
+            "ssim": lambda: 1 - structural_similarity(outputs, truth),
             # Cross-entropy has the same minimum as MSE, and no flat region where the final sigmoid saturates.
             "bce": lambda: -(truth * outputs.clamp(1e-6).log() + (1 - truth) * (1 - outputs).clamp(1e-6).log()).mean(),
         }
-        return torch.stack([terms[name]() for name in self.terms]).sum()
+        return torch.stack([weight * terms[name]() for name, weight in self.terms.items()]).sum()
+
+
+def structural_similarity(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
+    """Mean SSIM of frames (..., C, H, W) in [0, 1] (Wang et al., 2004), over square windows within the frame."""
+    x, y = x.flatten(0, -4), y.flatten(0, -4)  # (T*B, C, H, W)
+    means = F.avg_pool2d(torch.cat([x, y, x * x, y * y, x * y]), window, stride=1)
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = means.chunk(5)
+    unbiased = window**2 / (window**2 - 1)
+    var_x, var_y, cov = (
+        unbiased * (product - a * b)
+        for product, a, b in ((mean_xx, mean_x, mean_x), (mean_yy, mean_y, mean_y), (mean_xy, mean_x, mean_y))
+    )
+    c1, c2 = 0.01**2, 0.03**2
+    brightness = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return (brightness * (2 * cov + c2) / (var_x + var_y + c2)).mean()
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -167,7 +183,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, out: Path, *, resume: bool = False) -> None:
         self.config, self.out = config, out
-        self.device, self.dtype = pick_device(config.device), pick_dtype(config.dtype)
+        self.device = pick_device(config.device)
+        self.dtype = pick_dtype(config.dtype, self.device)
         self.ranks = Ranks(self.device)
         if self.device.type == "cuda":
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -204,7 +221,7 @@ class Trainer:
         channels = weights.load(c.init).config.image_channels if c.init else 1  # of a folder of videos
         return data.open_dataset(
             Path(c.data), dataset=c.dataset or None, split=split, context=c.context, horizon=c.horizon,
-            size=c.size or None, channels=channels, augment=augment,
+            size=c.size or None, channels=channels, augment=augment, weigh_sets=c.weigh_sets,
         )  # fmt: skip
 
     def _open_eval(self) -> data.ClipDataset:

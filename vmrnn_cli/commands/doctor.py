@@ -11,7 +11,7 @@ def doctor() -> None:
     import torch
 
     from .. import __version__, scan, weights
-    from ..devices import pick_device
+    from ..devices import pick_device, pick_dtype
     from ..scan import native
 
     device = pick_device("auto")
@@ -36,7 +36,8 @@ def doctor() -> None:
     else:
         print()
     chosen = scan.pick_backend("auto", device)
-    print(f"`vmrnn predict` will use {device}, float32, scan {chosen}")
+    dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
+    print(f"`vmrnn predict` will use {device}, {dtype}, scan {chosen}")
 
 
 def _device_line(device: object) -> str:
