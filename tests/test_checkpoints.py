@@ -120,6 +120,15 @@ def test_our_tensors_without_a_config(tmp_path):
     assert same(model, load_model(tmp_path / "w.pt"))
 
 
+def test_a_file_of_ours_carries_its_configuration(tmp_path):
+    config = VMRNNConfig(embed_dim=16, depths=(1,), residual=True, image_size=(9, 7), context=3, horizon=2)
+    save_model(VMRNN(config), tmp_path)
+    (tmp_path / WEIGHTS_NAME).rename(tmp_path / "alone.safetensors")
+    assert load_model(tmp_path / "alone.safetensors").config == config
+    save_file(VMRNN(config).state_dict(), tmp_path / "bad.safetensors", {"vmrnn_config": "{"})
+    refused(tmp_path / "bad.safetensors", "bad.safetensors")
+
+
 def refused(path, *parts):
     with pytest.raises(InputError) as caught:
         load_model(path)

@@ -61,6 +61,18 @@ def network(config, seed=0):
 
 
 @SMALL
+def test_a_residual_network_begins_as_the_last_frame_and_stays_in_range(config):
+    model = network(dataclasses.replace(config, residual=True))
+    frame = torch.rand(2, config.image_channels, 9, 14)
+    assert torch.equal(model(frame)[0], frame)
+    torch.nn.init.constant_(model.reconstruction.final.bias, 0.7)
+    out = model(frame)[0]
+    torch.testing.assert_close(out, (frame + 0.7).clamp(0, 1))
+    out.sum().backward()  # also where it is clamped, or a frame that is too bright would stay so
+    torch.testing.assert_close(model.reconstruction.final.bias.grad, torch.full((config.image_channels,), 2.0 * 9 * 14))
+
+
+@SMALL
 @pytest.mark.parametrize("size", [(8, 8), (16, 24), (5, 7), (1, 1), (4, 30), (17, 2)], ids=str)
 @torch.no_grad()
 def test_any_size(config, size):

@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vmrnn_cli import recipes, train
+from vmrnn_cli import metrics, recipes, train
 from vmrnn_cli.__main__ import run as run_command
 from vmrnn_cli.checkpoints import load_model
 from vmrnn_cli.errors import InputError, VMRNNError
@@ -264,6 +264,7 @@ def test_fine_tuning_starts_from_weights(vmrnn, clips, tmp_path):
         (["--init", "nothing.pth"], "nothing.pth"),
         (["--steps", "0", "--epochs", "0"], "end"),
         (["--memory", "none"], "memory"),
+        (["--config", "loss.toml"], "mse+fun"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -271,6 +272,7 @@ def test_wrong_usage(vmrnn, clips, tmp_path, arguments, says):
     (tmp_path / "bad.toml").write_text("bach_size = 3\n")
     (tmp_path / "type.toml").write_text('steps = "many"\n')
     (tmp_path / "broken.toml").write_text("= = =")
+    (tmp_path / "loss.toml").write_text('loss = "mse+fun"')
     code, out, err = vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE, *arguments)
     assert (code, out) == (2, "")
     assert says in err
@@ -334,6 +336,22 @@ def test_loss_covers_every_output_but_no_given_frame():
     torch.testing.assert_close(loss, d.square().mean() + d.abs().mean())
     bce = train.RolloutLoss(model, "bce", low_memory=False)(clips, 3)
     torch.testing.assert_close(bce, torch.nn.functional.binary_cross_entropy(outputs, clips[:, 1:]))
+
+
+def test_losses_with_weights():
+    assert recipes.loss_terms("mse+0.05*ssim") == {"mse": 1.0, "ssim": 0.05}
+    for wrong in ("", "mse+", "x*mse", "-1*mse", "nan*mse", "inf*mse"):
+        with pytest.raises(InputError, match="there is no loss"):
+            recipes.loss_terms(wrong)
+
+
+def test_ssim_as_a_loss_is_the_metric():
+    x, y = torch.rand(2, 3, 2, 2, 20, 17, generator=torch.Generator().manual_seed(0))  # (T, B, C, H, W) each
+    y = 0.6 * x + 0.4 * y
+    want = np.mean([metrics.ssim(a, b) for a, b in zip(x.flatten(0, 1).numpy(), y.flatten(0, 1).numpy(), strict=True)])
+    assert train.structural_similarity(x, y).item() == pytest.approx(want, abs=1e-5)
+    small = torch.rand(1, 1, 1, 3, 5)  # has no room for the whole window
+    assert train.structural_similarity(small, small).item() == pytest.approx(1.0)
 
 
 def test_teacher_forcing_puts_true_frames_in():

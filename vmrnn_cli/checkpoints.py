@@ -27,6 +27,8 @@ from .model import VMRNN, VMRNNConfig
 from .outputs import atomic_path
 
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
+_HEADER_KEY = "vmrnn_config"
+_WRITTEN_BY_US = "give a weights folder that `vmrnn` wrote"
 
 # The published configurations, and one for trying things.
 PRESETS = {
@@ -169,12 +171,12 @@ def load_model(path: Path) -> VMRNN:
         InputError: not there, not readable without unpickling code, or not the tensors of a VMRNN.
     """
     if path.is_dir():
-        config = read_config(path / CONFIG_NAME)
-        return _fill(config, _read_safetensors(path / WEIGHTS_NAME), str(path))
+        return _fill(read_config(path / CONFIG_NAME), _read_safetensors(path / WEIGHTS_NAME), str(path))
     if not path.exists():
         raise InputError(f"there are no weights {path}", "check the name, or see `vmrnn weights list`")
+    config: VMRNNConfig | None = None
     if path.suffix == ".safetensors":
-        tensors = _read_safetensors(path)
+        tensors, config = _read_safetensors(path), _embedded_config(path)
     elif path.suffix in (".pth", ".pt"):
         tensors = _read_pickled(path)
     else:
@@ -182,9 +184,9 @@ def load_model(path: Path) -> VMRNN:
     if "patch_embedding.proj.weight" not in tensors:
         tensors = _ours_from_published(tensors, str(path))
     config_path = path.with_name(CONFIG_NAME)
-    own_folder = path.name == WEIGHTS_NAME and config_path.exists()
-    config = read_config(config_path) if own_folder else _inferred(tensors, str(path))
-    return _fill(config, tensors, str(path))
+    if path.name == WEIGHTS_NAME and config_path.exists():
+        config = read_config(config_path)
+    return _fill(config or _inferred(tensors, str(path)), tensors, str(path))
 
 
 def save_model(model: VMRNN, folder: Path, *, half: bool = True, extra: Mapping[str, Any] | None = None) -> None:
@@ -192,13 +194,23 @@ def save_model(model: VMRNN, folder: Path, *, half: bool = True, extra: Mapping[
 
     `extra` goes into config.json beside the configuration (training budget, metrics); loading ignores it.
     """
-    config = {"architecture": "VMRNN", **dataclasses.asdict(model.config), **({"about": dict(extra)} if extra else {})}
+    config = {**_as_json(model.config), **({"about": dict(extra)} if extra else {})}
     with atomic_path(folder / CONFIG_NAME, overwrite=True) as path:
         path.write_text(json.dumps(config, indent=2) + "\n")
+    save_tensors(model, folder / WEIGHTS_NAME, half=half)
+
+
+def save_tensors(model: VMRNN, file: Path, *, half: bool = False) -> None:
+    """Write a `.safetensors` file that `load_model` reads by itself: the configuration is in its header."""
     dtype = torch.float16 if half else torch.float32
     tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
-    with atomic_path(folder / WEIGHTS_NAME, overwrite=True) as path:
-        path.write_bytes(save(tensors))  # not save_file, which lets nobody else read the file
+    with atomic_path(file, overwrite=True) as path:
+        # not save_file, which lets nobody else read the file
+        path.write_bytes(save(tensors, {_HEADER_KEY: json.dumps(_as_json(model.config))}))
+
+
+def _as_json(config: VMRNNConfig) -> dict[str, Any]:
+    return {"architecture": "VMRNN", **dataclasses.asdict(config)}
 
 
 def read_config(path: Path) -> VMRNNConfig:
@@ -207,12 +219,26 @@ def read_config(path: Path) -> VMRNNConfig:
     Raises:
         InputError: missing, not JSON, or not a VMRNN configuration.
     """
-    todo = "give a weights folder that `vmrnn` wrote"
     try:
-        values = json.loads(path.read_text())
+        return _parse_config(path.read_text(), path)
     except FileNotFoundError:
-        raise InputError(f"there is no {path}", todo) from None
-    except (ValueError, OSError, RecursionError) as error:
+        raise InputError(f"there is no {path}", _WRITTEN_BY_US) from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {error}", _WRITTEN_BY_US) from None
+
+
+def _embedded_config(path: Path) -> VMRNNConfig | None:
+    """The configuration in the header of a `.safetensors` file that we wrote, else None."""
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(_HEADER_KEY)
+    return _parse_config(text, path) if text is not None else None
+
+
+def _parse_config(text: str, path: Path) -> VMRNNConfig:
+    todo = _WRITTEN_BY_US
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {error}", todo) from None
     if not isinstance(values, dict) or values.pop("architecture", None) != "VMRNN":
         raise InputError(f"{path} is not the configuration of a VMRNN", todo)

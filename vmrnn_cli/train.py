@@ -29,7 +29,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -89,11 +88,16 @@ class RolloutLoss(nn.Module):
 
 
 def structural_similarity(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
-    """Mean SSIM of frames (..., C, H, W) in [0, 1] (Wang et al., 2004), over square windows within the frame."""
+    """Mean SSIM of frames (..., C, H, W) in [0, 1] (Wang et al., 2004), differentiable.
+
+    Over square windows that lie within the frame; of 7 pixels as in `vmrnn_cli.metrics`, or as many as there are.
+    """
+    window = min(window, *x.shape[-2:])
+    window -= window % 2 == 0
     x, y = x.flatten(0, -4), y.flatten(0, -4)  # (T*B, C, H, W)
     means = F.avg_pool2d(torch.cat([x, y, x * x, y * y, x * y]), window, stride=1)
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = means.chunk(5)
-    unbiased = window**2 / (window**2 - 1)
+    unbiased = window**2 / max(1, window**2 - 1)
     var_x, var_y, cov = (
         unbiased * (product - a * b)
         for product, a, b in ((mean_xx, mean_x, mean_x), (mean_yy, mean_y, mean_y), (mean_xy, mean_x, mean_y))
@@ -464,8 +468,7 @@ class Trainer:
             torch.save(state, temporary)
             if path.exists():
                 path.replace(previous)  # killed here, a run resumes from the one before
-        with atomic_path(self.out / WEIGHTS_NAME, overwrite=True) as temporary:
-            temporary.write_bytes(save({name: t.cpu().contiguous() for name, t in self.model.state_dict().items()}))
+        checkpoints.save_tensors(self.model, self.out / WEIGHTS_NAME)
 
     def _load(self) -> None:
         state = read_state(self.out)
