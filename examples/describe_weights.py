@@ -2,20 +2,26 @@ r"""Score a bundled weights folder and write what people should know: its model 
 
     python examples/describe_weights.py vmrnn-b-mmnist --data mnist --limit 1000 \
         --trained-on "Moving MNIST" --short "moving digits, 64x64 gray, 10 -> 10" \
-        --budget minutes=80 --budget "machine=2 CPU threads" [--curve curve.csv] [--default]
+        --budget minutes=80 --budget "machine=2 CPU threads" \
+        --clip examples/digits.npz [--curve curve.csv] [--notes notes.md] [--default]
 
-`curve.csv` has lines of minutes, clips, MSE.
+`curve.csv` has lines of minutes, clips, MSE: the card shows it as curve.png, and a forecast of the clip beside it.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 from pathlib import Path
 
-from vmrnn_cli import checkpoints, data, weights
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib import pyplot
+
+from vmrnn_cli import checkpoints, data, predict, weights
 from vmrnn_cli.cards import model_card
 from vmrnn_cli.evaluate import as_float_batches, evaluate
 from vmrnn_cli.predictor import Predictor
@@ -32,6 +38,7 @@ def main() -> None:
     parser.add_argument("--short", required=True)
     parser.add_argument("--budget", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--curve", type=Path)
+    parser.add_argument("--clip", type=Path, help="a clip to show a forecast of")
     parser.add_argument("--notes", type=Path, help="Markdown that is put at the end of the card")
     parser.add_argument("--default", action="store_true")
     options = parser.parse_args()
@@ -39,17 +46,21 @@ def main() -> None:
     folder = weights.bundled_folder() / options.name
     model = checkpoints.load_model(folder)
     context, horizon = model.config.context, model.config.horizon
-    clips = data.open_dataset(options.data, split=options.split, context=context, horizon=horizon)
+    clips = data.open_dataset(
+        options.data, split=options.split, context=context, horizon=horizon, size=min(model.config.image_size)
+    )
     batches = data.batches(clips, 16, seed=0, epoch=0, shuffle=False, drop_last=False)
     result = evaluate(Predictor(model), as_float_batches(batches, options.limit), context=context, horizon=horizon)
     summary, budget = result.summary(), dict(entry.split("=", 1) for entry in options.budget)
 
     judged_on = f"the {options.split} split of {clips.name}"
     card = model_card(model.config, options.trained_on, judged_on, budget, summary)
+    if options.clip is not None:
+        predict(options.clip, weights=model).save(folder / "forecast.png", overwrite=True)
+        card += f"\nA forecast of {options.clip.name}, which is drawn:\n\n![Forecast](forecast.png)\n"
     if options.curve is not None:
-        rows = list(csv.reader(options.curve.open()))
-        card += "\nThe curve, on evaluation clips while it trained:\n\n| minutes | clips seen | MSE |\n|---|---|---|\n"
-        card += "".join(f"| {minutes} | {seen} | {mse} |\n" for minutes, seen, mse in rows)
+        draw_curve(options.curve, folder / "curve.png")
+        card += "\nMSE on evaluation clips while it trained:\n\n![Learning curve](curve.png)\n"
     if options.notes is not None:
         card += "\n" + options.notes.read_text()
     (folder / "README.md").write_text(card)
@@ -57,6 +68,10 @@ def main() -> None:
     path = weights.bundled_folder() / weights.REGISTRY_NAME
     registry = json.loads(path.read_text())
     last = summary["baseline_last_frame"]
+    if options.default:
+        registry = {options.name: {}} | registry  # the first in the list too
+        for entry in registry.values():
+            entry.pop("default", None)
     registry[options.name] = {
         "data": options.short,
         "budget": ", ".join(f"{v} {k}" if k in ("minutes", "clips") else v for k, v in budget.items()),
@@ -67,6 +82,22 @@ def main() -> None:
     } | ({"default": True} if options.default else {})
     path.write_text(json.dumps(registry, indent=2) + "\n")
     print(card)
+
+
+def draw_curve(table: Path, picture: Path) -> None:
+    """The learning curve: lines of minutes, clips, MSE."""
+    minutes, clips, mse = np.loadtxt(table, delimiter=",", ndmin=2).T
+    figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
+    axes.plot(minutes, mse, ".-")
+    axes.set(xlabel="minutes", ylabel="MSE per frame")
+    axes.annotate(
+        f"{mse[-1]:.1f} after {clips[-1]:,.0f} clips",
+        (minutes[-1], mse[-1]),
+        (-8, 12),
+        textcoords="offset points",
+        ha="right",
+    )
+    figure.savefig(picture, dpi=100)
 
 
 if __name__ == "__main__":

@@ -492,3 +492,20 @@ def test_real_data_sets(real):
     bikes = opened(real / "traffic" / "bikenyc.npz", context=4, horizon=4, split="test")
     assert (len(bikes), bikes.clip_shape) == (arrays.HOURLY_TEST - 3, (8, 2, 16, 8))
     assert opened(real / "wild", size=32, split="all").clip_shape == (5, 1, 32, 32)
+
+
+def test_training_clips_are_cut_within_scaled_frames(tmp_path, monkeypatch):
+    monkeypatch.setenv("VMRNN_CACHE", str(tmp_path / "cache"))
+    frames = np.tile(np.arange(0, 240, 6, np.uint8), (8, 40, 1))  # (T, 40, 40), brighter to the right
+    with write_video(tmp_path / "a.mp4", fps=10, overwrite=False) as writer:
+        for frame in frames:
+            writer.write(np.repeat(frame[:, :, None], 3, axis=2))
+    train_set, test_set = (
+        data.open_dataset(tmp_path, split=split, context=2, horizon=2, size=40, crop=16) for split in ("train", "test")
+    )
+    assert (train_set.clip_shape, test_set.clip_shape) == ((4, 1, 16, 16), (4, 1, 40, 40))
+    cuts = [train_set.clip(0, np.random.default_rng(seed)) for seed in range(20)]
+    starts = {int(np.rint(clip[0, 0, :, 0].mean() / 6)) for clip in cuts}
+    assert len(starts) > 5 and min(starts) < 8 and max(starts) > 16
+    for clip in cuts:  # cut, not scaled: the slope is that of the frame
+        assert np.diff(clip[0, 0].astype(float).mean(0)).mean() == pytest.approx(6, abs=0.3)

@@ -23,11 +23,9 @@ def model_card(
         f"| {label} |" + "".join(f" {_number(scores[name])} |" for name in metrics) + "\n"
         for label, scores in forecasts.items()
     )
-    ahead = "".join(
-        f"| +{step + 1} |" + "".join(f" {_number(s['per_frame']['mse'][step])} |" for s in forecasts.values()) + "\n"
-        for step in range(len(summary["per_frame"]["mse"]))
-    )
+    by_step = "".join(_by_step(name, forecasts) for name in ("mse", "ssim") if name in summary)
     shape = f"patch {network.patch_size}, width {network.embed_dim}, {network.image_channels} channel(s)"
+    shape += ", predicts the change of the frame" if network.residual else ""
     return f"""# VMRNN-{network.variant}, {shape}
 
 Trained on {trained_on}: {network.context} frames in, {network.horizon} out.
@@ -40,12 +38,18 @@ SSIM has a data range of 1, as published one of 2.
 
 | forecast |{"".join(f" {name.replace('_', ' ')} |" for name in metrics)}
 |---|{"---|" * len(metrics)}
-{scores}
-MSE by frames ahead:
+{scores}{by_step}"""
 
-| ahead |{"".join(f" {label} |" for label in forecasts)}
-|---|---|---|---|
-{ahead}"""
+
+def _by_step(name: str, forecasts: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of one metric, a row for each frame ahead."""
+    columns = [scores["per_frame"][name] for scores in forecasts.values()]
+    rows = "".join(
+        f"| +{step} |" + "".join(f" {_number(value)} |" for value in values) + "\n"
+        for step, values in enumerate(zip(*columns, strict=True), 1)
+    )
+    head = "".join(f" {label} |" for label in forecasts)
+    return f"\n{name.upper()} by frames ahead:\n\n| ahead |{head}\n|---|{'---|' * len(columns)}\n{rows}"
 
 
 def _number(value: float | None) -> str:

@@ -22,7 +22,8 @@ class TrainConfig:
     init: str = ""  # weights to start from
     context: int = 10
     horizon: int = 10
-    size: int = 0  # shorter side or square crop of clips from folders; 0: as the data set is
+    size: int = 0  # side of the squares that clips from folders are scaled and cut to; 0: as the data set is
+    crop: int = 0  # side of the squares that training clips are cut to within those; 0: whole
     weigh_sets: bool = False  # clips equally often from each set that a folder's split.csv names
     batch_size: int = 16  # of all machines together
     epochs: int = 0
@@ -60,10 +61,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"batch_size": 8, "epochs": 1},
     "vmrnn-b-mmnist": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.3, 5, 3], [0.5, 8, 5]]},
     "vmrnn-b-natural": {
-        "size": 64,
+        "size": 128,
+        "crop": 64,
         "batch_size": 8,
         "horizon": 20,
-        "loss": "mse+0.05*ssim",
+        "loss": "mse+0.1*ssim",
         "weigh_sets": True,
         "max_time": 9000.0,
         "curriculum": [[0.25, 5, 5], [0.5, 8, 10]],

@@ -225,7 +225,7 @@ class Trainer:
         channels = weights.load(c.init).config.image_channels if c.init else 1  # of a folder of videos
         return data.open_dataset(
             Path(c.data), dataset=c.dataset or None, split=split, context=c.context, horizon=c.horizon,
-            size=c.size or None, channels=channels, augment=augment, weigh_sets=c.weigh_sets,
+            size=c.size or None, channels=channels, augment=augment, crop=c.crop or None, weigh_sets=c.weigh_sets,
         )  # fmt: skip
 
     def _open_eval(self) -> data.ClipDataset:
@@ -237,21 +237,16 @@ class Trainer:
 
     def _make_model(self) -> VMRNN:
         c = self.config
-        if c.init:
-            model = weights.load(c.init).train()
-            channels = model.config.image_channels
-        else:
-            _, channels, height, width = self.train_set.clip_shape
-            model = VMRNN(
-                dataclasses.replace(
-                    checkpoints.PRESETS[c.preset], image_channels=channels, image_size=(height, width),
-                    context=c.context, horizon=c.horizon,
-                )
-            )  # fmt: skip
-        if channels != self.train_set.clip_shape[1]:
+        _, channels, height, width = self.eval_set.clip_shape  # training clips may be cut to less
+        made_for: dict[str, Any] = {"image_size": (height, width), "context": c.context, "horizon": c.horizon}
+        if not c.init:
+            return VMRNN(dataclasses.replace(checkpoints.PRESETS[c.preset], image_channels=channels, **made_for))
+        model = weights.load(c.init).train()
+        if model.config.image_channels != channels:
             raise InputError(
-                f"the weights want {channels} channels and the data has {self.train_set.clip_shape[1]}", "change --init"
+                f"the weights want {model.config.image_channels} channels and the data has {channels}", "change --init"
             )
+        model.config = dataclasses.replace(model.config, **made_for)
         return model
 
     def describe(self) -> list[str]:
@@ -493,7 +488,7 @@ class Trainer:
     @staticmethod
     def _identity(config: dict[str, Any]) -> dict[str, Any]:
         """What must not change between the parts of a run."""
-        same = ("dataset", "context", "horizon", "size", "batch_size", "optimizer", "seed")
+        same = ("dataset", "context", "horizon", "size", "crop", "batch_size", "optimizer", "seed")
         return {"data": str(Path(config["data"]).resolve()), **{key: config[key] for key in same}}
 
 

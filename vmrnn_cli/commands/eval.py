@@ -33,7 +33,9 @@ def evaluate(
     horizon: int | None = typer.Option(None, help="Frames out. (default: as trained)"),
     limit: int | None = typer.Option(None, help="Use only so many clips."),
     batch_size: int = typer.Option(16, help="Clips at once."),
-    size: int | None = typer.Option(None, help="Side of the square that clips from a folder are scaled to."),
+    size: int | None = typer.Option(
+        None, help="Side of the squares that clips from a folder are scaled and cut to. (default: the weights')"
+    ),
     plot: Path | None = typer.Option(None, help="Draw quality against horizon into this .png.", metavar="FILE.png"),
     save_worst: int = typer.Option(0, metavar="N", help="Write the N worst forecasts as film strips, worst-1.png ..."),
     out: Path = typer.Option(Path(), help="Folder for --save-worst."),
@@ -64,8 +66,8 @@ def evaluate(
     runner = predictor.Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     context, horizon = context or model.config.context, horizon or model.config.horizon
     clips = datasets.open_dataset(
-        data, dataset=dataset, split=split or "test", context=context, horizon=horizon, size=size,
-        channels=model.config.image_channels,
+        data, dataset=dataset, split=split or "test", context=context, horizon=horizon,
+        size=size or min(model.config.image_size), channels=model.config.image_channels,
     )  # fmt: skip
     batches = datasets.batches(clips, min(batch_size, len(clips)), seed=0, epoch=0, shuffle=False, drop_last=False)
     total = min(len(clips), limit or len(clips))

@@ -24,6 +24,7 @@ def open_dataset(
     size: int | None = None,
     channels: int = 1,
     augment: bool = False,
+    crop: int | None = None,
     weigh_sets: bool = False,
 ) -> ClipDataset:
     """Open what `path` holds: by its content, or as `dataset` says.
@@ -38,6 +39,7 @@ def open_dataset(
         size: side of the squares that clips from a folder are cut to; default 64.
         channels: 1 gray or 3 RGB, for a folder of videos.
         augment: mirror, reverse and speed up training clips from a folder.
+        crop: side of the squares, within those of `size`, that training clips from a folder are cut to.
         weigh_sets: draw training clips equally often from each set that a folder's `split.csv` names.
 
     Raises:
@@ -65,6 +67,6 @@ def open_dataset(
         return moving_mnist.MovingMNIST(path, split, length)
     if dataset in (None, "folder"):
         return videos.FolderClips(
-            path, split, length, size=size or 64, channels=channels, augment=augment, weigh_sets=weigh_sets
+            path, split, length, size=size or 64, channels=channels, augment=augment, crop=crop, weigh_sets=weigh_sets
         )
     raise InputError(f"{path} is a folder, and {dataset} is a file", "give the file")

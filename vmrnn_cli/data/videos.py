@@ -42,12 +42,12 @@ Item = TypeVar("Item")
 
 
 class FolderClips:
-    """Windows of T frames from the videos of a folder, cut to squares.
+    """Windows of T frames from the videos of a folder, scaled and cut to squares of `size` pixels.
 
-    For training, a window starts anywhere, and with `augment` it may be mirrored, reversed in time or played at double
-    speed. With `weigh_sets`, a training clip comes from each set that `split.csv` names equally often, however many
-    videos the set has. For evaluation, windows are in the middle of equal parts of each file, in the centre of the
-    frame.
+    For training, they are cut further, to `crop` pixels anywhere; a window starts anywhere, and with `augment` it may
+    be mirrored, reversed in time or played at double speed. With `weigh_sets`, a training clip comes from each set that
+    `split.csv` names equally often, however many videos the set has. For evaluation, windows are in the middle of equal
+    parts of each file, in the centre of the frame.
     """
 
     def __init__(
@@ -59,12 +59,14 @@ class FolderClips:
         size: int,
         channels: int,
         augment: bool,
+        crop: int | None = None,
         weigh_sets: bool = False,
     ) -> None:
         entries, self._notes = _split_files(folder, split)
         self.name, self.split, self._augment = folder.name, split, augment
-        self.clip_shape = (length, channels, size, size)
         self._random = split == "train"
+        side = min(crop or size, size) if self._random else size
+        self.clip_shape = (length, channels, side, side)
         self._videos: list[Video] = []
         sets: list[str] = []
         skipped = []
