@@ -67,8 +67,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "horizon": 20,
         "loss": "mse+0.1*ssim",
         "weigh_sets": True,
-        "max_time": 9000.0,
-        "curriculum": [[0.25, 5, 5], [0.5, 8, 10]],
+        "max_time": 5760.0,
+        "curriculum": [[0.1, 6, 6], [0.35, 8, 10]],
     },
     "vmrnn-b-bikenyc": {
         "batch_size": 32,
