@@ -1,6 +1,7 @@
 """The Hugging Face Hub: weights folders down and up through huggingface_hub, and its refusals in one line each.
 
-A repository holds what a weights folder holds: config.json, model.safetensors and, if there is one, a README.md.
+A repository holds what a weights folder holds, under the names that are usual on the Hub: config.json,
+model.safetensors and, if there is one, a README.md. Nothing here imports PyTorch.
 huggingface_hub honours HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and HF_HOME, resumes what breaks off, shows progress on a
 terminal, and keeps files in its cache, which processes share.
 """
@@ -9,11 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.constants import CONFIG_NAME
+from huggingface_hub.constants import REPOCARD_NAME as CARD_NAME
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE as WEIGHTS_NAME
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -23,12 +28,16 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    build_hf_headers,
+    disable_progress_bars,
+    enable_progress_bars,
+    hf_raise_for_status,
+    http_backoff,
+)
 
-from .checkpoints import CONFIG_NAME, WEIGHTS_NAME, load_model
 from .errors import InputError, VMRNNError
-
-CARD_NAME = "README.md"
 
 _log = logging.getLogger(__name__)
 _BUSY = (408, 429, 500, 502, 503, 504)  # the Hub may answer later
@@ -118,12 +127,9 @@ def push(folder: Path, repository: str, *, private: bool | None = None, revision
     Returns its address.
 
     Raises:
-        InputError: the folder holds no VMRNN, there is no token, or the Hub refuses.
+        InputError: there is no token, or the Hub refuses.
         VMRNNError: network or Hub fail.
     """
-    if folder.is_file():
-        raise InputError(f"{folder} is not a folder", "make one of it with `vmrnn weights convert`")
-    load_model(folder)  # what cannot be loaded is not for others either
     with pushing(repository):
         api = HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
@@ -146,8 +152,15 @@ def pushing(repository: str, token: str | bool | None = None) -> Iterator[None]:
         raise InputError(f"'{repository}' cannot be pushed to in offline mode", "unset HF_HUB_OFFLINE")
     if not token and get_token() is None:
         raise InputError(f"pushing to '{repository}' takes a token of the Hub", f"{_LOG_IN} to one that may write")
-    with _in_one_line(repository):
-        yield
+    shown = sys.stderr.isatty() or are_progress_bars_disabled()  # uploads would show theirs in a log file too
+    if not shown:
+        disable_progress_bars()
+    try:
+        with _in_one_line(repository):
+            yield
+    finally:
+        if not shown:
+            enable_progress_bars()
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -199,13 +212,13 @@ def _in_one_line(name: str) -> Iterator[None]:
     """Turn what huggingface_hub raises into one line: the Hub's reason, and what to do."""
     try:
         yield
-    except (_HTTPError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: hf_xet
+    except (_HTTPError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: of uploads, and of hf_xet
         raise _explained(error, name) from error
 
 
 def _explained(error: BaseException, name: str) -> VMRNNError:
     """What to tell about a failure. The order matters: the classes of errors overlap."""
-    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+    if isinstance(error, (LocalEntryNotFoundError, RuntimeError)) and error.__cause__ is not None:
         return _explained(error.__cause__, name)
     if isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)):
         return InputError(
@@ -220,7 +233,9 @@ def _explained(error: BaseException, name: str) -> VMRNNError:
         return InputError(refused, f"ask for access on the page of the repository, and {_LOG_IN}")
     if isinstance(error, RevisionNotFoundError):
         return InputError(refused, "check the revision: a branch, a tag or a commit")
-    if isinstance(error, RepositoryNotFoundError) or status in (401, 404) and not isinstance(error, EntryNotFoundError):
+    if isinstance(error, RepositoryNotFoundError) or (
+        status in (401, 404) and not isinstance(error, EntryNotFoundError)
+    ):
         return InputError(refused, f"check the name; if the repository is private, {_LOG_IN}")
     if isinstance(error, EntryNotFoundError):
         return InputError(f"'{name}' is not the repository of a VMRNN: {_reason(error)}", "check the name")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import checkpoints
 from .errors import InputError
-from .model import VMRNN
+
+if TYPE_CHECKING:  # which import PyTorch; names and files do without
+    from .model import VMRNN
 
 REGISTRY_NAME = "registry.json"
 
@@ -32,6 +33,8 @@ def registry() -> dict[str, dict[str, Any]]:
 
 def default_name(channels: int | None = None) -> str:
     """The bundled weights that `predict` takes when none are named: for gridded data, those with as many channels."""
+    from . import checkpoints
+
     known = registry()
     if channels not in (None, 1, 3):
         for name in filter(is_bundled, known):
@@ -53,6 +56,8 @@ def load(name: str | Path) -> VMRNN:
         InputError: there are no such weights, or they are not those of a VMRNN.
         VMRNNError: the Hub or the network failed.
     """
+    from . import checkpoints
+
     return checkpoints.load_model(locate(name))
 
 
@@ -72,7 +77,7 @@ def locate(name: str | Path, revision: str | None = None, **options: Any) -> Pat
     if is_bundled(text):
         return _without_revision(bundled_folder() / text, revision)
     path = Path(name)
-    if text and path.exists() or path.suffix in (".safetensors", ".pth", ".pt"):
+    if (text and path.exists()) or path.suffix in (".safetensors", ".pth", ".pt"):
         return _without_revision(path, revision)
     if "repo" in known.get(text, {}) or (text.count("/") == 1 and not text.startswith((".", "/", "~"))):
         return from_hub(text, revision, **options)

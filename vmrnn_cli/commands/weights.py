@@ -113,7 +113,11 @@ def push(
     Log in first with `hf auth login`, or set HF_TOKEN.
     """
     from .. import hub
+    from ..checkpoints import load_model
 
+    if folder.is_file():
+        raise InputError(f"{folder} is not a folder", "make one of it with `vmrnn weights convert`")
+    load_model(folder)  # what cannot be loaded is not for others either
     print(hub.push(folder, repository, private=private or None, revision=revision))
 
 
@@ -122,7 +126,7 @@ def _fetch(name: str) -> Path:
     from ..checkpoints import load_model
     from ..weights import is_bundled, locate
 
-    if not is_bundled(name) and Path(name).exists():
+    if name and not is_bundled(name) and Path(name).exists():
         raise InputError(f"{name} is on this machine", "use it as it is, or name a repository as owner/name")
     folder = locate(name)
     load_model(folder)
@@ -137,7 +141,7 @@ def _registry() -> dict[str, dict[str, Any]]:
 
 def _whereabouts(name: str) -> dict[str, Any]:
     """Where weights are, and how many bytes they take if that is on this machine."""
-    from ..checkpoints import WEIGHTS_NAME
+    from ..hub import WEIGHTS_NAME
     from ..weights import find
 
     where, folder = find(name)
