@@ -28,6 +28,7 @@ class HubServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    commit_header = "X-Repo-Commit"
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -104,7 +105,7 @@ class Handler(BaseHTTPRequestHandler):
         etag = hashlib.sha256(self.server.truth or content) if large else hashlib.sha1(content)
         begin = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if "Range" in self.headers else 0
         rest = content[begin:]
-        headers = {"X-Repo-Commit": commit, "ETag": f'"{etag.hexdigest()}"', "Content-Length": str(len(rest))}
+        headers = {self.server.commit_header: commit, "ETag": f'"{etag.hexdigest()}"', "Content-Length": str(len(rest))}
         if begin:
             headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
         self.start(206 if begin else 200, headers)

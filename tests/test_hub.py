@@ -14,7 +14,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from hub_server import serving
+from hub_server import HubServer, serving
 from huggingface_hub import constants
 
 import vmrnn_cli
@@ -180,6 +180,26 @@ def test_a_download_that_breaks_off_for_good_leaves_nothing_behind(server, cache
     assert run("pull", "owner/name")[0] == 0
 
 
+def test_an_update_that_breaks_off_leaves_the_old_weights(server, cache, files, tmp_path, monkeypatch):
+    weights.load("owner/name")
+    save_model(network(1), tmp_path, half=False)
+    server.publish("owner/name", files | {WEIGHTS_NAME: (tmp_path / WEIGHTS_NAME).read_bytes()})
+    server.cut = 10**6
+    with pytest.raises(VMRNNError, match="owner/name"):
+        weights.load("owner/name")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert same(weights.load("owner/name"), network())
+
+
+def test_a_download_that_stalls(server, cache, run, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    server.going_on.clear()
+    code, _, error = run("pull", "owner/name")
+    assert code == 1
+    assert "owner/name" in error
+    assert "timed out" in error
+
+
 def test_an_interrupted_download_leaves_nothing_behind(server, tmp_path):
     server.going_on.clear()
     process = child(
@@ -342,6 +362,13 @@ def test_a_cache_that_cannot_be_written_to(server, cache, run):
     code, _, error = run("pull", "owner/name")
     assert code == 1
     assert "HF_HOME" in error
+
+
+def test_an_endpoint_that_is_no_hub(server, cache, run, monkeypatch):
+    monkeypatch.setattr(HubServer, "commit_header", "X-Something")
+    code, _, error = run("pull", "owner/name")
+    assert code == 1
+    assert "HF_ENDPOINT" in error
 
 
 def test_the_environment_is_honoured(server, tmp_path):

@@ -12,7 +12,8 @@ import hashlib
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token, hf_hub_download, hf_hub_url, try_to_load_from_cache
@@ -82,33 +83,28 @@ def download(
             if copy is None:
                 raise OfflineModeIsEnabled
             return _verified(copy, sha256, name)
-        if copy is not None and not force_download:
-            if copy.name == revision:  # a commit, which never changes
-                return _verified(copy, sha256, name)
+        asking = partial(_ask, repository, revision, token)
+        if copy is None or force_download:
+            commit = asking(tries=_TRIES)
+        elif copy.name == revision:  # a commit, which never changes
+            return _verified(copy, sha256, name)
+        else:
             try:
-                _ask(repository, revision, token, tries=1)
+                commit = asking(tries=1)
             except (_HTTPError, OSError) as error:
                 if not _is_outage(error):
                     raise
                 _log.warning("%s — using the copy in the cache", _outage(error, name))
                 return _verified(copy, sha256, name)
-        else:
-            _ask(repository, revision, token, tries=_TRIES)
-
-        def get(file: str, revision: str | None) -> Path:
-            return Path(
-                hf_hub_download(
-                    repository, file, revision=revision, token=token, cache_dir=cache_dir, force_download=force_download
-                )
-            )
-
-        folder = get(CONFIG_NAME, revision).parent  # .../snapshots/COMMIT, so that all files are of one commit
-        get(WEIGHTS_NAME, folder.name)
-        try:
-            get(CARD_NAME, folder.name)
-        except EntryNotFoundError:
-            _log.debug("%s has no card", name)
-        return _verified(folder, sha256, name)
+        get = partial(hf_hub_download, repository, token=token, cache_dir=cache_dir, force_download=force_download)
+        folder = Path(get(WEIGHTS_NAME, revision=commit)).parent
+        with suppress(EntryNotFoundError):
+            get(CARD_NAME, revision=folder.name)
+        get(CONFIG_NAME, revision=folder.name)
+        _verified(folder, sha256, name)
+        if revision != commit:  # the cache notes last that the branch is there now: it is whole, whenever we stop
+            hf_hub_download(repository, CONFIG_NAME, revision=revision, token=token, cache_dir=cache_dir)
+        return folder
 
 
 def cached(repository: str, revision: str | None = None, cache_dir: str | Path | None = None) -> Path | None:
@@ -166,8 +162,11 @@ def pushing(repository: str, token: str | bool | None = None) -> Iterator[None]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _ask(repository: str, revision: str | None, token: str | bool | None, tries: int) -> None:
-    """Raise what the Hub says against giving out the repository; huggingface_hub would look into the cache first."""
+def _ask(repository: str, revision: str | None, token: str | bool | None, tries: int) -> str | None:
+    """The commit that a revision is at, as far as the Hub says; raises what it has against giving it out.
+
+    huggingface_hub itself would look into the cache and keep that to itself.
+    """
     answer = http_backoff(
         "HEAD",
         hf_hub_url(repository, CONFIG_NAME, revision=revision),
@@ -178,6 +177,7 @@ def _ask(repository: str, revision: str | None, token: str | bool | None, tries:
         retry_on_status_codes=_BUSY,
     )
     hf_raise_for_status(answer)
+    return answer.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT, revision)
 
 
 def _verified(folder: Path, sha256: str | None, name: str) -> Path:
