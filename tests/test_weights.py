@@ -1,32 +1,90 @@
-"""Which weights a name means, and what is said when there are none. The Hub is a server on this machine."""
+"""Which weights a name means, what is said when there are none, and conversion to and from the published code."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import http.server
 import json
-import os
+import signal
 import subprocess
 import sys
-import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from vmrnn_cli import weights
-from vmrnn_cli.checkpoints import CONFIG_NAME, WEIGHTS_NAME, save_model
+from vmrnn_cli import hub, weights
+from vmrnn_cli.checkpoints import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    infer_config,
+    load_model,
+    our_name,
+    published_parameters,
+    save_model,
+    to_published,
+)
 from vmrnn_cli.errors import InputError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.predictor import load_weights
 
-COMMIT = "0123456789012345678901234567890123456789"
+B = VMRNNConfig(embed_dim=16, depths=(3,), context=4, horizon=3, image_size=(8, 16))
+B4 = dataclasses.replace(B, patch_size=4, image_channels=2, d_state=8)
+D = VMRNNConfig(variant="D", embed_dim=16, depths=(1, 2), depths_up=(3, 1))
+D4 = dataclasses.replace(D, patch_size=4)
+CONFIGS = pytest.mark.parametrize("config", [B, B4, D, D4], ids=["B", "B4", "D", "D4"])
+RESIDUAL = dataclasses.replace(B, residual=True)
+
+
+def network(config, seed=0):
+    torch.manual_seed(seed)
+    return VMRNN(config)
+
+
+def same(a, b):
+    ours, theirs = a.state_dict(), b.state_dict()
+    return list(ours) == list(theirs) and all(torch.equal(t, theirs[name]) for name, t in ours.items())
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    """Run `vmrnn weights ...` in this process: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments):
+        from vmrnn_cli.__main__ import run as run_command
+
+        code = run_command(["weights", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that saves a network as a weights folder."""
+
+    def save(config, name="ours", seed=0):
+        (tmp_path / name).mkdir(exist_ok=True)
+        save_model(network(config, seed), tmp_path / name, half=False)
+        return tmp_path / name
+
+    return save
+
+
+# ---- names
 
 
 def test_bundled_weights_load_and_are_described():
     registry = weights.registry()
     assert weights.default_name() in registry
     for name, entry in registry.items():
+        assert weights.is_bundled(name) or "repo" in entry
+    for name, entry in ((name, entry) for name, entry in registry.items() if weights.is_bundled(name)):
         folder = weights.bundled_folder() / name
         assert weights.load(name).config.context > 0
         assert (folder / "README.md").exists()
@@ -48,109 +106,156 @@ def test_weights_are_picked_by_the_channels_of_gridded_data(tmp_path, monkeypatc
     assert load_weights("digits", tmp_path / "two.npy")[0].config.image_channels == 1
 
 
-@pytest.fixture
-def hub(tmp_path):
-    """A server that speaks the Hub's calls for one repository, owner/name; `hub.status` makes it refuse."""
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    torch.manual_seed(0)
-    save_model(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,))), folder, half=False)
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self.answer(body=False)
-
-        def do_GET(self):
-            self.answer(body=True)
-
-        def answer(self, body):
-            server.requests.append(self.path)
-            name = self.path.rsplit("/", 1)[-1]
-            content, headers = b"", {"X-Repo-Commit": COMMIT}
-            status = server.status
-            if status == 200 and self.path.startswith("/api/models/owner/name/tree/"):
-                names = (CONFIG_NAME, WEIGHTS_NAME, "other.bin")
-                sizes = [(folder / n).stat().st_size if (folder / n).exists() else 9 for n in names]
-                files = [{"type": "file", "path": n, "size": s, "oid": n} for n, s in zip(names, sizes, strict=True)]
-                content = json.dumps(files).encode()
-            elif status == 200 and self.path.startswith("/api/models/owner/name"):
-                files = [{"rfilename": n} for n in (CONFIG_NAME, WEIGHTS_NAME, "other.bin")]
-                content = json.dumps({"id": "owner/name", "sha": COMMIT, "siblings": files}).encode()
-            elif status == 200 and name in (CONFIG_NAME, WEIGHTS_NAME) and self.path.startswith("/owner/name/resolve/"):
-                content = (folder / name).read_bytes()
-                headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
-            elif status == 200:
-                status = 404
-            if status == 404:
-                headers["X-Error-Code"] = "RepoNotFound"
-            self.send_response(status)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.status, server.requests = 200, []
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def info(home, endpoint, **environment):
-    """`vmrnn info owner/name` in a process of its own: the Hub's library reads its environment once."""
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": endpoint,
-        "HF_HOME": str(home),
-        "HF_HUB_DISABLE_XET": "1",
-        **environment,
-    }
-    environment.pop("HF_TOKEN", None)
-    return subprocess.run(
-        [sys.executable, "-m", "vmrnn_cli", "info", "owner/name", "--json"], capture_output=True, text=True,
-        env=environment, timeout=120,
-    )  # fmt: skip
-
-
-def one_line(done):
-    assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "owner/name" in errors[0]
-    assert "Traceback" not in done.stderr
-    return errors[0]
-
-
-def test_weights_come_from_the_hub_and_then_from_the_cache(hub, tmp_path):
-    endpoint = f"http://127.0.0.1:{hub.server_port}"
-    done = info(tmp_path, endpoint)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["embed_dim"] == 16
-    assert not any("other.bin" in path for path in hub.requests)
-    offline = info(tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
-    assert offline.stdout == done.stdout
-
-
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_the_hubs_refusals_are_one_line(hub, tmp_path, status):
-    hub.status = status
-    one_line(info(tmp_path, f"http://127.0.0.1:{hub.server_port}"))
-
-
-def test_no_network_and_no_copy(tmp_path):
-    assert "cannot be reached" in one_line(info(tmp_path, "http://127.0.0.1:9"))
-
-
 @pytest.mark.parametrize("name", ["nothing", "a/b/c", "./x/y", "own er/name", ""])
 def test_names_that_mean_nothing(name):
     with pytest.raises(InputError) as caught:
         weights.load(name)
     assert "\n" not in str(caught.value)
+
+
+def test_bundled_names_come_before_folders(tmp_path, monkeypatch, folder):
+    name = weights.default_name()
+    folder(B, name)
+    monkeypatch.chdir(tmp_path)
+    assert weights.locate(name) == weights.bundled_folder() / name
+    assert weights.locate(f"./{name}") == Path(name)
+
+
+def test_folders_come_before_the_hub(tmp_path, monkeypatch, folder):
+    (tmp_path / "owner").mkdir()
+    folder(B, "owner/name")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "download", lambda *_, **__: pytest.fail("asked the Hub"))
+    assert weights.load("owner/name").config == B
+    monkeypatch.setattr(weights, "registry", lambda: {"ours": {"repo": "owner/other", "sha256": "0"}})
+    folder(D, "ours")
+    assert weights.load("ours").config == D
+
+
+def test_repositories_of_registered_names(monkeypatch):
+    asked = []
+    known = {"ours": {"repo": "owner/other", "sha256": "12ab", "revision": "v1"}}
+    monkeypatch.setattr(weights, "registry", lambda: known)
+    monkeypatch.setattr(hub, "download", lambda *given, **options: asked.append((given, options)))
+    weights.locate("ours")
+    weights.locate("ours", "v2", token="hf_x")
+    weights.locate("owner/name@v3")
+    assert asked == [
+        (("owner/other", "v1"), {"sha256": "12ab"}),
+        (("owner/other", "v2"), {"sha256": None, "token": "hf_x"}),
+        (("owner/name", "v3"), {"sha256": None}),
+    ]
+
+
+def test_the_list_needs_no_torch_and_no_network():
+    code = (
+        "import sys; from vmrnn_cli.__main__ import run; code = run(['weights', 'list']);"
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name in weights.registry():
+        assert name in done.stdout
+    assert "bundled" in done.stdout
+
+
+def test_the_list_in_json(run):
+    code, out, _ = run("list", "--json")
+    assert code == 0
+    for name, entry in json.loads(out).items():
+        assert entry["where"] == "bundled"
+        assert entry["size"] == (weights.bundled_folder() / name / WEIGHTS_NAME).stat().st_size
+        assert entry["sha256"]
+
+
+# ---- conversion
+
+
+@pytest.mark.parametrize("name", ["vmrnn_b_patch2", "vmrnn_b_patch4", "vmrnn_d"])
+def test_the_published_state_dict_is_that_of_the_published_code(golden, name):
+    published = golden(name).params
+    ours = {ours: tensor for theirs, tensor in published.items() if (ours := our_name(theirs)) is not None}
+    model = VMRNN(infer_config(ours))
+    model.load_state_dict(ours)
+    written = min(
+        (to_published(model, layout) for layout in ("mnist", "openstl")), key=lambda s: len(set(s) ^ set(published))
+    )
+    assert {theirs: t.shape for theirs, t in written.items()} == {theirs: t.shape for theirs, t in published.items()}
+    for theirs, tensor in written.items():
+        expected = published[theirs] if our_name(theirs) is not None else torch.zeros_like(tensor)
+        assert torch.equal(tensor, expected), theirs
+
+
+@CONFIGS
+@pytest.mark.parametrize("layout", ["mnist", "openstl"])
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_there_and_back_is_exact(run, folder, tmp_path, config, layout, suffix):
+    code, out, _ = run("convert", folder(config), f"w{suffix}", "--to-published", "--layout", layout)
+    unused = published_parameters(network(config)) - sum(p.numel() for p in network(config).parameters())
+    assert code == 0
+    assert f"w{suffix}" in out
+    assert f"{unused:,} parameters" in out
+    code, out, _ = run("convert", f"w{suffix}", "back")
+    assert code == 0
+    assert same(load_model(tmp_path / "back"), network(config))
+    assert ("does not tell" in out) == (suffix != ".safetensors")
+    if suffix == ".safetensors":
+        assert load_model(tmp_path / "back").config == config
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == [CONFIG_NAME, WEIGHTS_NAME]
+
+
+@pytest.mark.parametrize("layout", ["mnist", "openstl"])
+def test_layouts_differ_where_the_published_codes_do(layout):
+    names = to_published(network(B), layout)
+    assert any(name.startswith("ST.layers.0.VSBs.") for name in names) == (layout == "mnist")
+    assert any(name.startswith("ST.layer.VSBs.") for name in names) == (layout == "openstl")
+
+
+def test_half_precision_becomes_float32(run, tmp_path):
+    (tmp_path / "half").mkdir()
+    save_model(network(B), tmp_path / "half", half=True)
+    assert run("convert", "half", "w.pth", "--to-published")[0] == 0
+    state = torch.load(tmp_path / "w.pth", weights_only=True)
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["residual", "w.pth", "--to-published"], "no published form"),
+        (["ours", "w.bin", "--to-published"], ".safetensors, .pth, .pt"),
+        (["ours", "w", "--to-published"], ".safetensors, .pth, .pt"),
+        (["ours", "w.pth"], "--to-published"),
+        (["ours", "w.pth", "--to-published", "--layout", "keras"], "mnist or openstl"),
+        (["ours", "there.pth", "--to-published"], "--overwrite"),
+        (["ours", "there"], "--overwrite"),
+        (["nowhere", "w"], "nowhere"),
+        (["there.pth", "w"], "there.pth"),
+        (["ours", "no/w"], "there is no folder"),
+        (["ours", "no/w.pth", "--to-published"], "there is no folder"),
+    ],
+    ids=str,
+)
+def test_conversions_that_cannot_be(run, folder, tmp_path, arguments, says):
+    folder(RESIDUAL, "residual")
+    folder(B)
+    (tmp_path / "there.pth").write_text("old")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "notes.txt").write_text("old")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, out, err = run("convert", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_overwriting(run, folder, tmp_path):
+    folder(B)
+    (tmp_path / "w.pth").write_text("old")
+    assert run("convert", "ours", "w.pth", "--to-published", "--overwrite")[0] == 0
+    folder(D, "there")
+    (tmp_path / "there" / "notes.txt").write_text("mine")
+    assert run("convert", "w.pth", "there", "--overwrite")[0] == 0
+    assert same(load_model(tmp_path / "there"), network(B))
+    assert (tmp_path / "there" / "notes.txt").read_text() == "mine"

@@ -14,10 +14,14 @@ __all__ = ["VMRNN", "VMRNNConfig", "predict"]
 
 def __getattr__(name: str) -> Any:
     # PyTorch takes seconds to import and `vmrnn --help` does without it, so names come when they are asked for.
-    if name in ("VMRNN", "VMRNNConfig"):
-        from . import model
+    if name == "VMRNN":
+        from .pretrained import VMRNN
 
-        return getattr(model, name)
+        return VMRNN
+    if name == "VMRNNConfig":
+        from .model import VMRNNConfig
+
+        return VMRNNConfig
     if name == "predict":
         from .predictor import predict
 

@@ -9,6 +9,7 @@ dropped by name.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 import warnings
@@ -114,6 +115,37 @@ def published_name(ours: str, variant: str) -> str:
     raise KeyError(ours)
 
 
+def to_published(model: VMRNN, layout: str = "mnist") -> dict[str, Tensor]:
+    """The state dict that the published code loads with strict=True: its names, and zeros where nothing is ever used.
+
+    Args:
+        model: any but a residual network, which no published code has.
+        layout: "mnist" or "openstl", for the code that the checkpoint is to be loaded by.
+
+    Raises:
+        InputError: the network is residual.
+    """
+    if model.config.residual:
+        raise InputError(
+            "a network that predicts the change of the frame has no published form", "convert one without `residual`"
+        )
+    variant, state = model.config.variant, {}
+    ours = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    depths = {path: _depths(ours, path) for path in ("down", "up")}
+    for name, tensor in ours.items():
+        state[published_name(name, variant)] = tensor
+        if match := re.fullmatch(r"(down|up)\.(\d+)\.blocks\.0\.mix\.(\w+)", name):
+            path, cell, part = match.groups()
+            for block in range(1, depths[path][int(cell)]):
+                unused = published_name(f"{path}.{cell}.blocks.{block}.mix.{part}", variant)
+                state[unused] = torch.zeros_like(tensor)
+        elif variant == "D" and name.startswith("patch_embedding."):
+            state[name.replace("patch_embedding", "Upsample.patch_embed")] = torch.zeros_like(tensor)
+    if layout == "openstl":
+        state = {name.replace("ST.layers.0.", "ST.layer."): t for name, t in state.items()}
+    return state
+
+
 def infer_config(tensors: Mapping[str, Tensor]) -> VMRNNConfig:
     """The configuration of a network from its tensors, under our names.
 
@@ -189,6 +221,13 @@ def load_model(path: Path) -> VMRNN:
     return _fill(config or _inferred(tensors, str(path)), tensors, str(path))
 
 
+def has_config(path: Path) -> bool:
+    """Whether weights that `load_model` reads say what frames they were trained for; else that was assumed."""
+    if path.is_dir() or (path.name == WEIGHTS_NAME and path.with_name(CONFIG_NAME).exists()):
+        return True
+    return path.suffix == ".safetensors" and _embedded_config(path) is not None
+
+
 def save_model(model: VMRNN, folder: Path, *, half: bool = True, extra: Mapping[str, Any] | None = None) -> None:
     """Write `config.json` and `model.safetensors` (float16 with `half`) into an existing folder.
 
@@ -207,6 +246,22 @@ def save_tensors(model: VMRNN, file: Path, *, half: bool = False) -> None:
     with atomic_path(file, overwrite=True) as path:
         # not save_file, which lets nobody else read the file
         path.write_bytes(save(tensors, {_HEADER_KEY: json.dumps(_as_json(model.config))}))
+
+
+def save_published(model: VMRNN, file: Path, *, layout: str = "mnist", overwrite: bool = False) -> None:
+    """Write `to_published` as a `.safetensors` or a `.pth`/`.pt` file, in float32.
+
+    Raises:
+        InputError: as `to_published` and `atomic_path`; VMRNNError: as `atomic_path`.
+    """
+    state = {name: t.float().contiguous() for name, t in to_published(model, layout).items()}
+    content = io.BytesIO()  # torch.save makes RuntimeErrors of a full disk
+    if file.suffix == ".safetensors":
+        content.write(save(state, {_HEADER_KEY: json.dumps(_as_json(model.config))}))
+    else:
+        torch.save(state, content)
+    with atomic_path(file, overwrite) as path:
+        path.write_bytes(content.getbuffer())
 
 
 def _as_json(config: VMRNNConfig) -> dict[str, Any]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import checkpoints
 from .errors import InputError
-from .model import VMRNN
+
+if TYPE_CHECKING:  # which import PyTorch; names and files do without
+    from .model import VMRNN
 
 REGISTRY_NAME = "registry.json"
 
@@ -20,56 +21,102 @@ def bundled_folder() -> Path:
 
 
 def registry() -> dict[str, dict[str, Any]]:
-    """What is known of the bundled weights, by name: sha256, licence, data, budget, metrics."""
+    """What is known of our weights, by name.
+
+    data, budget, metrics, licence : for people
+    sha256 : of model.safetensors
+    default : whether `predict` takes them when none are named; one entry has it
+    repo, revision : where they are on the Hub, if they are there; what is not bundled comes from there
+    """
     return json.loads((bundled_folder() / REGISTRY_NAME).read_text())
 
 
 def default_name(channels: int | None = None) -> str:
     """The bundled weights that `predict` takes when none are named: for gridded data, those with as many channels."""
+    from . import checkpoints
+
     known = registry()
     if channels not in (None, 1, 3):
-        for name in known:
+        for name in filter(is_bundled, known):
             config = checkpoints.read_config(bundled_folder() / name / checkpoints.CONFIG_NAME)
             if config.image_channels == channels:
                 return name
     return next(name for name, entry in known.items() if entry.get("default"))
 
 
+def is_bundled(name: str) -> bool:
+    """Whether the weights of a registered name are part of the package."""
+    return name in registry() and (bundled_folder() / name).is_dir()
+
+
 def load(name: str | Path) -> VMRNN:
-    """Load weights by bundled name, folder, `.safetensors`, published `.pth`/`.pt`, or Hub id `owner/name[@revision]`.
+    """Load weights by our name, folder, `.safetensors`, published `.pth`/`.pt`, or Hub id `owner/name[@revision]`.
 
     Raises:
         InputError: there are no such weights, or they are not those of a VMRNN.
+        VMRNNError: the Hub or the network failed.
     """
-    if str(name) in registry():
-        return checkpoints.load_model(bundled_folder() / str(name))
+    from . import checkpoints
+
+    return checkpoints.load_model(locate(name))
+
+
+def locate(name: str | Path, revision: str | None = None, **options: Any) -> Path:
+    """The folder or file that a name means: bundled, else a path, else from the cache or the Hub.
+
+    Args:
+        name: as for `load`.
+        revision: of a Hub repository; may also stand in the name, after an @.
+        options: of `hub.download`.
+
+    Raises:
+        InputError: there are no such weights.
+        VMRNNError: the Hub or the network failed, or what came is not what the registry says.
+    """
+    text, known = str(name), registry()
+    if is_bundled(text):
+        return _without_revision(bundled_folder() / text, revision)
     path = Path(name)
-    if path.exists() or path.suffix in (".safetensors", ".pth", ".pt"):
-        return checkpoints.load_model(path)
-    if str(name).count("/") == 1 and not str(name).startswith((".", "/", "~")):
-        return checkpoints.load_model(_from_hub(str(name)))
+    if (text and path.exists()) or path.suffix in (".safetensors", ".pth", ".pt"):
+        return _without_revision(path, revision)
+    if "repo" in known.get(text, {}) or (text.count("/") == 1 and not text.startswith((".", "/", "~"))):
+        return from_hub(text, revision, **options)
     raise InputError(
-        f"there are no weights '{name}'", f"use {', '.join(registry())}, a path, or owner/name on the Hugging Face Hub"
+        f"there are no weights '{name}'", f"use {', '.join(known)}, a path, or owner/name on the Hugging Face Hub"
     )
 
 
-def _from_hub(name: str) -> Path:
-    """The local copy of a Hub repository's weights folder, downloaded unless it is in the cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def from_hub(name: str, revision: str | None = None, **options: Any) -> Path:
+    """The folder in the cache with the weights of a registered name or `owner/name[@revision]`; see `hub.download`."""
+    from . import hub
 
+    repository, branch, sha256 = hub_address(name)
+    if revision is not None and revision != branch:
+        branch, sha256 = revision, None  # the hash is that of the registered revision
+    return hub.download(repository, branch, sha256=sha256, **options)
+
+
+def hub_address(name: str) -> tuple[str, str | None, str | None]:
+    """Repository, revision and sha256 of a registered name or `owner/name[@revision]`; None for what is not said."""
+    entry = registry().get(name)
+    if entry is not None:
+        return entry["repo"], entry.get("revision"), entry["sha256"]
     repository, _, revision = name.partition("@")
-    wanted = [checkpoints.CONFIG_NAME, checkpoints.WEIGHTS_NAME]
-    try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
-    except HFValidationError as error:
-        raise InputError(f"'{name}' is no Hub repository: {error}", "write it as owner/name") from None
-    except LocalEntryNotFoundError:
-        raise InputError(
-            f"weights '{name}' are neither here nor in the cache, and the Hub cannot be reached",
-            "check the name and the network",
-        ) from None
-    except HfHubHTTPError as error:
-        raise InputError(
-            f"the Hub refuses '{name}': {str(error).splitlines()[0]}", "check the name, or log in"
-        ) from None
+    return repository, revision or None, None
+
+
+def find(name: str) -> tuple[str, Path | None]:
+    """Where the weights of a registered name are: "bundled", "cached" or "on the Hub", and in which folder."""
+    if is_bundled(name):
+        return "bundled", bundled_folder() / name
+    from . import hub
+
+    repository, revision, _ = hub_address(name)
+    folder = hub.cached(repository, revision)
+    return ("cached" if folder else "on the Hub"), folder
+
+
+def _without_revision(path: Path, revision: str | None) -> Path:
+    if revision is not None:
+        raise InputError(f"{path} is on this machine and has no revision '{revision}'", "leave the revision out")
+    return path

@@ -1,30 +1,161 @@
-"""`vmrnn weights`: the weights at hand."""
+"""`vmrnn weights`: the weights at hand, to and from the Hugging Face Hub, to and from the published code."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import typer
 
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..model import VMRNN
+
 app = typer.Typer(no_args_is_help=True)
+
+_FILE_SUFFIXES = (".safetensors", ".pth", ".pt")
+_OVERWRITE = typer.Option(False, "--overwrite", help="Replace what is there.")
 
 
 @app.callback()
 def weights() -> None:
-    """List the weights at hand."""
+    """List, download, convert and share weights."""
 
 
 @app.command("list")
-def list_weights(as_json: bool = typer.Option(False, "--json", help="Print the registry as JSON.")) -> None:
-    """List the bundled weights: what each was trained on and for how long."""
+def list_weights(as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else.")) -> None:
+    """List our weights: what each was trained on, for how long, how good it is, and where it is."""
     import json
 
-    from ..weights import registry
-
-    entries = registry()
+    entries = {name: {**entry, **_whereabouts(name)} for name, entry in _registry().items()}
     if as_json:
         print(json.dumps(entries))
         return
     for name, entry in entries.items():
         print(f"{name}{'  (default)' if entry.get('default') else ''}")
-        for key in ("data", "budget", "metrics", "licence"):
+        for key in ("data", "budget", "metrics", "licence", "size", "where"):
             if key in entry:
-                print(f"  {key:<8} {entry[key]}")
+                print(f"  {key:<8} {_megabytes(entry[key]) if key == 'size' else entry[key]}")
+
+
+@app.command()
+def pull(
+    name: str = typer.Argument(..., metavar="NAME|OWNER/NAME[@REVISION]", help="Ours, or a repository on the Hub."),
+    to: Path | None = typer.Option(None, "--to", metavar="FOLDER", help="Also put a copy there."),
+    overwrite: bool = _OVERWRITE,
+) -> None:
+    """Download weights from the Hugging Face Hub, and print where they are.
+
+    What is in the cache already is not downloaded again. Then `--weights` takes them by the same name, offline too.
+    """
+    import shutil
+
+    from ..outputs import atomic_folder
+
+    if to is None:
+        print(_fetch(name))
+        return
+    with atomic_folder(to, overwrite) as copy:
+        for file in filter(Path.is_file, _fetch(name).iterdir()):
+            shutil.copyfile(file, copy / file.name)
+    print(to)
+
+
+@app.command()
+def convert(
+    source: str = typer.Argument(..., metavar="IN", help="Published .pth/.pt/.safetensors, or what --weights takes."),
+    out: Path = typer.Argument(..., metavar="OUT", help="A weights folder; with --to-published a file."),
+    to_published: bool = typer.Option(False, "--to-published", help="Write a state dict for the published code."),
+    layout: str = typer.Option("mnist", metavar="mnist|openstl", help="Which published code: its names differ for B."),
+    overwrite: bool = _OVERWRITE,
+) -> None:
+    """Make a weights folder of a published checkpoint, or a published checkpoint of weights. Both in float32."""
+    from .. import checkpoints
+    from ..outputs import atomic_folder, check_target
+    from ..weights import load, locate
+
+    if layout not in ("mnist", "openstl"):
+        raise InputError(f"there is no layout '{layout}'", "use mnist or openstl")
+    if to_published:
+        if out.suffix not in _FILE_SUFFIXES:
+            raise InputError(f"cannot tell the format of {out}", f"end its name in one of {', '.join(_FILE_SUFFIXES)}")
+        check_target(out, overwrite)
+        model = load(source)
+        checkpoints.save_published(model, out, layout=layout, overwrite=overwrite)
+        unused = checkpoints.published_parameters(model) - sum(p.numel() for p in model.parameters())
+        print(f"wrote {out}: {_summary(model)}; the {unused:,} parameters that the published code never uses are zeros")
+        return
+    if out.suffix in _FILE_SUFFIXES:
+        raise InputError(f"{out} would be a folder", "leave out the suffix, or pass --to-published to write a file")
+    path = locate(source)
+    model = checkpoints.load_model(path)
+    with atomic_folder(out, overwrite) as folder:
+        checkpoints.save_model(model, folder, half=False)
+    print(f"wrote {out}: {_summary(model)}")
+    if not checkpoints.has_config(path):
+        height, width = model.config.image_size
+        print(
+            f"A checkpoint does not tell what it was trained for; {out / checkpoints.CONFIG_NAME} says {width}x{height}"
+            f" frames, {model.config.context} in, {model.config.horizon} out, as published: change it if need be."
+        )
+
+
+@app.command()
+def push(
+    folder: Path = typer.Argument(..., metavar="FOLDER", help="A weights folder, with its README.md."),
+    repository: str = typer.Argument(..., metavar="OWNER/NAME", help="Made if there is none."),
+    private: bool = typer.Option(False, "--private", help="If it is made: for you and whom you let in."),
+    revision: str | None = typer.Option(None, metavar="BRANCH", help="Default: main. Made if there is none."),
+) -> None:
+    """Upload a weights folder to the Hugging Face Hub, and print its address.
+
+    Log in first with `hf auth login`, or set HF_TOKEN.
+    """
+    from .. import hub
+    from ..checkpoints import load_model
+
+    if folder.is_file():
+        raise InputError(f"{folder} is not a folder", "make one of it with `vmrnn weights convert`")
+    load_model(folder)  # what cannot be loaded is not for others either
+    print(hub.push(folder, repository, private=private or None, revision=revision))
+
+
+def _fetch(name: str) -> Path:
+    """The folder with weights of ours or from the Hub, which can be loaded."""
+    from ..checkpoints import load_model
+    from ..weights import is_bundled, locate
+
+    if name and not is_bundled(name) and Path(name).exists():
+        raise InputError(f"{name} is on this machine", "use it as it is, or name a repository as owner/name")
+    folder = locate(name)
+    load_model(folder)
+    return folder
+
+
+def _registry() -> dict[str, dict[str, Any]]:
+    from ..weights import registry
+
+    return registry()
+
+
+def _whereabouts(name: str) -> dict[str, Any]:
+    """Where weights are, and how many bytes they take if that is on this machine."""
+    from ..hub import WEIGHTS_NAME
+    from ..weights import find
+
+    where, folder = find(name)
+    return {"where": where, **({"size": (folder / WEIGHTS_NAME).stat().st_size} if folder else {})}
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _summary(model: VMRNN) -> str:
+    config = model.config
+    depths = ", ".join(map(str, (*config.depths, *config.depths_up)))
+    return (
+        f"VMRNN-{config.variant}, {config.image_channels} channel(s), patch {config.patch_size}, "
+        f"width {config.embed_dim}, depths {depths}"
+    )
