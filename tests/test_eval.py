@@ -14,9 +14,10 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from vmrnn_cli import evaluate, metrics
 from vmrnn_cli.__main__ import run as run_command
 from vmrnn_cli.checkpoints import save_model
-from vmrnn_cli.data import moving_mnist
+from vmrnn_cli.data import arrays, moving_mnist
 from vmrnn_cli.digits import draw_digit
 from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.predictor import Predictor
 
 
 def frames(channels=1, side=24, seed=0):
@@ -76,6 +77,37 @@ def test_interval_narrows_with_clips_and_holds_the_mean():
         assert low < summary["mse"] < high
     width = [np.ptp(s["interval_95"]["mse"]) for s in (few, many)]
     assert width[1] < width[0] / 4
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_shares_make_up_the_whole(world):
+    """Four batches of seven clips, two of them equal, on fewer, and on more ranks than batches."""
+    array = np.random.default_rng(0).random((7, 4, 1, 8, 8)).astype(np.float32)
+    array[5] = array[1]
+    torch.manual_seed(0)
+    predictor = Predictor(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,))))
+    parts = []
+
+    class Rank:
+        def __init__(self, rank):
+            self.rank, self.world = rank, world
+
+        def gather(self, own):
+            parts.append(own)
+            return parts if len(parts) == world else [own]
+
+    def score(ranks=None):
+        clips = arrays.ReadyClips("clips", array, 4)
+        return evaluate.evaluate(
+            predictor, clips, context=2, horizon=2, batch_size=2, names=evaluate.FAST, keep_worst=7, ranks=ranks
+        )
+
+    whole = score()
+    merged = [score(Rank(rank)) for rank in range(world)][-1]
+    assert merged.model.values == whole.model.values
+    assert merged.summary() == whole.summary()
+    assert [forecast.number for forecast in merged.worst] == [forecast.number for forecast in whole.worst]
+    assert sorted(forecast.number for forecast in whole.worst) == list(range(7))
 
 
 @pytest.fixture

@@ -77,9 +77,13 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def losses(folder):
+def rows(folder):
     with (Path(folder) / "metrics.csv").open() as file:
-        return [float(row["loss"]) for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
+
+
+def losses(folder):
+    return [float(row["loss"]) for row in rows(folder)]
 
 
 def test_a_run_leaves_everything_that_was_promised(vmrnn, clips, tmp_path):
@@ -171,7 +175,7 @@ def test_signals_checkpoint_and_leave(clips, tmp_path, number):
 
 
 def test_two_processes_train_as_one(vmrnn, clips, tmp_path):
-    common = ["train", "--data", str(clips), "--steps", "12", *BASE]
+    common = ["train", "--data", str(clips), "--steps", "12", *BASE, "--eval-every", "6"]
     assert vmrnn(*common, "--out", "one")[0] == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--standalone"]
     done = subprocess.run(
@@ -180,6 +184,10 @@ def test_two_processes_train_as_one(vmrnn, clips, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(losses("two"), losses("one"), atol=1e-5)
+    scores = [[float(row["eval_mse"]) for row in rows(run) if row["eval_mse"]] for run in ("one", "two")]
+    assert len(scores[0]) == 2
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-3)
+    assert {path.name for path in Path("two").iterdir()} == {path.name for path in Path("one").iterdir()}
 
 
 def test_an_elastic_restart_resumes(vmrnn, clips, monkeypatch):
@@ -228,6 +236,15 @@ def test_loss_that_is_not_finite_stops_the_run(vmrnn, clips):
     assert code == 1
     assert "at step" in err
     assert "--lr" in err
+
+
+def test_weights_that_are_not_finite_stop_the_run(vmrnn, clips):
+    """The only step is taken with a finite loss; what it made of the weights shows in the evaluation."""
+    code, _, err = vmrnn("train", "--data", clips, "--steps", 1, "--lr", "1e30", "--out", "run", *BASE)
+    assert code == 1, err
+    assert len(err.splitlines()) == 1
+    assert "not finite at step 1" in err
+    assert not Path("run/best").exists()
 
 
 def test_dry_run_writes_nothing(vmrnn, clips, tmp_path):

@@ -45,12 +45,15 @@ def evaluate(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-line errors."),
 ) -> None:
-    """Score weights on a data set, beside the last frame repeated and linear extrapolation."""
+    """Score weights on a data set, beside the last frame repeated and linear extrapolation.
+
+    Under torchrun, processes share the clips, and the numbers stay the same.
+    """
     with interrupts.deferred():
         from .. import data as datasets
         from .. import devices, outputs, predictor
-        from ..evaluate import as_float_batches
         from ..evaluate import evaluate as score
+        from ..ranks import DAY, Ranks
 
     if plot is not None:
         if plot.suffix.lower() != ".png":
@@ -61,26 +64,29 @@ def evaluate(
             raise InputError(f"{what} is {number}", "give a number from 1 up")
     devices.set_threads(threads)
     model, name = predictor.load_weights(weights)
-    runner = predictor.Predictor(model, device=device, dtype=dtype, scan_backend=scan)
+    ranks = Ranks(device, DAY)
+    shown = ranks.rank == 0 and not as_json
+    runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
     context, horizon = context or model.config.context, horizon or model.config.horizon
     clips = datasets.open_dataset(
         data, dataset=dataset, split=split or "test", context=context, horizon=horizon, size=size,
         channels=model.config.image_channels,
     )  # fmt: skip
-    batches = datasets.batches(clips, min(batch_size, len(clips)), seed=0, epoch=0, shuffle=False, drop_last=False)
     total = min(len(clips), limit or len(clips))
-    if not as_json:
+    if shown:
         for line in clips.describe():
             print(line, file=sys.stderr)
 
     def progress(done: int) -> None:
-        if not as_json and sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
 
     result = score(
-        runner, as_float_batches(batches, limit), context=context, horizon=horizon, keep_worst=save_worst,
-        progress=progress,
+        runner, clips, context=context, horizon=horizon, batch_size=batch_size, limit=limit, keep_worst=save_worst,
+        progress=progress, ranks=ranks,
     )  # fmt: skip
+    if ranks.rank:
+        return  # every rank has the whole result, one tells it
     summary = {**result.summary(), "context": context, "horizon": horizon, "weights": name}
     if plot is not None:
         _draw(plot, summary, overwrite)
@@ -159,8 +165,8 @@ def _write_worst(result: Evaluation, context: int, count: int, folder: Path, nam
 
     if count:
         folder.mkdir(parents=True, exist_ok=True)
-    for rank, (error, clip, prediction) in enumerate(result.worst, 1):
+    for place, (error, _, clip, prediction) in enumerate(result.worst, 1):
         predictor.write_forecast(
-            folder / f"worst-{rank}.png", list(clip[:context]), map(predictor.Step, prediction, clip[context:]),
+            folder / f"worst-{place}.png", list(clip[:context]), map(predictor.Step, prediction, clip[context:]),
             fps=10, frames=len(prediction), has_truth=True, title=f"{name}, MSE {error:.1f}", overwrite=overwrite,
         )  # fmt: skip
