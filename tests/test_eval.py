@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import pickle
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from vmrnn_cli.__main__ import run as run_command
 from vmrnn_cli.checkpoints import save_model
 from vmrnn_cli.data import arrays, moving_mnist
 from vmrnn_cli.digits import draw_digit
+from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.predictor import Predictor
 
@@ -164,6 +169,61 @@ def test_table_plot_and_worst(vmrnn, setting, tmp_path):
 def test_batches_change_nothing(vmrnn, setting):
     one, six = (json.loads(vmrnn(*setting, "--json", "--batch-size", n)[1]) for n in (1, 6))
     assert one["mse"] == pytest.approx(six["mse"], rel=1e-5)
+
+
+def test_lpips_of_gray_frames_in_the_range_it_wants(vmrnn, setting, monkeypatch):
+    """The network is a stand-in: its weights would have to be downloaded."""
+    seen = []
+
+    def network(prediction, truth):
+        seen.append(truth)
+        return (prediction - truth).abs().mean()
+
+    monkeypatch.setattr(metrics, "lpips_network", lambda: network)
+    result = json.loads(vmrnn(*setting, "--json", "--lpips", "--limit", 2)[1])
+    assert all(frame.shape == (1, 3, 64, 64) for frame in seen)
+    assert min(frame.min() for frame in seen) == -1
+    assert max(frame.max() for frame in seen) > 0.9
+    assert result["lpips"] == pytest.approx(2 * result["mae"] / 64**2, rel=1e-5)
+    for scores in (result, result["baseline_last_frame"], result["baseline_linear"]):
+        assert len(scores["per_frame"]["lpips"]) == 3
+    assert "LPIPS" in vmrnn(*setting, "--lpips", "--limit", 1)[1]
+    assert "lpips" not in json.loads(vmrnn(*setting, "--json", "--limit", 1)[1])
+
+
+def test_lpips_without_its_packages(vmrnn, setting, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    code, out, err = vmrnn(*setting, "--lpips", "--json")
+    assert (code, out) == (2, "")
+    assert "pip install 'vmrnn[lpips]'" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [(OSError("no route to host\nmore"), "no route to host"), (pickle.UnpicklingError("code"), "no weights file")],
+)
+def test_lpips_weights_are_never_unpickled(monkeypatch, failure, says):
+    variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    monkeypatch.delenv(variable, raising=False)
+
+    def load(net_type):
+        assert (net_type, os.environ[variable]) == ("alex", "1")
+        raise failure
+
+    for name in ("torchvision", "torchmetrics", "torchmetrics.image", "torchmetrics.image.lpip"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["torchmetrics.image.lpip"].LearnedPerceptualImagePatchSimilarity = load
+    with pytest.raises(VMRNNError, match=says) as caught:
+        metrics.lpips_network()
+    assert "\n" not in str(caught.value)
+    assert variable not in os.environ
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 64), (1, 31, 64)])
+def test_frames_that_have_no_lpips(shape):
+    with pytest.raises(InputError, match="LPIPS"):
+        metrics.check_lpips_frames(shape)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +253,53 @@ def test_dry_run_writes_nothing(vmrnn, clips, tmp_path):
     assert code == 0
     assert "peak memory" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_gets_every_step(vmrnn, clips, monkeypatch):
+    """With a stand-in for the package: whatever is installed."""
+    written, closed = [], []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            assert folder == "run"
+            written[purge_step - 1 :] = []
+
+        def add_scalar(self, name, value, step):
+            if name == "train/loss":
+                written.append((step, value))
+            elif name == "eval/mse":
+                closed.append(value)
+
+        def close(self):
+            closed.append("closed")
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    common = ["train", "--data", clips, "--out", "run", "--tensorboard", *BASE]
+    assert vmrnn(*common, "--steps", 3)[0] == 0
+    assert vmrnn(*common, "--steps", 5, "--resume")[0] == 0
+    assert [step for step, _ in written] == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose([loss for _, loss in written], losses("run"), atol=1e-7)
+    assert closed == [pytest.approx(float(rows("run")[2]["eval_mse"]), abs=1e-4), "closed", closed[2], "closed"]
+
+
+def test_tensorboard_reads_what_was_written(vmrnn, clips):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
+    assert vmrnn("train", "--data", clips, "--steps", 3, "--out", "run", "--tensorboard", *BASE)[0] == 0
+    accumulator = events.EventAccumulator("run")
+    accumulator.Reload()
+    np.testing.assert_allclose([event.value for event in accumulator.Scalars("train/loss")], losses("run"), atol=1e-6)
+
+
+def test_tensorboard_that_is_not_installed(vmrnn, clips, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    code, out, err = vmrnn("train", "--data", clips, "--steps", 3, "--out", "run", "--tensorboard", *BASE)
+    assert (code, out) == (2, "")
+    assert "pip install 'vmrnn[tensorboard]'" in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_fine_tuning_starts_from_weights(vmrnn, clips, tmp_path):

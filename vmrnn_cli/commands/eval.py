@@ -21,6 +21,7 @@ _NAMES = {
     "psnr": "PSNR dB",
     "ssim_published": "SSIM as published",
     "psnr_published": "PSNR as published",
+    "lpips": "LPIPS (AlexNet)",
 }
 
 
@@ -34,6 +35,7 @@ def evaluate(
     limit: int | None = typer.Option(None, help="Use only so many clips."),
     batch_size: int = typer.Option(16, help="Clips at once."),
     size: int | None = typer.Option(None, help="Side of the square that clips from a folder are scaled to."),
+    lpips: bool = typer.Option(False, "--lpips", help="Add the learned perceptual distance; needs vmrnn\\[lpips]."),
     plot: Path | None = typer.Option(None, help="Draw quality against horizon into this .png.", metavar="FILE.png"),
     save_worst: int = typer.Option(0, metavar="N", help="Write the N worst forecasts as film strips, worst-1.png ..."),
     out: Path = typer.Option(Path(), help="Folder for --save-worst."),
@@ -51,7 +53,8 @@ def evaluate(
     """
     with interrupts.deferred():
         from .. import data as datasets
-        from .. import devices, outputs, predictor
+        from .. import devices, metrics, outputs, predictor
+        from ..evaluate import ALL
         from ..evaluate import evaluate as score
         from ..ranks import DAY, Ranks
 
@@ -62,6 +65,8 @@ def evaluate(
     for number, what in ((limit, "--limit"), (batch_size, "--batch-size")):
         if number is not None and number < 1:
             raise InputError(f"{what} is {number}", "give a number from 1 up")
+    if lpips:
+        metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
     model, name = predictor.load_weights(weights)
     ranks = Ranks(device, DAY)
@@ -72,6 +77,8 @@ def evaluate(
         data, dataset=dataset, split=split or "test", context=context, horizon=horizon, size=size,
         channels=model.config.image_channels,
     )  # fmt: skip
+    if lpips:
+        metrics.check_lpips_frames(clips.clip_shape[1:])
     total = min(len(clips), limit or len(clips))
     if shown:
         for line in clips.describe():
@@ -82,8 +89,8 @@ def evaluate(
             print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
 
     result = score(
-        runner, clips, context=context, horizon=horizon, batch_size=batch_size, limit=limit, keep_worst=save_worst,
-        progress=progress, ranks=ranks,
+        runner, clips, context=context, horizon=horizon, batch_size=batch_size, limit=limit,
+        names=(*ALL, "lpips") if lpips else ALL, keep_worst=save_worst, progress=progress, ranks=ranks,
     )  # fmt: skip
     if ranks.rank:
         return  # every rank has the whole result, one tells it
@@ -112,7 +119,8 @@ def _print_table(summary: dict[str, Any]) -> None:
     table.add_column("metric")
     for forecast in forecasts:
         table.add_column(forecast, justify="right")
-    for key, label in _NAMES.items():
+    for key in summary["per_frame"]:
+        label = _NAMES[key]
         table.add_row(label, *(_with_interval(scores, key) for scores in forecasts.values()))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
@@ -128,7 +136,7 @@ def _print_table(summary: dict[str, Any]) -> None:
 def _with_interval(scores: dict[str, Any], key: str) -> str:
     if scores[key] is None:
         return "–"
-    digits = 4 if "ssim" in key else 2
+    digits = 4 if "ssim" in key or key == "lpips" else 2
     low, high = scores["interval_95"][key]
     return f"{scores[key]:.{digits}f} ({low:.{digits}f} … {high:.{digits}f})"
 
