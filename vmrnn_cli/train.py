@@ -38,7 +38,7 @@ from .errors import InputError, VMRNNError
 from .evaluate import FAST, Evaluation, evaluate
 from .model import VMRNN
 from .optim import Muon, muon_parameters
-from .outputs import atomic_path
+from .outputs import atomic_path, remove_leftovers
 from .predictor import Predictor
 from .ranks import Ranks
 from .recipes import TrainConfig, config_to_toml, loss_terms
@@ -257,9 +257,10 @@ class Trainer:
             "samples/",
         ]
 
-    def write_config(self) -> None:
-        """Write config.toml, the run as it is."""
+    def prepare_folder(self) -> None:
+        """Make the run's folder, or clear it of what a killed run left half done, and write config.toml."""
         self.out.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.out)
         with atomic_path(self.out / "config.toml", overwrite=True) as path:
             path.write_text(config_to_toml(self.config))
 

@@ -35,7 +35,7 @@ class MetricsLog:
     def __init__(self, folder: Path, step: int) -> None:
         self._path, self._curves = folder / "metrics.csv", folder / "curves.png"
         rows = [row for row in _read_metrics(self._path) if int(row["step"]) <= step]
-        with self._path.open("w", newline="") as file:
+        with atomic_path(self._path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
             csv.DictWriter(file, _COLUMNS).writeheader()
             csv.DictWriter(file, _COLUMNS).writerows(rows)
         self._file = self._path.open("a", newline="")

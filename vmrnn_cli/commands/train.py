@@ -97,7 +97,7 @@ def train(
         return
     training.handle_signals(trainer)
     if trainer.ranks.rank == 0:
-        trainer.write_config()
+        trainer.prepare_folder()
     view = _LiveView(trainer) if shown and sys.stderr.isatty() else _LogView(trainer, shown=shown)
     kinds: list[type[logs.MetricsLog] | type[logs.TensorBoardLog]] = []
     if trainer.ranks.rank == 0:
