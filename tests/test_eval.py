@@ -166,6 +166,14 @@ def test_table_plot_and_worst(vmrnn, setting, tmp_path):
     assert {p.name for p in tmp_path.glob("*.png")} == {"q.png", "worst-1.png", "worst-2.png"}
 
 
+def test_outputs_that_are_there_are_refused_before_the_work(vmrnn, setting, tmp_path, monkeypatch):
+    (tmp_path / "worst-2.png").touch()
+    monkeypatch.setattr(evaluate, "evaluate", None)
+    code, _, err = vmrnn(*setting, "--save-worst", 2)
+    assert code == 2
+    assert "worst-2.png already exists" in err
+
+
 def test_batches_change_nothing(vmrnn, setting):
     one, six = (json.loads(vmrnn(*setting, "--json", "--batch-size", n)[1]) for n in (1, 6))
     assert one["mse"] == pytest.approx(six["mse"], rel=1e-5)
@@ -230,11 +238,13 @@ def test_frames_that_have_no_lpips(shape):
     "arguments",
     [
         ["--limit", 0], ["--batch-size", 0], ["--plot", "q.jpg"], ["--split", "some"], ["--dataset", "kth"],
-        ["--context", 30], ["--weights", "nothing"], ["--device", "toaster"],
+        ["--context", 30], ["--weights", "nothing"], ["--device", "toaster"], ["--horizon", 0], ["--context", 0],
+        ["--save-worst", -1], ["--save-worst", 1, "--out", "mnist_test_seq.npy"], ["--data", "rgb.npy"],
     ],
     ids=str,
 )  # fmt: skip
 def test_wrong_usage(vmrnn, setting, tmp_path, arguments):
+    np.save(tmp_path / "rgb.npy", np.zeros((2, 7, 3, 16, 16), np.uint8))
     before = sorted(tmp_path.iterdir())
     code, out, err = vmrnn(*setting, *arguments)
     assert (code, out) == (2, "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
 import math
 import os
@@ -225,18 +224,22 @@ def test_time_limit(vmrnn, clips):
     assert Path("run/best/model.safetensors").exists()
 
 
-def test_full_disk_keeps_the_old_checkpoint(vmrnn, clips, monkeypatch):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no file sizes")
+def test_full_disk_keeps_the_old_checkpoint(vmrnn, clips):
+    """A limit on the size of files stands for the full disk: the same calls fail, in the middle of the checkpoint."""
+    import resource
+
     assert vmrnn("train", "--data", clips, "--steps", 4, "--out", "run", *BASE)[0] == 0
     before = Path("run/state.pt").read_bytes()
-
-    def full(state, path):
-        Path(path).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    code, _, err = vmrnn("train", "--data", clips, "--steps", 8, "--out", "run", "--resume", *BASE)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        code, _, err = vmrnn("train", "--data", clips, "--steps", 8, "--out", "run", "--resume", *BASE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert code == 1
-    assert "No space left" in err
+    assert "cannot write" in err
+    assert "state.pt: File too large" in err
     assert len(err.splitlines()) == 1
     assert Path("run/state.pt").read_bytes() == before
     assert not list(Path("run").glob(".vmrnn*"))
@@ -347,6 +350,15 @@ def test_fine_tuning_starts_from_weights(vmrnn, clips, tmp_path):
         (["--init", "nothing.pth"], "nothing.pth"),
         (["--steps", "0", "--epochs", "0"], "end"),
         (["--memory", "none"], "memory"),
+        (["--lr", "nan"], "lr is nan"),
+        (["--lr", "0"], "lr is 0"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--workers", "-1"], "workers is -1"),
+        (["--epochs", "-1"], "epochs is -1"),
+        (["--config", "ema.toml"], "ema is 2.0"),
+        (["--config", "stage.toml"], "no stage"),
+        (["--out", "ema.toml"], "ema.toml is a file"),
+        (["--out", "ema.toml/run"], "ema.toml is a file"),
         (["--config", "loss.toml"], "mse+fun"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -355,12 +367,39 @@ def test_wrong_usage(vmrnn, clips, tmp_path, arguments, says):
     (tmp_path / "bad.toml").write_text("bach_size = 3\n")
     (tmp_path / "type.toml").write_text('steps = "many"\n')
     (tmp_path / "broken.toml").write_text("= = =")
+    (tmp_path / "ema.toml").write_text("ema = 2.0\n")
+    (tmp_path / "stage.toml").write_text('curriculum = [["half", 3, 2]]\n')
     (tmp_path / "loss.toml").write_text('loss = "mse+fun"')
     code, out, err = vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE, *arguments)
     assert (code, out) == (2, "")
     assert says in err
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_starts_over(vmrnn, clips, tmp_path):
+    np.save(tmp_path / "bad.npy", np.full((8, 5, 1, 16, 16), 2.0, np.float32))
+    code, _, err = vmrnn("train", "--data", "bad.npy", "--steps", 2, "--out", "run", *BASE)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE)[0] == 0
+
+
+def test_a_path_that_holds_other_data_than_before(vmrnn, clips, tmp_path):
+    shutil.copy(clips, tmp_path / "data.npy")
+    common = ["train", "--data", "data.npy", "--out", "run", *BASE]
+    assert vmrnn(*common, "--steps", 2)[0] == 0
+    np.save(tmp_path / "data.npy", np.load(clips)[:30])
+    code, _, err = vmrnn(*common, "--steps", 4, "--resume")
+    assert code == 2
+    assert "number of clips was 40 and is 30" in err
+
+
+def test_evaluating_on_training_clips_is_said(clips, tmp_path):
+    """A gridded sequence long enough for training windows only."""
+    np.save(tmp_path / "grid.npy", np.random.default_rng(0).random((30, 1, 8, 8)).astype(np.float32))
+    given = {"data": str(tmp_path / "grid.npy"), "context": 3, "horizon": 6, "steps": 3, "batch_size": 4}
+    lines = train.Trainer(recipes.make_config({}, given), tmp_path / "run").describe()
+    assert [line for line in lines if "evaluating on training clips, as grid: the test split" in line]
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_data(vmrnn, clips, tmp_path):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import io
 import itertools
 import json
 import math
@@ -166,6 +167,7 @@ class Trainer:
         self.dtype = pick_dtype(config.dtype, self.device)
         _keep_freed_memory()
         torch.manual_seed(config.seed)
+        self._warnings: list[str] = []
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
         if config.batch_size % self.ranks.world:
@@ -201,9 +203,13 @@ class Trainer:
 
     def _open_eval(self) -> data.ClipDataset:
         """The validation split, else the test split, else, for want of any other, the training split."""
+        why: list[str] = []
         for split in ("val", "test"):
-            with contextlib.suppress(InputError):
+            try:
                 return self._open(split)
+            except InputError as error:
+                why.append(error.what)
+        self._warnings.append(f"warning: evaluating on training clips, as {why[-1]}")
         return self._open("train")
 
     def _make_model(self) -> VMRNN:
@@ -229,7 +235,7 @@ class Trainer:
         """What is about to happen, a line each."""
         parameters = sum(p.numel() for p in self.model.parameters())
         backend = scan.pick_backend("auto", self.device, self.model.config.d_state, self.model.rank)
-        lines = [*self.train_set.describe(), *self.eval_set.describe()]
+        lines = [*self.train_set.describe(), *self.eval_set.describe(), *self._warnings]
         lines.append(
             f"VMRNN-{self.model.config.variant}, {parameters:,} parameters, on {self.device}, "
             f"{str(self.dtype).removeprefix('torch.')}, scan {backend}, {self.ranks.world} process(es)"
@@ -435,15 +441,18 @@ class Trainer:
         state = {
             "config": vars(self.config),
             "network": dataclasses.asdict(self.model.config),
+            "data": self._data_seen(),
             "progress": vars(self.progress),
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "rng": torch.get_rng_state(),
         }
+        content = io.BytesIO()  # given a file, PyTorch does not say that the disk is full
+        torch.save(state, content)
         path, previous = self.out / STATE_NAME, self.out / PREVIOUS_STATE_NAME
         with atomic_path(path, overwrite=True) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(content.getbuffer())
             if path.exists():
                 path.replace(previous)  # killed here, a run resumes from the one before
         checkpoints.save_tensors(self.model, self.out / WEIGHTS_NAME)
@@ -453,6 +462,7 @@ class Trainer:
         for what, mine, theirs in (
             ("network", dataclasses.asdict(self.model.config), state["network"]),
             ("data", self._identity(vars(self.config)), self._identity(state["config"])),
+            ("data", self._data_seen(), state.get("data") or self._data_seen()),  # older checkpoints do not say
         ):
             different = [key for key in mine if json.dumps(mine[key]) != json.dumps(theirs.get(key))]
             if different:
@@ -467,6 +477,10 @@ class Trainer:
             optimizer.load_state_dict(saved)
         self.progress = Progress(**state["progress"])
         torch.set_rng_state(state["rng"])
+
+    def _data_seen(self) -> dict[str, Any]:
+        """What shows that a path holds other data than before."""
+        return {"number of clips": len(self.train_set), "clip shape": list(self.train_set.clip_shape)}
 
     @staticmethod
     def _identity(config: dict[str, Any]) -> dict[str, Any]:

@@ -62,9 +62,15 @@ def evaluate(
         if plot.suffix.lower() != ".png":
             raise InputError(f"{plot} is no .png file", "end the name of --plot in .png")
         outputs.check_target(plot, overwrite)
-    for number, what in ((limit, "--limit"), (batch_size, "--batch-size")):
-        if number is not None and number < 1:
-            raise InputError(f"{what} is {number}", "give a number from 1 up")
+    for number, what, least in (
+        (limit, "--limit", 1),
+        (batch_size, "--batch-size", 1),
+        (save_worst, "--save-worst", 0),
+    ):
+        if number is not None and number < least:
+            raise InputError(f"{what} is {number}", f"give a number from {least} up")
+    pictures = [out / f"worst-{place}.png" for place in range(1, save_worst + 1)]
+    _check_pictures(pictures, overwrite)
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
@@ -72,11 +78,18 @@ def evaluate(
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not as_json
     runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
-    context, horizon = context or model.config.context, horizon or model.config.horizon
+    context = model.config.context if context is None else context
+    horizon = model.config.horizon if horizon is None else horizon
     clips = datasets.open_dataset(
         data, dataset=dataset, split=split or "test", context=context, horizon=horizon, size=size,
         channels=model.config.image_channels,
     )  # fmt: skip
+    channels = clips.clip_shape[1]
+    if channels != model.config.image_channels:
+        raise InputError(
+            f"{data} has {channels} channels, and the weights take {model.config.image_channels}",
+            "give other weights with --weights",
+        )
     if lpips:
         metrics.check_lpips_frames(clips.clip_shape[1:])
     total = min(len(clips), limit or len(clips))
@@ -97,7 +110,7 @@ def evaluate(
     summary = {**result.summary(), "context": context, "horizon": horizon, "weights": name}
     if plot is not None:
         _draw(plot, summary, overwrite)
-    _write_worst(result, context, save_worst, out, name, overwrite)
+    _write_worst(result, context, pictures, name, overwrite)
     if as_json:
         import json
 
@@ -168,13 +181,23 @@ def _draw(path: Path, summary: dict[str, Any], overwrite: bool) -> None:
     pyplot.close(figure)
 
 
-def _write_worst(result: Evaluation, context: int, count: int, folder: Path, name: str, overwrite: bool) -> None:
+def _check_pictures(pictures: list[Path], overwrite: bool) -> None:
+    """Refuse files that cannot be written before the clips are forecast, which may take hours."""
+    from .. import outputs
+
+    for picture in pictures:
+        if picture.parent.exists() and not picture.parent.is_dir():
+            raise InputError(f"{picture.parent} is a file", "name a folder with --out")
+        if picture.parent.exists():  # else it is made with the first
+            outputs.check_target(picture, overwrite)
+
+
+def _write_worst(result: Evaluation, context: int, pictures: list[Path], name: str, overwrite: bool) -> None:
     from .. import predictor
 
-    if count:
-        folder.mkdir(parents=True, exist_ok=True)
-    for place, (error, _, clip, prediction) in enumerate(result.worst, 1):
+    for picture, (error, _, clip, prediction) in zip(pictures, result.worst, strict=False):  # fewer clips than wanted
+        picture.parent.mkdir(parents=True, exist_ok=True)
         predictor.write_forecast(
-            folder / f"worst-{place}.png", list(clip[:context]), map(predictor.Step, prediction, clip[context:]),
+            picture, list(clip[:context]), map(predictor.Step, prediction, clip[context:]),
             fps=10, frames=len(prediction), has_truth=True, title=f"{name}, MSE {error:.1f}", overwrite=overwrite,
         )  # fmt: skip

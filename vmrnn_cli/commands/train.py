@@ -81,8 +81,7 @@ def train(
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # torchrun started the processes anew
     folder = out or Path("runs") / f"{data.resolve().stem}-{settings.preset}"
     resume = resume or (restarted and (folder / training.STATE_NAME).exists())
-    if not (resume or restarted or dry_run) and any(folder.glob("*")):
-        raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
+    _check_folder(folder, fresh=not (resume or restarted or dry_run))
     if tensorboard:
         logs.summary_writer()  # missing? say so before the data is read
     devices.set_threads(threads)
@@ -117,6 +116,18 @@ def train(
         print(
             f"done: {trainer.progress.step} steps, best MSE {trainer.progress.best:.2f}, weights in {folder / 'best'}"
         )
+
+
+def _check_folder(folder: Path, *, fresh: bool) -> None:
+    """Refuse a folder that cannot be written, or that holds a run where a fresh one is to begin."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write into {folder}: {there} is a file", "name another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into {folder}: {there} is read-only", "name another --out")
+    started = {"config.toml", "metrics.csv"}  # all that a run leaves that ended before its first checkpoint
+    if fresh and there == folder and any(path.name not in started for path in folder.iterdir()):
+        raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
 
 
 def _seconds(text: str) -> float:
