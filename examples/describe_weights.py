@@ -23,7 +23,7 @@ from matplotlib import pyplot
 
 from vmrnn_cli import checkpoints, data, predict, weights
 from vmrnn_cli.cards import model_card
-from vmrnn_cli.evaluate import as_float_batches, evaluate
+from vmrnn_cli.evaluate import evaluate
 from vmrnn_cli.predictor import Predictor
 
 
@@ -49,8 +49,7 @@ def main() -> None:
     clips = data.open_dataset(
         options.data, split=options.split, context=context, horizon=horizon, size=min(model.config.image_size)
     )
-    batches = data.batches(clips, 16, seed=0, epoch=0, shuffle=False, drop_last=False)
-    result = evaluate(Predictor(model), as_float_batches(batches, options.limit), context=context, horizon=horizon)
+    result = evaluate(Predictor(model), clips, context=context, horizon=horizon, limit=options.limit)
     summary, budget = result.summary(), dict(entry.split("=", 1) for entry in options.budget)
 
     judged_on = f"the {options.split} split of {clips.name}"

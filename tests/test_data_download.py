@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from rich.progress import Progress
 
 from vmrnn_cli import __main__ as program
 from vmrnn_cli.data import download as downloads
@@ -21,13 +22,14 @@ DIGITS = b"digits" * 50_000
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files` by path; notes each path asked for; hangs up in the middle of those in `broken`."""
+    """Serves `files` by path; notes what is asked for, from which byte on; hangs up midway in those in `broken`."""
 
     daemon_threads = True
+    ranges = True  # whether it can begin in the middle of a file
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.broken, self.asked = {}, set(), []
+        self.files, self.broken, self.asked, self.begins = {}, set(), [], []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -38,7 +40,17 @@ class Handler(BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        self.send_response(200)
+        begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        self.server.begins.append(begin)
+        if begin and self.server.ranges:
+            if begin >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+            content = content[begin:]
+        else:
+            self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if self.path in self.server.broken else content)
@@ -106,31 +118,66 @@ def test_a_spoilt_file_is_replaced_only_by_the_right_one(digits, tmp_path):
     with pytest.raises(VMRNNError, match="broke off"):
         download("digits", tmp_path, print)
     assert (tmp_path / "a.gz").read_bytes() == b"spoilt"
+    assert names(tmp_path) == ["a.gz", "a.gz.part"]
     digits.broken.clear()
     download("digits", tmp_path, print)
     assert (tmp_path / "a.gz").read_bytes() == DIGITS
 
 
-def test_an_interrupted_download_leaves_no_part_and_goes_on(digits, tmp_path):
+def test_an_interrupted_download_goes_on_where_it_stopped(digits, tmp_path):
     digits.broken.add("/digits/b.gz")
-    with pytest.raises(VMRNNError, match=r"b\.gz broke off") as caught:
-        download("digits", tmp_path, print)
-    assert "\n" not in str(caught.value)
-    assert names(tmp_path) == ["a.gz"]
+    sizes = []
+    for cut in (len(DIGITS) // 2, len(DIGITS) * 3 // 4):  # then half of the rest
+        with pytest.raises(VMRNNError, match=r"b\.gz broke off") as caught:
+            download("digits", tmp_path, print)
+        assert "\n" not in str(caught.value)
+        assert names(tmp_path) == ["a.gz", "b.gz.part"]
+        sizes.append((tmp_path / "b.gz.part").stat().st_size)
+        assert cut - 2 * downloads._CHUNK < sizes[-1] <= cut
     digits.broken.clear()
     digits.asked.clear()
     download("digits", tmp_path, print)
     assert digits.asked == ["/digits/b.gz"]
+    assert digits.begins == [0, 0, *sizes]
+    assert names(tmp_path) == ["a.gz", "b.gz"]
+    assert (tmp_path / "b.gz").read_bytes() == DIGITS
 
 
-def test_ctrl_c_leaves_no_part(digits, tmp_path, monkeypatch):
-    def interrupt(self, size):
-        raise KeyboardInterrupt
+def test_a_server_that_cannot_begin_in_the_middle(digits, tmp_path):
+    digits.ranges = False
+    (tmp_path / "a.gz.part").write_bytes(DIGITS[:1000])
+    download("digits", tmp_path, print)
+    assert digits.begins == [1000, 0]
+    assert names(tmp_path) == ["a.gz", "b.gz"]
+    assert (tmp_path / "a.gz").read_bytes() == DIGITS
 
-    monkeypatch.setattr(downloads._Bar, "update", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+
+def test_a_part_longer_than_the_file_is_dropped(digits, tmp_path):
+    (tmp_path / "a.gz.part").write_bytes(DIGITS + b"more")
+    download("digits", tmp_path, print)
+    assert digits.begins == [len(DIGITS) + 4, 0, 0]
+    assert (tmp_path / "a.gz").read_bytes() == DIGITS
+
+
+def test_a_part_of_another_file_is_refused_and_removed(digits, tmp_path):
+    (tmp_path / "a.gz.part").write_bytes(b"other")
+    with pytest.raises(VMRNNError, match=r"a\.gz is not the published file"):
         download("digits", tmp_path, print)
     assert names(tmp_path) == []
+    download("digits", tmp_path, print)
+
+
+def test_ctrl_c_keeps_the_part_and_no_file(digits, tmp_path, monkeypatch):
+    def interrupt(self, task, size):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Progress, "advance", interrupt)
+        download("digits", tmp_path, print)
+    assert names(tmp_path) == ["a.gz.part"]
+    download("digits", tmp_path, print)
+    assert digits.begins == [0, downloads._CHUNK, 0]
+    assert names(tmp_path) == ["a.gz", "b.gz"]
 
 
 def test_a_missing_file(server, tmp_path):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import pickle
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +18,11 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from vmrnn_cli import evaluate, metrics
 from vmrnn_cli.__main__ import run as run_command
 from vmrnn_cli.checkpoints import save_model
-from vmrnn_cli.data import moving_mnist
+from vmrnn_cli.data import arrays, moving_mnist
 from vmrnn_cli.digits import draw_digit
+from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.predictor import Predictor
 
 
 def frames(channels=1, side=24, seed=0):
@@ -78,6 +84,37 @@ def test_interval_narrows_with_clips_and_holds_the_mean():
     assert width[1] < width[0] / 4
 
 
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_shares_make_up_the_whole(world):
+    """Four batches of seven clips, two of them equal, on fewer, and on more ranks than batches."""
+    array = np.random.default_rng(0).random((7, 4, 1, 8, 8)).astype(np.float32)
+    array[5] = array[1]
+    torch.manual_seed(0)
+    predictor = Predictor(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,))))
+    parts = []
+
+    class Rank:
+        def __init__(self, rank):
+            self.rank, self.world = rank, world
+
+        def gather(self, own):
+            parts.append(own)
+            return parts if len(parts) == world else [own]
+
+    def score(ranks=None):
+        clips = arrays.ReadyClips("clips", array, 4)
+        return evaluate.evaluate(
+            predictor, clips, context=2, horizon=2, batch_size=2, names=evaluate.FAST, keep_worst=7, ranks=ranks
+        )
+
+    whole = score()
+    merged = [score(Rank(rank)) for rank in range(world)][-1]
+    assert merged.model.values == whole.model.values
+    assert merged.summary() == whole.summary()
+    assert [forecast.number for forecast in merged.worst] == [forecast.number for forecast in whole.worst]
+    assert sorted(forecast.number for forecast in whole.worst) == list(range(7))
+
+
 @pytest.fixture
 def vmrnn(tmp_path, monkeypatch, capsys):
     import signal
@@ -129,20 +166,85 @@ def test_table_plot_and_worst(vmrnn, setting, tmp_path):
     assert {p.name for p in tmp_path.glob("*.png")} == {"q.png", "worst-1.png", "worst-2.png"}
 
 
+def test_outputs_that_are_there_are_refused_before_the_work(vmrnn, setting, tmp_path, monkeypatch):
+    (tmp_path / "worst-2.png").touch()
+    monkeypatch.setattr(evaluate, "evaluate", None)
+    code, _, err = vmrnn(*setting, "--save-worst", 2)
+    assert code == 2
+    assert "worst-2.png already exists" in err
+
+
 def test_batches_change_nothing(vmrnn, setting):
     one, six = (json.loads(vmrnn(*setting, "--json", "--batch-size", n)[1]) for n in (1, 6))
     assert one["mse"] == pytest.approx(six["mse"], rel=1e-5)
+
+
+def test_lpips_of_gray_frames_in_the_range_it_wants(vmrnn, setting, monkeypatch):
+    """The network is a stand-in: its weights would have to be downloaded."""
+    seen = []
+
+    def network(prediction, truth):
+        seen.append(truth)
+        return (prediction - truth).abs().mean()
+
+    monkeypatch.setattr(metrics, "lpips_network", lambda: network)
+    result = json.loads(vmrnn(*setting, "--json", "--lpips", "--limit", 2)[1])
+    assert all(frame.shape == (1, 3, 64, 64) for frame in seen)
+    assert min(frame.min() for frame in seen) == -1
+    assert max(frame.max() for frame in seen) > 0.9
+    assert result["lpips"] == pytest.approx(2 * result["mae"] / 64**2, rel=1e-5)
+    for scores in (result, result["baseline_last_frame"], result["baseline_linear"]):
+        assert len(scores["per_frame"]["lpips"]) == 3
+    assert "LPIPS" in vmrnn(*setting, "--lpips", "--limit", 1)[1]
+    assert "lpips" not in json.loads(vmrnn(*setting, "--json", "--limit", 1)[1])
+
+
+def test_lpips_without_its_packages(vmrnn, setting, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    code, out, err = vmrnn(*setting, "--lpips", "--json")
+    assert (code, out) == (2, "")
+    assert "pip install 'vmrnn[lpips]'" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "says"),
+    [(OSError("no route to host\nmore"), "no route to host"), (pickle.UnpicklingError("code"), "no weights file")],
+)
+def test_lpips_weights_are_never_unpickled(monkeypatch, failure, says):
+    variable = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    monkeypatch.delenv(variable, raising=False)
+
+    def load(net_type):
+        assert (net_type, os.environ[variable]) == ("alex", "1")
+        raise failure
+
+    for name in ("torchvision", "torchmetrics", "torchmetrics.image", "torchmetrics.image.lpip"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules["torchmetrics.image.lpip"].LearnedPerceptualImagePatchSimilarity = load
+    with pytest.raises(VMRNNError, match=says) as caught:
+        metrics.lpips_network()
+    assert "\n" not in str(caught.value)
+    assert variable not in os.environ
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 64), (1, 31, 64)])
+def test_frames_that_have_no_lpips(shape):
+    with pytest.raises(InputError, match="LPIPS"):
+        metrics.check_lpips_frames(shape)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ["--limit", 0], ["--batch-size", 0], ["--plot", "q.jpg"], ["--split", "some"], ["--dataset", "kth"],
-        ["--context", 30], ["--weights", "nothing"], ["--device", "toaster"],
+        ["--context", 30], ["--weights", "nothing"], ["--device", "toaster"], ["--horizon", 0], ["--context", 0],
+        ["--save-worst", -1], ["--save-worst", 1, "--out", "mnist_test_seq.npy"], ["--data", "rgb.npy"],
     ],
     ids=str,
 )  # fmt: skip
 def test_wrong_usage(vmrnn, setting, tmp_path, arguments):
+    np.save(tmp_path / "rgb.npy", np.zeros((2, 7, 3, 16, 16), np.uint8))
     before = sorted(tmp_path.iterdir())
     code, out, err = vmrnn(*setting, *arguments)
     assert (code, out) == (2, "")

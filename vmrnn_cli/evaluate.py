@@ -5,16 +5,17 @@ Notation: B batch, T time, C channels, H x W pixels. Clips are arrays (T, C, H, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from . import metrics
+from .data import ClipDataset
 from .predictor import Predictor
+from .ranks import Ranks
 
 Clips = NDArray[np.float32]
 FAST = ("mse", "mae")
@@ -78,6 +79,21 @@ def _interval(values: NDArray[np.float64], seed: int, draws: int = 1000) -> list
     return [float(edge) for edge in np.percentile(np.array(per_clip)[picks].mean(1), [2.5, 97.5])]
 
 
+class Forecast(NamedTuple):
+    """A forecast that is kept to be looked at.
+
+    mse : mean over its frames
+    number : of the clip in the data set
+    clip : (T, C, H, W), the given and the true frames
+    prediction : (horizon, C, H, W)
+    """
+
+    mse: float
+    number: int
+    clip: Clips
+    prediction: Clips
+
+
 @dataclass
 class Evaluation:
     """Scores of the model and of the baselines over the same clips."""
@@ -85,7 +101,7 @@ class Evaluation:
     model: Scores
     baselines: dict[str, Scores]
     clips: int
-    worst: list[tuple[float, Clips, Clips]]  # MSE, clip (T, C, H, W), prediction; the worst first
+    worst: list[Forecast]  # the worst first
 
     def summary(self) -> dict[str, Any]:
         """What `vmrnn eval --json` prints of it."""
@@ -95,20 +111,28 @@ class Evaluation:
 
 def evaluate(
     predictor: Predictor,
-    batches: Iterable[Clips],
+    dataset: ClipDataset,
     *,
     context: int,
     horizon: int,
+    batch_size: int = 16,
+    limit: int | None = None,
     names: Sequence[str] = ALL,
     keep_worst: int = 0,
     progress: Callable[[int], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
-    """Forecast each clip of each batch (B, context + horizon, C, H, W) in [0, 1] and score it.
+    """Forecast the clips of a data set, `limit` of them at most, and score them.
 
-    `progress` is called with the number of clips done so far.
+    `progress` is called with the number of clips done so far. Of several `ranks`, each takes the batches whose turn is
+    its own, and all return the whole: the same as a single process, as batches and their order are the same.
     """
+    rank, world = (ranks.rank, ranks.world) if ranks else (0, 1)
+    total = min(len(dataset), limit or len(dataset))
     done = Evaluation(Scores(), {name: Scores() for name in BASELINES}, 0, [])
-    for clips in batches:
+    for first in range(rank * batch_size, total, world * batch_size):
+        numbers = range(first, min(first + batch_size, total))
+        clips = _float_clips(dataset, numbers)
         given, truth = clips[:, :context], clips[:, context : context + horizon]
         prediction = predictor.batch(given, horizon)
         done.model.add(prediction, truth, names)
@@ -116,21 +140,38 @@ def evaluate(
             done.baselines[name].add(baseline(given, horizon), truth, names)
         done.clips += len(clips)
         if keep_worst:
-            new = np.square(prediction - truth).sum((1, 2, 3, 4)) / horizon
-            ranked = [*done.worst, *((float(e), c, p) for e, c, p in zip(new, clips, prediction, strict=True))]
-            done.worst = sorted(ranked, key=lambda entry: -entry[0])[:keep_worst]
+            errors = (np.square(prediction - truth).sum((1, 2, 3, 4)) / horizon).tolist()
+            done.worst = _worst([*done.worst, *map(Forecast, errors, numbers, clips, prediction)], keep_worst)
         if progress is not None:
-            progress(done.clips)
-    return done
+            progress(min(total, first + (world - rank) * batch_size))  # as if the others were as far
+    return _merge(ranks.gather(done), batch_size, keep_worst) if ranks else done
 
 
-def as_float_batches(batches: Iterable[NDArray[Any] | torch.Tensor], limit: int | None = None) -> Iterator[Clips]:
-    """uint8 or float batches as float32 in [0, 1], at most `limit` clips of them."""
-    left = limit
-    for batch in batches:
-        clips = np.asarray(batch)
-        clips = clips[:left] if left is not None else clips
-        if not len(clips):
-            return
-        yield clips.astype(np.float32) / np.float32(255 if clips.dtype == np.uint8 else 1)
-        left = left - len(clips) if left is not None else None
+def _float_clips(dataset: ClipDataset, numbers: Iterable[int]) -> Clips:
+    """Clips of a data set as float32 in [0, 1], (B, T, C, H, W)."""
+    clips = np.stack([dataset.clip(number, np.random.default_rng((0, 0, number))) for number in numbers])
+    return clips.astype(np.float32) / np.float32(255 if clips.dtype == np.uint8 else 1)
+
+
+def _worst(forecasts: Iterable[Forecast], count: int) -> list[Forecast]:
+    return sorted(forecasts, key=lambda forecast: (-forecast.mse, forecast.number))[:count]
+
+
+def _merge(parts: list[Evaluation], batch_size: int, keep_worst: int) -> Evaluation:
+    """The evaluations of all ranks as one, in the order of the clips: batch b was done by rank b % world."""
+    clips = sum(part.clips for part in parts)
+    owners = [number // batch_size % len(parts) for number in range(clips)]
+
+    def merge(shares: list[Scores]) -> Scores:
+        values = {}
+        for name in shares[0].values:
+            rows = [iter(share.values.get(name, [])) for share in shares]
+            values[name] = [next(rows[owner]) for owner in owners]
+        return Scores(values)
+
+    return Evaluation(
+        merge([part.model for part in parts]),
+        {name: merge([part.baselines[name] for part in parts]) for name in BASELINES},
+        clips,
+        _worst([forecast for part in parts for forecast in part.worst], keep_worst),
+    )

@@ -5,12 +5,19 @@ Notation: T time, C channels, H x W pixels; frames are float arrays (C, H, W) in
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
+import os
+import pickle
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import interrupts
+from .errors import InputError, VMRNNError
 
 Frame = NDArray[np.float32]
 
@@ -60,6 +67,74 @@ def psnr_published(prediction: Frame, truth: Frame) -> float:
     difference = (prediction * 255).astype(np.uint8) - (truth * 255).astype(np.uint8)
     error = float(np.mean(difference**2))
     return 20 * math.log10(255) - 10 * math.log10(error) if error > 0 else math.inf
+
+
+def lpips(prediction: Frame, truth: Frame) -> float:
+    """Learned perceptual distance (Zhang et al., 2018) by AlexNet; 0 for equal frames. Gray is taken as RGB.
+
+    Raises:
+        InputError, VMRNNError: as `lpips_network` and `check_lpips_frames`.
+    """
+    import torch
+
+    check_lpips_frames(truth.shape)
+    pair = torch.from_numpy(np.stack([prediction, truth])).clamp(0, 1)  # (2, C, H, W)
+    pair = 2 * pair.expand(-1, 3, -1, -1) - 1
+    with torch.inference_mode():
+        return float(lpips_network()(pair[:1], pair[1:]))
+
+
+def check_lpips_frames(shape: tuple[int, ...]) -> None:
+    """Raise InputError unless frames of shape (C, H, W) are pictures, and large enough for AlexNet."""
+    C, H, W = shape
+    if C not in (1, 3):
+        raise InputError(f"frames of {C} channels have no LPIPS", "leave out --lpips: it is for gray and RGB")
+    if min(H, W) < 32:
+        raise InputError(f"frames of {W}x{H} are too small for LPIPS", "leave out --lpips: it takes 32x32 and larger")
+
+
+@functools.cache
+def lpips_network() -> Any:
+    """The network behind `lpips`, on the CPU; its weights are downloaded at the first use.
+
+    Raises:
+        InputError: torchmetrics or torchvision is not installed, or does not fit this PyTorch.
+        VMRNNError: the weights cannot be had, or are not the published ones.
+    """
+    try:
+        with interrupts.deferred():
+            import torchvision  # noqa: F401 - torchmetrics imports it only later, and says less
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    except (ImportError, RuntimeError) as error:  # the latter from a torchvision made for another PyTorch
+        raise InputError(f"--lpips lacks a package: {error}", "install them: pip install 'vmrnn[lpips]'") from None
+    try:
+        with _never_unpickle():
+            return LearnedPerceptualImagePatchSimilarity(net_type="alex")
+    except pickle.UnpicklingError as error:
+        raise VMRNNError(
+            "what was downloaded as AlexNet for LPIPS is no weights file",
+            "remove it from TORCH_HOME, by default ~/.cache/torch, and try again",
+        ) from error
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise VMRNNError(
+            f"the weights of AlexNet for LPIPS cannot be had: {reason}", "connect to the network once, and try again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _never_unpickle() -> Iterator[None]:
+    """Make PyTorch refuse whatever is no plain weights: torchvision asks it to unpickle what was downloaded."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 class Score:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from vmrnn_cli.errors import InputError, VMRNNError
 
+_PREFIX = ".vmrnn-"  # of temporary files
 OUTPUT_SUFFIXES = (".gif", ".mp4", ".webm", ".png", ".npz")
 
 
@@ -115,6 +116,13 @@ def write_npz(
         np.savez(file, fps=fps, **arrays)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder and below. Nobody else may be writing there."""
+    for path in folder.rglob(f"{_PREFIX}*"):
+        if path.is_file():
+            path.unlink()
+
+
 def _check_folder_of(target: Path) -> None:
     folder = target.parent
     if not folder.is_dir():
@@ -127,7 +135,7 @@ def _check_folder_of(target: Path) -> None:
 
 def _temporary_name(target: Path) -> Path:
     # A name of its own, not one made from the target's: that may already be as long as the file system allows.
-    return target.with_name(f".vmrnn-{secrets.token_hex(6)}{target.suffix}")
+    return target.with_name(f"{_PREFIX}{secrets.token_hex(6)}{target.suffix}")
 
 
 @contextmanager

@@ -85,6 +85,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+_BOUNDS = {
+    (1, 2**31): ("batch_size", "context", "horizon", "checkpoint_every", "eval_every", "eval_clips"),
+    (0, 2**31): ("epochs", "steps", "size", "workers", "max_time", "weight_decay", "clip_norm"),
+    (0, 2**63 - 1): ("seed",),
+    (0, 1): ("warmup", "plateau", "final_lr", "ema", "teacher_forcing"),
+}
+
+
 def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConfig:
     """The preset, the values of a config file over it, and the command line over both.
 
@@ -112,11 +120,14 @@ def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConf
     config = TrainConfig(**values)
     if not (config.epochs > 0 or config.steps > 0 or config.max_time > 0):
         raise InputError("the run has no end", "give --epochs, --steps or --max-time")
-    for name in ("batch_size", "context", "horizon", "checkpoint_every", "eval_every"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} is {getattr(config, name)}", "give a number from 1 up")
+    for (low, high), names in _BOUNDS.items():
+        for name in names:
+            if not low <= getattr(config, name) <= high:  # nor is NaN
+                raise InputError(f"{name} is {getattr(config, name)}", f"give a number from {low} to {high}")
+    if not 0 < config.lr < math.inf:
+        raise InputError(f"lr is {config.lr}", "give a number above 0")
     for stage in config.curriculum:
-        if len(stage) != 3 or min(stage[1:]) < 1:
+        if not _is_stage(stage):
             raise InputError(f"{stage} is no stage of a curriculum", "write [share of the run, context, horizon]")
     loss_terms(config.loss)
     for name, known in (
@@ -127,6 +138,12 @@ def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConf
         if getattr(config, name) not in known:
             raise InputError(f"there is no {name} '{getattr(config, name)}'", f"use {' or '.join(known)}")
     return config
+
+
+def _is_stage(stage: Any) -> bool:
+    """Whether this is [share of the run, context, horizon]."""
+    numbers = isinstance(stage, list) and len(stage) == 3 and all(type(value) in (int, float) for value in stage)
+    return numbers and 0 <= stage[0] <= 1 and all(1 <= frames < math.inf for frames in stage[1:])
 
 
 def loss_terms(loss: str) -> dict[str, float]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import io
 import itertools
 import json
 import math
-import os
 import resource
 import signal
 import sys
@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -35,13 +34,14 @@ from torch.utils.checkpoint import checkpoint
 
 from . import checkpoints, data, scan, weights
 from .cards import model_card
-from .devices import autocast, pick_device, pick_dtype
+from .devices import autocast, pick_dtype
 from .errors import InputError, VMRNNError
-from .evaluate import FAST, Evaluation, as_float_batches, evaluate
+from .evaluate import FAST, Evaluation, evaluate
 from .model import VMRNN
 from .optim import Muon, muon_parameters
-from .outputs import atomic_path
+from .outputs import atomic_path, remove_leftovers
 from .predictor import Predictor
+from .ranks import Ranks
 from .recipes import TrainConfig, config_to_toml, loss_terms
 
 STATE_NAME, PREVIOUS_STATE_NAME, WEIGHTS_NAME = "state.pt", "state-previous.pt", "checkpoint.safetensors"
@@ -157,44 +157,17 @@ class Report:
     evaluation: dict[str, Any] | None = None
 
 
-class Ranks:
-    """The process among those that train together (torchrun), or alone."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.world, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-        if self.world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on any rank."""
-        if self.world == 1:
-            return flag
-        flags = torch.tensor(float(flag))
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        return bool(flags.item())
-
-    def mean(self, value: Tensor) -> float:
-        """The mean of a scalar over the ranks."""
-        if self.world > 1:
-            value = value.detach().clone()
-            dist.all_reduce(value)
-            value /= self.world
-        return value.item()
-
-
 class Trainer:
     """A training run in a folder. `fit` yields a `Report` after each step."""
 
     def __init__(self, config: TrainConfig, out: Path, *, resume: bool = False) -> None:
         self.config, self.out = config, out
-        self.device = pick_device(config.device)
+        self.ranks = Ranks(config.device)
+        self.device = self.ranks.device
         self.dtype = pick_dtype(config.dtype, self.device)
-        self.ranks = Ranks(self.device)
-        if self.device.type == "cuda":
-            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-            torch.cuda.set_device(self.device)
         _keep_freed_memory()
         torch.manual_seed(config.seed)
+        self._warnings: list[str] = []
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
         if config.batch_size % self.ranks.world:
@@ -230,9 +203,13 @@ class Trainer:
 
     def _open_eval(self) -> data.ClipDataset:
         """The validation split, else the test split, else, for want of any other, the training split."""
+        why: list[str] = []
         for split in ("val", "test"):
-            with contextlib.suppress(InputError):
+            try:
                 return self._open(split)
+            except InputError as error:
+                why.append(error.what)
+        self._warnings.append(f"warning: evaluating on training clips, as {why[-1]}")
         return self._open("train")
 
     def _make_model(self) -> VMRNN:
@@ -253,7 +230,7 @@ class Trainer:
         """What is about to happen, a line each."""
         parameters = sum(p.numel() for p in self.model.parameters())
         backend = scan.pick_backend("auto", self.device, self.model.config.d_state, self.model.rank)
-        lines = [*self.train_set.describe(), *self.eval_set.describe()]
+        lines = [*self.train_set.describe(), *self.eval_set.describe(), *self._warnings]
         lines.append(
             f"VMRNN-{self.model.config.variant}, {parameters:,} parameters, on {self.device}, "
             f"{str(self.dtype).removeprefix('torch.')}, scan {backend}, {self.ranks.world} process(es)"
@@ -281,9 +258,10 @@ class Trainer:
             "samples/",
         ]
 
-    def write_config(self) -> None:
-        """Write config.toml, the run as it is."""
+    def prepare_folder(self) -> None:
+        """Make the run's folder, or clear it of what a killed run left half done, and write config.toml."""
         self.out.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.out)
         with atomic_path(self.out / "config.toml", overwrite=True) as path:
             path.write_text(config_to_toml(self.config))
 
@@ -311,7 +289,8 @@ class Trainer:
         begin, before = time.monotonic(), self.progress.seconds
         evaluation: dict[str, Any] | None = None
         for clips in self._clips():
-            if self._finished() or self.ranks.any(self.stop):
+            self.stop = self.ranks.any(self.stop)
+            if self.stop or self._finished():
                 break
             started = time.monotonic()
             loss, norm, rate = self._step(clips)
@@ -319,7 +298,8 @@ class Trainer:
             p.step, p.batch, p.clips = p.step + 1, p.batch + 1, p.clips + self.config.batch_size
             if p.batch == self.batches_per_epoch:
                 p.epoch, p.batch = p.epoch + 1, 0
-            p.seconds = before + time.monotonic() - begin
+            # Of the slowest rank: by time, too, all ranks decide alike.
+            p.seconds = self.ranks.max(before + time.monotonic() - begin)
             speed = self.config.batch_size / (time.monotonic() - started)
             evaluation = None
             if p.step % self.config.eval_every == 0 or self._finished():
@@ -330,10 +310,8 @@ class Trainer:
         self.save()
 
     def _finished(self) -> bool:
-        if self.share() >= 1.0:
-            return True
         late = bool(self.config.max_time) and self.progress.seconds >= self.config.max_time
-        return self.ranks.any(late) if self.config.max_time else False
+        return late or self.share() >= 1.0
 
     def _clips(self) -> Iterator[Tensor]:
         """Batches of this rank, (B, T, C, H, W) float32 in [0, 1], from where the run is; without end."""
@@ -360,18 +338,20 @@ class Trainer:
             loss = self.loss(clips, context, self._forced(clips, context, share))
         value = self.ranks.mean(loss)
         if not math.isfinite(value):
-            saved = f"{self.out / STATE_NAME}" if (self.out / STATE_NAME).exists() else "none was written yet"
-            raise VMRNNError(
-                f"the loss is {value} at step {self.progress.step + 1}",
-                f"lower --lr, or go on with --resume from the last good checkpoint ({saved})",
-            )
+            raise self._diverged(f"the loss is {value} at step {self.progress.step + 1}")
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), c.clip_norm or math.inf))
+        if not math.isfinite(norm):  # an update would spoil the weights
+            raise self._diverged(f"the gradient's norm is {norm} at step {self.progress.step + 1}")
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self._update_ema()
         return value, norm, rate
+
+    def _diverged(self, what: str) -> VMRNNError:
+        saved = f"{self.out / STATE_NAME}" if (self.out / STATE_NAME).exists() else "none was written yet"
+        return VMRNNError(what, f"lower --lr, or go on with --resume from the last good checkpoint ({saved})")
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -391,22 +371,26 @@ class Trainer:
 
     # ---- evaluation
 
-    def evaluate(self) -> dict[str, Any] | None:
-        """Score the averaged weights on the evaluation clips; the best yet go to `best/`. Rank 0 only."""
-        if self.ranks.rank:
-            return None
+    def evaluate(self) -> dict[str, Any]:
+        """Score the averaged weights on the evaluation clips, a share on each rank; rank 0 keeps the best in `best/`.
+
+        Raises:
+            VMRNNError: the forecasts are not finite.
+        """
         c = self.config
-        batches = as_float_batches(
-            data.batches(self.eval_set, min(c.batch_size, len(self.eval_set)), seed=0, epoch=0, shuffle=False),
-            c.eval_clips,
-        )
-        predictor = Predictor(self.ema, device=str(self.device), dtype=c.dtype)
-        scores = evaluate(predictor, batches, context=c.context, horizon=c.horizon, names=FAST, keep_worst=1)
+        scores = evaluate(
+            Predictor(self.ema, device=str(self.device), dtype=c.dtype), self.eval_set, context=c.context,
+            horizon=c.horizon, batch_size=c.batch_size, limit=c.eval_clips, names=FAST, keep_worst=1, ranks=self.ranks,
+        )  # fmt: skip
         summary = scores.summary()
-        self._write_sample(scores)
-        if summary["mse"] < self.progress.best:
-            self.progress.best = summary["mse"]
-            self._write_best(summary)
+        if summary["mse"] is None:
+            raise self._diverged(f"the forecasts are not finite at step {self.progress.step}")
+        better = summary["mse"] < self.progress.best
+        self.progress.best = min(summary["mse"], self.progress.best)
+        if self.ranks.rank == 0:
+            self._write_sample(scores)
+            if better:
+                self._write_best(summary)
         return summary
 
     def _write_best(self, summary: dict[str, Any]) -> None:
@@ -432,7 +416,7 @@ class Trainer:
     def _write_sample(self, scores: Evaluation) -> None:
         from . import predictor, render
 
-        _, clip, prediction = scores.worst[0]
+        _, _, clip, prediction = scores.worst[0]
         folder = self.out / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         context = self.config.context
@@ -452,15 +436,18 @@ class Trainer:
         state = {
             "config": vars(self.config),
             "network": dataclasses.asdict(self.model.config),
+            "data": self._data_seen(),
             "progress": vars(self.progress),
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "rng": torch.get_rng_state(),
         }
+        content = io.BytesIO()  # given a file, PyTorch does not say that the disk is full
+        torch.save(state, content)
         path, previous = self.out / STATE_NAME, self.out / PREVIOUS_STATE_NAME
         with atomic_path(path, overwrite=True) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(content.getbuffer())
             if path.exists():
                 path.replace(previous)  # killed here, a run resumes from the one before
         checkpoints.save_tensors(self.model, self.out / WEIGHTS_NAME)
@@ -470,6 +457,7 @@ class Trainer:
         for what, mine, theirs in (
             ("network", dataclasses.asdict(self.model.config), state["network"]),
             ("data", self._identity(vars(self.config)), self._identity(state["config"])),
+            ("data", self._data_seen(), state.get("data") or self._data_seen()),  # older checkpoints do not say
         ):
             different = [key for key in mine if json.dumps(mine[key]) != json.dumps(theirs.get(key))]
             if different:
@@ -484,6 +472,10 @@ class Trainer:
             optimizer.load_state_dict(saved)
         self.progress = Progress(**state["progress"])
         torch.set_rng_state(state["rng"])
+
+    def _data_seen(self) -> dict[str, Any]:
+        """What shows that a path holds other data than before."""
+        return {"number of clips": len(self.train_set), "clip shape": list(self.train_set.clip_shape)}
 
     @staticmethod
     def _identity(config: dict[str, Any]) -> dict[str, Any]:

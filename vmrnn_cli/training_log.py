@@ -1,11 +1,12 @@
-"""What a training run leaves to read: metrics.csv, a line per step, and curves.png."""
+"""What a training run leaves to read: metrics.csv, a line per step, curves.png, and event files for TensorBoard."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .errors import InputError
 from .outputs import atomic_path
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class MetricsLog:
     def __init__(self, folder: Path, step: int) -> None:
         self._path, self._curves = folder / "metrics.csv", folder / "curves.png"
         rows = [row for row in _read_metrics(self._path) if int(row["step"]) <= step]
-        with self._path.open("w", newline="") as file:
+        with atomic_path(self._path, overwrite=True) as temporary, temporary.open("w", newline="") as file:
             csv.DictWriter(file, _COLUMNS).writeheader()
             csv.DictWriter(file, _COLUMNS).writerows(rows)
         self._file = self._path.open("a", newline="")
@@ -57,6 +58,46 @@ class MetricsLog:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def summary_writer() -> Any:
+    """PyTorch's `SummaryWriter`, a class.
+
+    Raises:
+        InputError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError(
+            f"--tensorboard needs the package tensorboard ({error})", "install it: pip install 'vmrnn[tensorboard]'"
+        ) from None
+    return SummaryWriter
+
+
+class TensorBoardLog:
+    """Event files in the run folder. What was written beyond `step`, where the run goes on, is hidden."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._writer = summary_writer()(str(folder), purge_step=step + 1)
+
+    def add(self, report: Report) -> None:
+        """Write what a step tells."""
+        values = {
+            "train/loss": report.loss,
+            "train/lr": report.lr,
+            "train/grad_norm": report.grad_norm,
+            "train/clips_per_s": report.clips_per_s,
+        }
+        if report.evaluation is not None:
+            values["eval/mse"] = report.evaluation["mse"]
+            values["eval/mse_last_frame"] = report.evaluation["baseline_last_frame"]["mse"]
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, report.progress.step)
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""
+        self._writer.close()
 
 
 def _read_metrics(path: Path) -> list[dict[str, str]]:

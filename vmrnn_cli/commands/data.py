@@ -23,7 +23,7 @@ def get(
 ) -> None:
     """Download a public data set.
 
-    Files that are there and whole are kept: run it again after an interruption.
+    Run it again after an interruption: it goes on where it stopped.
     """
     from ..data.download import download
 

@@ -21,6 +21,7 @@ _NAMES = {
     "psnr": "PSNR dB",
     "ssim_published": "SSIM as published",
     "psnr_published": "PSNR as published",
+    "lpips": "LPIPS (AlexNet)",
 }
 
 
@@ -36,6 +37,7 @@ def evaluate(
     size: int | None = typer.Option(
         None, help="Side of the squares that clips from a folder are scaled and cut to. (default: the weights')"
     ),
+    lpips: bool = typer.Option(False, "--lpips", help="Add the learned perceptual distance; needs vmrnn\\[lpips]."),
     plot: Path | None = typer.Option(None, help="Draw quality against horizon into this .png.", metavar="FILE.png"),
     save_worst: int = typer.Option(0, metavar="N", help="Write the N worst forecasts as film strips, worst-1.png ..."),
     out: Path = typer.Option(Path(), help="Folder for --save-worst."),
@@ -47,46 +49,70 @@ def evaluate(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-line errors."),
 ) -> None:
-    """Score weights on a data set, beside the last frame repeated and linear extrapolation."""
+    """Score weights on a data set, beside the last frame repeated and linear extrapolation.
+
+    Under torchrun, processes share the clips, and the numbers stay the same.
+    """
     with interrupts.deferred():
         from .. import data as datasets
-        from .. import devices, outputs, predictor
-        from ..evaluate import as_float_batches
+        from .. import devices, metrics, outputs, predictor
+        from ..evaluate import ALL
         from ..evaluate import evaluate as score
+        from ..ranks import DAY, Ranks
 
     if plot is not None:
         if plot.suffix.lower() != ".png":
             raise InputError(f"{plot} is no .png file", "end the name of --plot in .png")
         outputs.check_target(plot, overwrite)
-    for number, what in ((limit, "--limit"), (batch_size, "--batch-size")):
-        if number is not None and number < 1:
-            raise InputError(f"{what} is {number}", "give a number from 1 up")
+    for number, what, least in (
+        (limit, "--limit", 1),
+        (batch_size, "--batch-size", 1),
+        (save_worst, "--save-worst", 0),
+    ):
+        if number is not None and number < least:
+            raise InputError(f"{what} is {number}", f"give a number from {least} up")
+    pictures = [out / f"worst-{place}.png" for place in range(1, save_worst + 1)]
+    _check_pictures(pictures, overwrite)
+    if lpips:
+        metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
     model, name = predictor.load_weights(weights)
-    runner = predictor.Predictor(model, device=device, dtype=dtype, scan_backend=scan)
-    context, horizon = context or model.config.context, horizon or model.config.horizon
+    ranks = Ranks(device, DAY)
+    shown = ranks.rank == 0 and not as_json
+    runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
+    context = model.config.context if context is None else context
+    horizon = model.config.horizon if horizon is None else horizon
     clips = datasets.open_dataset(
         data, dataset=dataset, split=split or "test", context=context, horizon=horizon,
         size=size or min(model.config.image_size), channels=model.config.image_channels,
     )  # fmt: skip
-    batches = datasets.batches(clips, min(batch_size, len(clips)), seed=0, epoch=0, shuffle=False, drop_last=False)
+    channels = clips.clip_shape[1]
+    if channels != model.config.image_channels:
+        raise InputError(
+            f"{data} has {channels} channels, and the weights take {model.config.image_channels}",
+            "give other weights with --weights",
+        )
+    if lpips:
+        metrics.check_lpips_frames(clips.clip_shape[1:])
     total = min(len(clips), limit or len(clips))
-    if not as_json:
+    if shown:
         for line in clips.describe():
             print(line, file=sys.stderr)
 
     def progress(done: int) -> None:
-        if not as_json and sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
 
     result = score(
-        runner, as_float_batches(batches, limit), context=context, horizon=horizon, keep_worst=save_worst,
-        progress=progress,
+        runner, clips, context=context, horizon=horizon, batch_size=batch_size, limit=limit,
+        names=(*ALL, "lpips") if lpips else ALL, keep_worst=save_worst, progress=progress, ranks=ranks,
     )  # fmt: skip
+    if ranks.rank:
+        return  # every rank has the whole result, one tells it
     summary = {**result.summary(), "context": context, "horizon": horizon, "weights": name}
     if plot is not None:
         _draw(plot, summary, overwrite)
-    _write_worst(result, context, save_worst, out, name, overwrite)
+    _write_worst(result, context, pictures, name, overwrite)
     if as_json:
         import json
 
@@ -108,7 +134,8 @@ def _print_table(summary: dict[str, Any]) -> None:
     table.add_column("metric")
     for forecast in forecasts:
         table.add_column(forecast, justify="right")
-    for key, label in _NAMES.items():
+    for key in summary["per_frame"]:
+        label = _NAMES[key]
         table.add_row(label, *(_with_interval(scores, key) for scores in forecasts.values()))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
@@ -124,7 +151,7 @@ def _print_table(summary: dict[str, Any]) -> None:
 def _with_interval(scores: dict[str, Any], key: str) -> str:
     if scores[key] is None:
         return "–"
-    digits = 4 if "ssim" in key else 2
+    digits = 4 if "ssim" in key or key == "lpips" else 2
     low, high = scores["interval_95"][key]
     return f"{scores[key]:.{digits}f} ({low:.{digits}f} … {high:.{digits}f})"
 
@@ -156,13 +183,23 @@ def _draw(path: Path, summary: dict[str, Any], overwrite: bool) -> None:
     pyplot.close(figure)
 
 
-def _write_worst(result: Evaluation, context: int, count: int, folder: Path, name: str, overwrite: bool) -> None:
+def _check_pictures(pictures: list[Path], overwrite: bool) -> None:
+    """Refuse files that cannot be written before the clips are forecast, which may take hours."""
+    from .. import outputs
+
+    for picture in pictures:
+        if picture.parent.exists() and not picture.parent.is_dir():
+            raise InputError(f"{picture.parent} is a file", "name a folder with --out")
+        if picture.parent.exists():  # else it is made with the first
+            outputs.check_target(picture, overwrite)
+
+
+def _write_worst(result: Evaluation, context: int, pictures: list[Path], name: str, overwrite: bool) -> None:
     from .. import predictor
 
-    if count:
-        folder.mkdir(parents=True, exist_ok=True)
-    for rank, (error, clip, prediction) in enumerate(result.worst, 1):
+    for picture, (error, _, clip, prediction) in zip(pictures, result.worst, strict=False):  # fewer clips than wanted
+        picture.parent.mkdir(parents=True, exist_ok=True)
         predictor.write_forecast(
-            folder / f"worst-{rank}.png", list(clip[:context]), map(predictor.Step, prediction, clip[context:]),
+            picture, list(clip[:context]), map(predictor.Step, prediction, clip[context:]),
             fps=10, frames=len(prediction), has_truth=True, title=f"{name}, MSE {error:.1f}", overwrite=overwrite,
         )  # fmt: skip

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..predictor import Forecasting, Predictor, Progress
 
 _MODEL, _CLIP, _OUTPUT = "Model", "Clip", "Output"
+_Outcome = dict[str, Any] | tuple[str, int]  # what --json tells of a forecast, or an error and its exit code
 
 
 def _option(panel: str, text: str, *names: str, default: Any = None, metavar: str | None = None) -> Any:
@@ -59,46 +60,55 @@ def predict(
     dtype: str = _option(_MODEL, "auto, float32 or bfloat16, of the matrix products.", default="auto"),
     threads: int | None = _option(_MODEL, "CPU threads."),
 ) -> None:
-    """Predict how clips go on, and show the forecast beside what really came."""
+    """Predict how clips go on, and show the forecast beside what really came. Under torchrun, processes share clips."""
     targets = _targets(sources, output)
     _check_before_loading(sources, targets, panels, overwrite)
 
     with interrupts.deferred():
         from .. import devices, predictor
+        from ..ranks import DAY, Ranks
 
     devices.set_threads(threads)
+    ranks = Ranks(device, DAY)
+    shown = ranks.rank == 0 and not (as_json or quiet)
     begin = time.perf_counter()
     model, name = predictor.load_weights(weights, sources[0])
-    runner = predictor.Predictor(model, device=device, dtype=dtype, scan_backend=scan)
+    runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
     load_s = time.perf_counter() - begin
-    if not (as_json or quiet):
+    if shown:
         print(f"{name}{_known_for(name)} on {_runs_on(runner)}", file=sys.stderr)
 
-    results, failures = [], []
-    for source, target in zip(sources, targets, strict=True):
+    outcomes: dict[int, _Outcome] = {}
+    for number in range(ranks.rank, len(sources), ranks.world):
+        source, target = sources[number], targets[number]
         try:
             with predictor.Forecasting(
                 runner, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
                 load_s=load_s,
-            ) as forecasting, _progress(forecasting.frames, shown=not (as_json or quiet)) as progress:  # fmt: skip
+            ) as forecasting, _progress(forecasting.frames, shown=shown) as progress:  # fmt: skip
                 target.parent.mkdir(parents=True, exist_ok=True)
                 forecasting.write(target, panels=_split(panels), title=name, overwrite=overwrite, progress=progress)
         except VMRNNError as error:
-            if len(sources) == 1 or debug:
+            if debug or len(sources) == ranks.world == 1:
                 raise
-            failures.append(error)
-            print(f"error: {error}", file=sys.stderr)
+            outcomes[number] = str(error), error.exit_code
+            print(f"error: {error}", file=sys.stderr, flush=True)
             continue
-        results.append(_result(forecasting, runner, name, target))
+        result = outcomes[number] = _result(forecasting, runner, name, target)
         if not (as_json or quiet):
-            _print_summary(source, forecasting, results[-1])
-    if as_json:
+            summary = _summary(source, forecasting, result) if ranks.world == 1 else _one_line(source, result)
+            print(summary, flush=True)
+
+    everyone = {number: outcome for share in ranks.gather(outcomes) for number, outcome in share.items()}
+    results = [outcome for _, outcome in sorted(everyone.items()) if isinstance(outcome, dict)]
+    failures = [outcome for _, outcome in sorted(everyone.items()) if isinstance(outcome, tuple)]
+    if as_json and ranks.rank == 0:
         import json
 
-        together = {"forecasts": results, "failed": [str(error) for error in failures]}
-        print(json.dumps(results[0] if len(sources) == 1 else together))
+        together = {"forecasts": results, "failed": [line for line, _ in failures]}
+        print(json.dumps(together if len(sources) > 1 else results[0] if results else together))
     if failures:
-        raise typer.Exit(1 if results or any(not isinstance(e, InputError) for e in failures) else 2)
+        raise typer.Exit(1 if results or any(code == 1 for _, code in failures) else 2)
 
 
 def _split(panels: str | None) -> list[str] | None:
@@ -199,7 +209,7 @@ def _result(forecasting: Forecasting, runner: Predictor, name: str, target: Path
     }
 
 
-def _print_summary(source: Path, forecasting: Forecasting, result: dict[str, Any]) -> None:
+def _summary(source: Path, forecasting: Forecasting, result: dict[str, Any]) -> str:
     def row(label: str, means: dict[str, float | None]) -> str:
         mse, ssim, psnr = (means[key] for key in ("mse", "ssim", "psnr"))
         return "  ".join(
@@ -208,13 +218,24 @@ def _print_summary(source: Path, forecasting: Forecasting, result: dict[str, Any
 
     timing = forecasting.timing
     speed = timing.steps / timing.predict_s if timing.predict_s else 0.0
-    print(f"{source}: {result['context']} frames given, {result['frames']} predicted ({speed:.1f} steps/s)")
+    lines = [f"{source}: {result['context']} frames given, {result['frames']} predicted ({speed:.1f} steps/s)"]
     if result["metrics"] is not None:
         known = forecasting.score.frames
-        print(f"  {f'over {known} known frames':<20}  {'MSE':>10}  {'SSIM':>7}  {'PSNR dB':>7}")
-        print(row("this forecast", result["metrics"]))
-        print(row("last frame repeated", result["baseline_last_frame"]))
-    print(f"  wrote {result['output']}")
+        lines += [
+            f"  {f'over {known} known frames':<20}  {'MSE':>10}  {'SSIM':>7}  {'PSNR dB':>7}",
+            row("this forecast", result["metrics"]),
+            row("last frame repeated", result["baseline_last_frame"]),
+        ]
+    return "\n".join([*lines, f"  wrote {result['output']}"])
+
+
+def _one_line(source: Path, result: dict[str, Any]) -> str:
+    """The summary where several processes print theirs."""
+    line = f"{source}: {result['context']} frames given, {result['frames']} predicted"
+    if result["metrics"] is not None:
+        mse, last = (_number(result[key]["mse"], "1.2f") for key in ("metrics", "baseline_last_frame"))
+        line += f", MSE {mse}, last frame {last}"
+    return f"{line}, wrote {result['output']}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -55,6 +56,9 @@ def train(
     device: str | None = _option(_RUN, "auto, cpu or cuda."),
     threads: int | None = _option(_RUN, "CPU threads."),
     workers: int | None = _option(_RUN, "Processes that prepare data."),
+    tensorboard: bool = _option(
+        _RUN, "Write event files for TensorBoard, too, into the run's folder.", "--tensorboard", default=False
+    ),
     dry_run: bool = _option(
         _RUN, "One step: memory, time per epoch, and what would be written.", "--dry-run", default=False
     ),
@@ -65,7 +69,7 @@ def train(
     with interrupts.deferred():
         from .. import devices, recipes
         from .. import train as training
-        from ..training_log import MetricsLog
+        from .. import training_log as logs
 
     flags = {
         "data": str(data), "dataset": dataset, "context": context, "horizon": horizon, "size": size, "preset": preset,
@@ -77,8 +81,9 @@ def train(
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # torchrun started the processes anew
     folder = out or Path("runs") / f"{data.resolve().stem}-{settings.preset}"
     resume = resume or (restarted and (folder / training.STATE_NAME).exists())
-    if not (resume or restarted or dry_run) and any(folder.glob("*")):
-        raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
+    _check_folder(folder, fresh=not (resume or restarted or dry_run))
+    if tensorboard:
+        logs.summary_writer()  # missing? say so before the data is read
     devices.set_threads(threads)
     trainer = training.Trainer(settings, folder, resume=resume)
     shown = not quiet and trainer.ranks.rank == 0
@@ -91,25 +96,38 @@ def train(
         return
     training.handle_signals(trainer)
     if trainer.ranks.rank == 0:
-        trainer.write_config()
+        trainer.prepare_folder()
     view = _LiveView(trainer) if shown and sys.stderr.isatty() else _LogView(trainer, shown=shown)
-    log = MetricsLog(folder, trainer.progress.step) if trainer.ranks.rank == 0 else None
-    try:
-        with view:
-            for report in trainer.fit():
-                view.show(report)
-                if log is not None:
-                    log.add(report)
-    finally:
-        if log is not None:
-            log.close()
+    kinds: list[type[logs.MetricsLog] | type[logs.TensorBoardLog]] = []
+    if trainer.ranks.rank == 0:
+        kinds = [logs.MetricsLog, logs.TensorBoardLog] if tensorboard else [logs.MetricsLog]
+    with contextlib.ExitStack() as stack:
+        written = [stack.enter_context(contextlib.closing(kind(folder, trainer.progress.step))) for kind in kinds]
+        stack.enter_context(view)
+        for report in trainer.fit():
+            view.show(report)
+            for log in written:
+                log.add(report)
     if trainer.stop:
-        print(f"stopped at step {trainer.progress.step}; go on with --resume --out {folder}", file=sys.stderr)
+        if trainer.ranks.rank == 0:
+            print(f"stopped at step {trainer.progress.step}; go on with --resume --out {folder}", file=sys.stderr)
         raise typer.Exit(130)
     if shown:
         print(
             f"done: {trainer.progress.step} steps, best MSE {trainer.progress.best:.2f}, weights in {folder / 'best'}"
         )
+
+
+def _check_folder(folder: Path, *, fresh: bool) -> None:
+    """Refuse a folder that cannot be written, or that holds a run where a fresh one is to begin."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write into {folder}: {there} is a file", "name another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into {folder}: {there} is read-only", "name another --out")
+    started = {"config.toml", "metrics.csv"}  # all that a run leaves that ended before its first checkpoint
+    if fresh and there == folder and any(path.name not in started for path in folder.iterdir()):
+        raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
 
 
 def _seconds(text: str) -> float:

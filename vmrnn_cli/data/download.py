@@ -1,8 +1,7 @@
 """Download the public data sets, verified where a checksum is known.
 
-A file appears under its name only when it is whole, and verified: pooch downloads beside it and renames. What is whole
-is not downloaded again, so that a repeated call goes on with the first file that is missing; a file that was
-interrupted starts anew.
+A file appears under its name only when it is whole, and verified. What is whole is not downloaded again, and what was
+interrupted is kept as `NAME.part`, so that a repeated call goes on where the last one stopped.
 """
 
 from __future__ import annotations
@@ -22,8 +21,11 @@ from ..errors import InputError, VMRNNError
 from ..outputs import atomic_path
 
 if TYPE_CHECKING:
+    from requests import Response
     from rich.progress import Progress
 
+_TIMEOUT = 30  # seconds without a byte
+_CHUNK = 2**15  # bytes; what is lost when a connection breaks
 URL_VARIABLE = "VMRNN_DATA_URL"  # a mirror with one folder for each data set, instead of the sites below
 
 
@@ -140,11 +142,7 @@ def _retrieve(file: RemoteFile, url: str, folder: Path) -> Path:
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        downloader = pooch.HTTPDownloader(
-            progressbar=_Bar(progress, file.name),
-            chunk_size=2**18,
-            headers={"Accept-Encoding": "identity"},  # the checksums are those of the compressed files
-        )
+        downloader = _Resuming(folder / f"{file.name}.part", progress)
         try:
             return Path(
                 pooch.retrieve(url, known_hash=file.checksum, fname=file.name, path=folder, downloader=downloader)
@@ -156,7 +154,8 @@ def _retrieve(file: RemoteFile, url: str, folder: Path) -> Path:
             ) from error
         except RequestException as error:
             raise VMRNNError(
-                f"the download of {url} broke off: {_innermost(error)}", "check the network and try again"
+                f"the download of {url} broke off: {_innermost(error)}",
+                "check the network and try again: what came so far is kept",
             ) from error
         except ValueError as error:  # pooch has removed it
             raise VMRNNError(
@@ -164,29 +163,43 @@ def _retrieve(file: RemoteFile, url: str, folder: Path) -> Path:
             ) from error
 
 
-class _Bar:
-    """What pooch tells its progress bar, shown by rich."""
+class _Resuming:
+    """A downloader for pooch that collects a file in `part`, and asks the server only for what that lacks.
 
-    def __init__(self, progress: Progress, label: str) -> None:
-        self._progress = progress
-        self._task = progress.add_task(label, total=None)
+    Should the file have changed on the server meanwhile, the checksum tells (of KTH, those inside the zip files).
+    """
 
-    @property
-    def total(self) -> float | None:
-        return self._progress.tasks[0].total
+    def __init__(self, part: Path, progress: Progress) -> None:
+        self._part, self._progress = part, progress
 
-    @total.setter
-    def total(self, size: int) -> None:
-        self._progress.update(self._task, total=size or None)  # 0: the server does not say
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        """Download `url` to `output_file`, which lies beside the part."""
+        import requests
 
-    def update(self, size: int) -> None:
-        self._progress.advance(self._task, size)
+        have = self._part.stat().st_size if self._part.exists() else 0
+        headers = {"Accept-Encoding": "identity"}  # the checksums are those of the compressed files
+        if have:
+            headers["Range"] = f"bytes={have}-"
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+            too_long = have > 0 and response.status_code == requests.codes.requested_range_not_satisfiable
+            if not too_long:
+                response.raise_for_status()
+                if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                    have = 0  # the server cannot begin in the middle, and sends it all
+                self._receive(response, have)
+        if too_long:  # then it is no part of this file
+            self._part.unlink()
+            return self(url, output_file, pooch)
+        self._part.replace(output_file)
 
-    def reset(self) -> None:
-        self._progress.reset(self._task)
-
-    def close(self) -> None:
-        """Nothing: `Progress` closes itself."""
+    def _receive(self, response: Response, have: int) -> None:
+        """Write what comes behind the first `have` bytes of the part."""
+        rest = int(response.headers.get("Content-Length", 0))
+        task = self._progress.add_task(self._part.stem, total=have + rest if rest else None, completed=have)
+        with self._part.open("ab" if have else "wb") as file:
+            for chunk in response.iter_content(_CHUNK):
+                file.write(chunk)
+                self._progress.advance(task, len(chunk))
 
 
 def _innermost(error: BaseException) -> str:

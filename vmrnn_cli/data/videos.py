@@ -283,4 +283,7 @@ def _decode_member(archive: Path, member: zipfile.ZipInfo, content: str) -> Vide
             raise InputError(f"{archive} is damaged: {error}", "download it again") from error
         except OSError as error:
             raise VMRNNError(f"cannot unpack {archive}: {error}", "free some space") from error
-        return cache.decode(file, 1, KTH_SIZE, content)
+        try:
+            return cache.decode(file, 1, KTH_SIZE, content)
+        except InputError as error:  # it names a file that is gone with this function
+            raise InputError(f"{member.filename} in {archive} cannot be read", "download it again") from error
