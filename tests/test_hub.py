@@ -77,7 +77,7 @@ def use_endpoint(monkeypatch, url):
 
 @pytest.fixture
 def run(tmp_path, capsys, monkeypatch):
-    """Run a command in this process: (exit code, stdout, the error line or None)."""
+    """Run a command in this process: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
 
@@ -88,7 +88,7 @@ def run(tmp_path, capsys, monkeypatch):
         captured = capsys.readouterr()
         errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
         assert len(errors) == (code != 0), captured.err
-        return code, captured.out, errors[0] if errors else None
+        return code, captured.out, captured.err
 
     yield run
     signal.signal(signal.SIGTERM, before)
@@ -328,6 +328,7 @@ def test_a_hub_that_does_not_answer(server, cache, run, monkeypatch):
     assert code == 1
     assert "owner/name" in error
     assert "timed out" in error
+    assert len(server.requests) == 1
 
 
 def test_no_network(server, cache, run, monkeypatch, caplog):
@@ -393,7 +394,7 @@ def test_the_environment_is_honoured(server, tmp_path):
 
 
 def test_pull_puts_a_copy_into_a_folder(server, cache, run, tmp_path, files):
-    assert run("pull", "owner/name", "--to", "copy")[:2] == (0, "copy\n")
+    assert run("pull", "owner/name", "--to", "copy") == (0, "copy\n", "")
     assert {p.name: p.read_bytes() for p in (tmp_path / "copy").iterdir() if not p.is_symlink()} == {
         name: files[name] for name in (CONFIG_NAME, WEIGHTS_NAME, "README.md")
     }
@@ -440,7 +441,7 @@ def folder(tmp_path, files):
 def test_push_and_pull_again(server, cache, run, folder, files, monkeypatch):
     server.token = "hf_secret"
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert run("push", folder, "me/mine", "--private")[:2] == (0, f"{server.url}/me/mine\n")
+    assert run("push", folder, "me/mine", "--private") == (0, f"{server.url}/me/mine\n", "")
     assert server.created["me/mine"]["visibility"] == "private"
     wanted = {name: files[name] for name in (CONFIG_NAME, WEIGHTS_NAME, "README.md")}
     assert server.repositories["me/mine"]["main"] == wanted
