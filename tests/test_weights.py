@@ -203,6 +203,14 @@ def test_there_and_back_is_exact(run, folder, tmp_path, config, layout, suffix):
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == [CONFIG_NAME, WEIGHTS_NAME]
 
 
+@CONFIGS
+def test_what_the_published_code_never_uses_is_zeros(config):
+    model = network(config)
+    state = to_published(model)
+    assert sum(tensor.numel() for tensor in state.values()) == published_parameters(model)
+    assert not any(tensor.any() for name, tensor in state.items() if our_name(name) is None)
+
+
 @pytest.mark.parametrize("layout", ["mnist", "openstl"])
 def test_layouts_differ_where_the_published_codes_do(layout):
     names = to_published(network(B), layout)
