@@ -425,7 +425,11 @@ def test_config_file_under_flags():
     config = recipes.make_config({"lr": 1, "seed": 3, "preset": "vmrnn-b-taxibj"}, {"seed": 5, "data": "x", "lr": None})
     assert (config.lr, config.seed, config.context, config.optimizer) == (1.0, 5, 4, "adam")
     assert recipes.make_config({}, {"preset": "vmrnn-d-mmnist"}).loss == "mse+l1"
-    assert recipes.make_config({}, {"steps": 5}).epochs == 0
+    for limits in (
+        recipes.make_config({}, {"steps": 5, "preset": "vmrnn-b-bikenyc"}),
+        recipes.make_config({"steps": 5}, {"preset": "vmrnn-d-mmnist"}),
+    ):
+        assert (limits.steps, limits.epochs, limits.max_time) == (5, 0, 0)  # not those of the preset
 
 
 def test_config_survives_toml():

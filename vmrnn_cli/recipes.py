@@ -91,6 +91,7 @@ _BOUNDS = {
     (0, 2**63 - 1): ("seed",),
     (0, 1): ("warmup", "plateau", "final_lr", "ema", "teacher_forcing"),
 }
+_LIMITS = {"epochs", "steps", "max_time"}
 
 
 def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConfig:
@@ -115,8 +116,9 @@ def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConf
             raise InputError(f"'{key}' in the config file is {value!r}", f"give a {wanted.__name__}")
         values[key] = value
     values |= {key: value for key, value in flags.items() if value is not None}
-    if any(flags.get(limit) is not None for limit in ("steps", "max_time")) and flags.get("epochs") is None:
-        values["epochs"] = 0  # a limit that was asked for replaces the preset's
+    asked = {limit for limit in _LIMITS if flags.get(limit) is not None or limit in file_values}
+    if asked:
+        values |= dict.fromkeys(_LIMITS - asked, 0)  # limits that were asked for replace the preset's
     config = TrainConfig(**values)
     if not (config.epochs > 0 or config.steps > 0 or config.max_time > 0):
         raise InputError("the run has no end", "give --epochs, --steps or --max-time")
