@@ -20,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import vmrnn_cli
 from vmrnn_cli import metrics, recipes, train
 from vmrnn_cli.__main__ import run as run_command
 from vmrnn_cli.checkpoints import load_model
@@ -94,7 +95,8 @@ def test_a_run_leaves_everything_that_was_promised(vmrnn, clips, tmp_path):
     assert {p.name for p in run.iterdir()} == names
     assert len(losses(run)) == 6
     assert "steps = 6" in (run / "config.toml").read_text()
-    assert "last frame repeated" in (run / "best" / "README.md").read_text()
+    card = (run / "best" / "README.md").read_text()
+    assert all(part in card for part in ("last frame repeated", f"vmrnn {vmrnn_cli.__version__}", "| steps | 6 |"))
     code, out, err = vmrnn("predict", clips.parent / "clips.npy", "--weights", run / "best", "-o", "o.npz")
     assert code == 2  # five dimensions are no clip
     np.save(tmp_path / "one.npy", np.load(clips)[0])

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from . import __version__
 from .model import VMRNNConfig
+
+
+def code_version() -> str:
+    """The version of this package, and the commit where it runs from a git checkout of its own."""
+    top = Path(__file__).parents[1]
+    if not (top / ".git").exists():
+        return f"vmrnn {__version__}"
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=top, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):  # no git here, or somebody else's checkout
+        return f"vmrnn {__version__}"
+    return f"vmrnn {__version__}, commit {described.stdout.strip()}"
 
 
 def model_card(

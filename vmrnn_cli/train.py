@@ -33,7 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from . import checkpoints, data, scan, weights
-from .cards import model_card
+from .cards import code_version, model_card
 from .devices import autocast, pick_dtype
 from .errors import InputError, VMRNNError
 from .evaluate import FAST, Evaluation, evaluate
@@ -408,6 +408,7 @@ class Trainer:
             "minutes": f"{p.seconds / 60:.1f}",
             "machine": f"{self.device}, {torch.get_num_threads()} threads, {self.ranks.world} process(es)",
             "recipe": f"{c.optimizer}, rate {c.lr}, batch {c.batch_size}, loss {c.loss}, EMA {c.ema}, seed {c.seed}",
+            "code": code_version(),
         }
         return model_card(
             self.model.config, self.train_set.name, f"the evaluation split of {self.eval_set.name}", budget, summary

@@ -66,6 +66,7 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
         "patch_size": config.patch_size,
         "embed_dim": config.embed_dim,
         "depths": [*config.depths, *config.depths_up],
+        "predicts": "the change of the frame" if config.residual else "the frame",
         "context": config.context,
         "horizon": config.horizon,
         "parameters": sum(p.numel() for p in model.parameters()),
