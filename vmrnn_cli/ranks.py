@@ -49,6 +49,12 @@ class Ranks:
                     f"WORLD_SIZE is {self.world}, but {error}", "start the processes with torchrun"
                 ) from None
 
+    def leave(self) -> None:
+        """Part from the others when all are done: gloo may abort a process whose peers vanish while it ends."""
+        if self.world > 1:
+            self.any(False)
+            dist.destroy_process_group()
+
     def max(self, value: float) -> float:
         """The largest value of any rank."""
         if self.world == 1:

@@ -107,6 +107,7 @@ def evaluate(
         runner, clips, context=context, horizon=horizon, batch_size=batch_size, limit=limit,
         names=(*ALL, "lpips") if lpips else ALL, keep_worst=save_worst, progress=progress, ranks=ranks,
     )  # fmt: skip
+    ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
     summary = {**result.summary(), "context": context, "horizon": horizon, "weights": name}

@@ -100,6 +100,7 @@ def predict(
             print(summary, flush=True)
 
     everyone = {number: outcome for share in ranks.gather(outcomes) for number, outcome in share.items()}
+    ranks.leave()
     results = [outcome for _, outcome in sorted(everyone.items()) if isinstance(outcome, dict)]
     failures = [outcome for _, outcome in sorted(everyone.items()) if isinstance(outcome, tuple)]
     if as_json and ranks.rank == 0:
