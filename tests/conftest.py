@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
+
+# A shell ignores Ctrl-C in what it runs in the background, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN_HERE = Path(__file__).parent / "golden"
 
