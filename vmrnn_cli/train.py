@@ -265,6 +265,12 @@ class Trainer:
         with atomic_path(self.out / "config.toml", overwrite=True) as path:
             path.write_text(config_to_toml(self.config))
 
+    def leave(self) -> None:
+        """Part from the other ranks; the last thing to do. What is distributed holds the connection, so it goes first."""
+        del self.loss
+        gc.collect()
+        self.ranks.leave()
+
     # ---- steps
 
     def total_steps(self) -> int | None:

@@ -37,7 +37,7 @@ def train(
     horizon: int | None = _option(_DATA, "Frames out. (default: the preset's)"),
     size: int | None = _option(_DATA, "Side of the square crops from a folder of clips."),
     preset: str | None = _option(
-        _RECIPE, "vmrnn-d-mmnist, vmrnn-b-kth, vmrnn-b-taxibj, vmrnn-b-mmnist, vmrnn-b-bikenyc or tiny."
+        _RECIPE, "vmrnn-d-mmnist, vmrnn-b-kth, vmrnn-b-taxibj, vmrnn-b-natural, vmrnn-b-mmnist, ... or tiny."
     ),
     config: Path | None = _option(_RECIPE, "A TOML file of settings; options go over it.", metavar="FILE.toml"),
     init: str | None = _option(_RECIPE, "Weights to start from.", metavar="WEIGHTS"),
@@ -108,7 +108,7 @@ def train(
             view.show(report)
             for log in written:
                 log.add(report)
-    trainer.ranks.leave()
+    trainer.leave()
     if trainer.stop:
         if trainer.ranks.rank == 0:
             print(f"stopped at step {trainer.progress.step}; go on with --resume --out {folder}", file=sys.stderr)
