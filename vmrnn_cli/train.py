@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import gc
 import io
 import itertools
 import json
@@ -266,7 +267,7 @@ class Trainer:
             path.write_text(config_to_toml(self.config))
 
     def leave(self) -> None:
-        """Part from the other ranks; the last thing to do. What is distributed holds the connection, so it goes first."""
+        """Part from the other ranks, as the last thing: what is distributed holds on to the connection and goes first."""
         del self.loss
         gc.collect()
         self.ranks.leave()
