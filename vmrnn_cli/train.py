@@ -267,7 +267,7 @@ class Trainer:
             path.write_text(config_to_toml(self.config))
 
     def leave(self) -> None:
-        """Part from the other ranks, as the last thing: what is distributed holds on to the connection and goes first."""
+        """Part from the other ranks, as the last thing; what is distributed holds the connection, so it goes first."""
         del self.loss
         gc.collect()
         self.ranks.leave()
