@@ -16,7 +16,7 @@ OURS = [command for command in COMMANDS if re.match(r"(vmrnn|python examples/)",
 
 
 def test_readme_has_the_two_commands_of_its_first_screen():
-    assert "pip install . && vmrnn predict examples/digits.mp4 -o forecast.gif" in COMMANDS
+    assert "pip install . && vmrnn predict examples/scene.mp4 -o forecast.gif" in COMMANDS
     assert any(re.fullmatch(r"pip install '\.\[test\]' && pytest", command) for command in COMMANDS)
 
 
