@@ -479,9 +479,9 @@ def test_info_counts_as_published(run, preset, published, macs):
     )
     assert facts["flops_per_step"] > 2 * facts["macs_per_step_published"]
     assert set(facts) == {
-        "name", "variant", "image_channels", "image_size", "patch_size", "embed_dim", "depths", "predicts",
-        "context", "horizon", "parameters", "parameters_published", "macs_per_step_published", "macs_per_clip_published", "flops_per_step",
-        "flops_per_clip", "scan_backend", "device",
+        "name", "variant", "image_channels", "image_size", "patch_size", "embed_dim", "depths", "predicts", "context",
+        "horizon", "parameters", "parameters_published", "macs_per_step_published", "macs_per_clip_published",
+        "flops_per_step", "flops_per_clip", "scan_backend", "device",
     }  # fmt: skip
 
 
