@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -24,8 +25,12 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # where a script says "&", it is ignored
         signal.signal(signal.SIGINT, _interrupt)
     code = run(sys.argv[1:])
-    if code == 130:
-        os._exit(code)  # Python itself would die of a signal where the interrupt came inside of exec()
+    # Python itself would die of a signal where an interrupt came inside of exec(), and gloo sometimes aborts a process
+    # of several while it is taken down.
+    if code == 130 or os.environ.get("WORLD_SIZE", "1") != "1":
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
     for number in (signal.SIGINT, signal.SIGTERM):  # all is done: nothing to stop while Python takes itself down
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
-import gc
 import io
 import itertools
 import json
@@ -265,12 +264,6 @@ class Trainer:
         remove_leftovers(self.out)
         with atomic_path(self.out / "config.toml", overwrite=True) as path:
             path.write_text(config_to_toml(self.config))
-
-    def leave(self) -> None:
-        """Part from the other ranks, as the last thing; what is distributed holds the connection, so it goes first."""
-        del self.loss
-        gc.collect()
-        self.ranks.leave()
 
     # ---- steps
 

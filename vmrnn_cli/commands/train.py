@@ -108,7 +108,7 @@ def train(
             view.show(report)
             for log in written:
                 log.add(report)
-    trainer.leave()
+    trainer.ranks.leave()
     if trainer.stop:
         if trainer.ranks.rank == 0:
             print(f"stopped at step {trainer.progress.step}; go on with --resume --out {folder}", file=sys.stderr)
