@@ -1,6 +1,6 @@
 #!/bin/sh
 # vmrnn-b-natural, as it was trained: sh examples/train_natural.sh FOLDER_OF_CLIPS
-# Three parts on one CPU thread: 6 minutes; then the first 10 of a run of 86; then 10 minutes from there.
+# Three parts on one CPU thread: 6 minutes; then the first 10 (to step 400) of a run of 86; then 10 minutes from there.
 set -e
 part() { # NUMBER STOP_AFTER OPTION...: with the settings on standard input
     number=$1 stop=$2
@@ -15,7 +15,7 @@ crop = 0
 loss = "mse"
 curriculum = []
 END
-part 2 10m --data "$1" --max-time 86m --init runs/natural-1/best <<'END'
+part 2 11m --data "$1" --max-time 86m --init runs/natural-1/best <<'END'
 loss = "mse+0.02*ssim"
 curriculum = [[0.1, 6, 6], [0.35, 8, 10]]
 END
