@@ -57,3 +57,22 @@ def use_isa(monkeypatch):
         monkeypatch.setattr(native, "load", lambda: library)
 
     return use
+
+
+@pytest.fixture
+def run_weights(tmp_path, capsys, monkeypatch):
+    """Run `vmrnn weights ...` in this process: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments):
+        from vmrnn_cli.__main__ import run as run_command
+
+        code = run_command(["weights", *map(str, arguments)])
+        captured = capsys.readouterr()
+        errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == (code != 0), captured.err
+        return code, captured.out, captured.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)

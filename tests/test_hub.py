@@ -76,25 +76,6 @@ def use_endpoint(monkeypatch, url):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
-@pytest.fixture
-def run(tmp_path, capsys, monkeypatch):
-    """Run a command in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        from vmrnn_cli.__main__ import run as run_command
-
-        code = run_command(["weights", *map(str, arguments)])
-        captured = capsys.readouterr()
-        errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
-        assert len(errors) == (code != 0), captured.err
-        return code, captured.out, captured.err
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
-
-
 def child(*arguments, endpoint, home, **environment):
     """Python in a process of its own, as the Hub's library reads its environment once."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
@@ -172,15 +153,15 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(server, cache, files, m
     assert ranges == [None, f"bytes={first}-", f"bytes={second}-"]
 
 
-def test_a_download_that_breaks_off_for_good_is_not_used(server, cache, run, monkeypatch):
+def test_a_download_that_breaks_off_for_good_is_not_used(server, cache, run_weights, monkeypatch):
     use_endpoint(monkeypatch, server.url)
     server.cut = 10**6
-    code, out, error = run("pull", "owner/name")
+    code, out, error = run_weights("pull", "owner/name")
     assert (code, out) == (1, "")
     assert "owner/name" in error
     assert not hub.cached("owner/name")
     server.cut = 0
-    assert run("pull", "owner/name")[0] == 0
+    assert run_weights("pull", "owner/name")[0] == 0
 
 
 def test_an_update_that_breaks_off_leaves_the_old_weights(server, cache, files, tmp_path, monkeypatch):
@@ -194,10 +175,10 @@ def test_an_update_that_breaks_off_leaves_the_old_weights(server, cache, files, 
     assert same(weights.load("owner/name"), network())
 
 
-def test_a_download_that_stalls(server, cache, run, monkeypatch):
+def test_a_download_that_stalls(server, cache, run_weights, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
     server.going_on.clear()
-    code, _, error = run("pull", "owner/name")
+    code, _, error = run_weights("pull", "owner/name")
     assert code == 1
     assert "owner/name" in error
     assert "timed out" in error
@@ -236,17 +217,17 @@ def entry(content, **more):
     return {"repo": "owner/name", "sha256": hashlib.sha256(content).hexdigest(), "data": "digits", **more}
 
 
-def test_registered_weights_that_are_not_bundled(server, cache, files, monkeypatch, run):
+def test_registered_weights_that_are_not_bundled(server, cache, files, monkeypatch, run_weights):
     commit = server.publish("owner/name", files)
     monkeypatch.setattr(weights, "registry", lambda: {"ours": entry(files[WEIGHTS_NAME], revision=commit)})
-    listed = json.loads(run("list", "--json")[1])["ours"]
+    listed = json.loads(run_weights("list", "--json")[1])["ours"]
     assert (listed["where"], "size" in listed) == ("on the Hub", False)
     assert same(weights.load("ours"), network())
-    listed = json.loads(run("list", "--json")[1])["ours"]
+    listed = json.loads(run_weights("list", "--json")[1])["ours"]
     assert (listed["where"], listed["size"]) == ("cached", len(files[WEIGHTS_NAME]))
-    assert "cached" in run("list")[1]
+    assert "cached" in run_weights("list")[1]
     server.requests.clear()
-    assert run("pull", "ours")[0] == 0
+    assert run_weights("pull", "ours")[0] == 0
     assert not server.requests
 
 
@@ -278,11 +259,11 @@ def test_two_processes_pull_at_once(server, tmp_path):
     ],
 )
 @pytest.mark.parametrize("copy", [False, True], ids=["", "cached"])
-def test_refusals_give_the_hubs_reason_and_what_to_do(server, cache, run, status, code, reason, says, copy):
+def test_refusals_give_the_hubs_reason_and_what_to_do(server, cache, run_weights, status, code, reason, says, copy):
     if copy:
         weights.load("owner/name")
     server.status, server.code, server.reason = status, code, reason
-    exit_code, out, error = run("pull", "owner/name")
+    exit_code, out, error = run_weights("pull", "owner/name")
     assert (exit_code, out) == (2, "")
     for part in ("owner/name", reason.rstrip("."), says):
         assert part in error
@@ -292,8 +273,8 @@ def test_refusals_give_the_hubs_reason_and_what_to_do(server, cache, run, status
     ("name", "says"),
     [("owner/nothing", "Repository not found"), ("owner/name@v9", "Invalid rev id: v9"), ("own er/name", "owner/name")],
 )
-def test_what_is_not_on_the_hub(server, cache, run, name, says):
-    code, _, error = run("pull", name)
+def test_what_is_not_on_the_hub(server, cache, run_weights, name, says):
+    code, _, error = run_weights("pull", name)
     assert code == 2
     assert name in error
     assert says in error
@@ -306,9 +287,9 @@ def test_a_busy_hub_is_asked_again(server, cache):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_hub_that_stays_busy(server, cache, run, caplog, status):
+def test_a_hub_that_stays_busy(server, cache, run_weights, caplog, status):
     server.status, server.reason = status, "come back later"
-    code, _, error = run("pull", "owner/name")
+    code, _, error = run_weights("pull", "owner/name")
     assert code == 1
     for part in ("owner/name", "come back later", str(status)):
         assert part in error
@@ -322,19 +303,19 @@ def test_a_hub_that_stays_busy(server, cache, run, caplog, status):
     assert "copy in the cache" in caplog.text
 
 
-def test_a_hub_that_does_not_answer(server, cache, run, monkeypatch):
+def test_a_hub_that_does_not_answer(server, cache, run_weights, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     server.talking.clear()
-    code, _, error = run("pull", "owner/name")
+    code, _, error = run_weights("pull", "owner/name")
     assert code == 1
     assert "owner/name" in error
     assert "timed out" in error
     assert len(server.requests) == 1
 
 
-def test_no_network(server, cache, run, monkeypatch, caplog):
+def test_no_network(server, cache, run_weights, monkeypatch, caplog):
     use_endpoint(monkeypatch, NOWHERE)
-    code, _, error = run("pull", "owner/name")
+    code, _, error = run_weights("pull", "owner/name")
     assert code == 1
     assert "cannot be reached for 'owner/name'" in error
     use_endpoint(monkeypatch, server.url)
@@ -359,16 +340,16 @@ def test_offline(server, cache, monkeypatch, caplog, way):
     assert not caplog.records  # it was wished for
 
 
-def test_a_cache_that_cannot_be_written_to(server, cache, run):
+def test_a_cache_that_cannot_be_written_to(server, cache, run_weights):
     cache.write_text("a file")
-    code, _, error = run("pull", "owner/name")
+    code, _, error = run_weights("pull", "owner/name")
     assert code == 1
     assert "HF_HOME" in error
 
 
-def test_an_endpoint_that_is_no_hub(server, cache, run, monkeypatch):
+def test_an_endpoint_that_is_no_hub(server, cache, run_weights, monkeypatch):
     monkeypatch.setattr(HubServer, "commit_header", "X-Something")
-    code, _, error = run("pull", "owner/name")
+    code, _, error = run_weights("pull", "owner/name")
     assert code == 1
     assert "transfer of 'owner/name' broke off" in error
 
@@ -394,39 +375,39 @@ def test_the_environment_is_honoured(server, tmp_path):
 # ---- the commands
 
 
-def test_pull_puts_a_copy_into_a_folder(server, cache, run, tmp_path, files):
-    assert run("pull", "owner/name", "--to", "copy") == (0, "copy\n", "")
+def test_pull_puts_a_copy_into_a_folder(server, cache, run_weights, tmp_path, files):
+    assert run_weights("pull", "owner/name", "--to", "copy") == (0, "copy\n", "")
     assert {p.name: p.read_bytes() for p in (tmp_path / "copy").iterdir() if not p.is_symlink()} == {
         name: files[name] for name in (CONFIG_NAME, WEIGHTS_NAME, "README.md")
     }
     server.requests.clear()
-    code, _, error = run("pull", "owner/name", "--to", "copy")
+    code, _, error = run_weights("pull", "owner/name", "--to", "copy")
     assert (code, server.requests) == (2, [])
     assert "--overwrite" in error
-    assert run("pull", "owner/name", "--to", "copy", "--overwrite")[0] == 0
-    assert run("pull", "owner/nothing", "--to", "other")[0] == 2
+    assert run_weights("pull", "owner/name", "--to", "copy", "--overwrite")[0] == 0
+    assert run_weights("pull", "owner/nothing", "--to", "other")[0] == 2
     assert not (tmp_path / "other").exists()
 
 
-def test_pull_of_bundled_weights_asks_nobody(server, cache, run, tmp_path):
+def test_pull_of_bundled_weights_asks_nobody(server, cache, run_weights, tmp_path):
     name = weights.default_name()
-    assert run("pull", name)[1].strip() == str(weights.bundled_folder() / name)
-    assert run("pull", name, "--to", "copy")[0] == 0
+    assert run_weights("pull", name)[1].strip() == str(weights.bundled_folder() / name)
+    assert run_weights("pull", name, "--to", "copy")[0] == 0
     assert same(load_model(tmp_path / "copy"), weights.load(name))
     assert not server.requests
 
 
-def test_pull_of_what_is_no_vmrnn(server, cache, run, files):
+def test_pull_of_what_is_no_vmrnn(server, cache, run_weights, files):
     server.publish("owner/bert", files | {CONFIG_NAME: b'{"architectures": ["BertModel"]}'})
-    code, _, error = run("pull", "owner/bert")
+    code, _, error = run_weights("pull", "owner/bert")
     assert code == 2
     assert "VMRNN" in error
 
 
 @pytest.mark.parametrize("name", ["", "copy", "nothing", "nothing.pth"])
-def test_pull_of_what_is_not_to_be_had(cache, run, tmp_path, name):
+def test_pull_of_what_is_not_to_be_had(cache, run_weights, tmp_path, name):
     (tmp_path / "copy").mkdir()
-    assert run("pull", name)[0] == 2
+    assert run_weights("pull", name)[0] == 2
 
 
 @pytest.fixture
@@ -439,21 +420,21 @@ def folder(tmp_path, files):
 
 
 @UPLOADS
-def test_push_and_pull_again(server, cache, run, folder, files, monkeypatch):
+def test_push_and_pull_again(server, cache, run_weights, folder, files, monkeypatch):
     server.token = "hf_secret"
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert run("push", folder, "me/mine", "--private") == (0, f"{server.url}/me/mine\n", "")
+    assert run_weights("push", folder, "me/mine", "--private") == (0, f"{server.url}/me/mine\n", "")
     asked = server.created["me/mine"]
     assert asked.get("visibility") == "private" or asked.get("private") is True  # as huggingface_hub is new or old
     wanted = {name: files[name] for name in (CONFIG_NAME, WEIGHTS_NAME, "README.md")}
     assert server.repositories["me/mine"]["main"] == wanted
     assert same(weights.load("me/mine"), network())
-    assert run("push", folder, "me/mine", "--revision", "v2")[1] == f"{server.url}/me/mine/tree/v2\n"
+    assert run_weights("push", folder, "me/mine", "--revision", "v2")[1] == f"{server.url}/me/mine/tree/v2\n"
     assert server.repositories["me/mine"]["v2"] == wanted
 
 
-def test_push_without_a_token(server, cache, run, folder):
-    code, _, error = run("push", folder, "me/mine")
+def test_push_without_a_token(server, cache, run_weights, folder):
+    code, _, error = run_weights("push", folder, "me/mine")
     assert code == 2
     assert "hf auth login" in error
     assert "HF_TOKEN" in error
@@ -461,29 +442,29 @@ def test_push_without_a_token(server, cache, run, folder):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_push_where_one_may_not(server, cache, run, folder, monkeypatch, status):
+def test_push_where_one_may_not(server, cache, run_weights, folder, monkeypatch, status):
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     server.status, server.reason = status, "You don't have the rights"
-    code, _, error = run("push", folder, "other/mine")
+    code, _, error = run_weights("push", folder, "other/mine")
     assert code == 2
     assert "You don't have the rights" in error
     assert "other/mine" in error
 
 
-def test_push_of_nothing_and_to_nowhere(server, cache, run, folder, tmp_path, monkeypatch):
+def test_push_of_nothing_and_to_nowhere(server, cache, run_weights, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     (tmp_path / "empty").mkdir()
-    assert run("push", "empty", "me/mine")[0] == 2
-    assert run("push", "nowhere", "me/mine")[0] == 2
-    assert run("push", folder / WEIGHTS_NAME, "me/mine")[0] == 2
-    assert run("push", folder, "me/mi ne")[0] == 2
+    assert run_weights("push", "empty", "me/mine")[0] == 2
+    assert run_weights("push", "nowhere", "me/mine")[0] == 2
+    assert run_weights("push", folder / WEIGHTS_NAME, "me/mine")[0] == 2
+    assert run_weights("push", folder, "me/mi ne")[0] == 2
     assert not server.requests
     use_endpoint(monkeypatch, NOWHERE)
-    code, _, error = run("push", folder, "me/mine")
+    code, _, error = run_weights("push", folder, "me/mine")
     assert code == 1
     assert "cannot be reached" in error
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    code, _, error = run("push", folder, "me/mine")
+    code, _, error = run_weights("push", folder, "me/mine")
     assert code == 2
     assert "HF_HUB_OFFLINE" in error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -12,9 +13,11 @@ from types import ModuleType
 from unittest import mock
 
 import pytest
+import scan_inputs
 import torch
 import torch.nn.functional as F
 from published import TOLERANCES, assert_rollout_is_published
+from scan_inputs import distance
 
 from vmrnn_cli import scan
 from vmrnn_cli.devices import autocast
@@ -32,27 +35,8 @@ if HAS_TRITON:
     with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
         from vmrnn_cli.scan import triton as interpreted
 needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="triton is not installed (there are wheels for Linux x86-64)")
+inputs = functools.partial(scan_inputs.inputs, N=4)  # fewer states: the interpreter is slow
 NAMES = ("y", "x", "x_dbl", "dt_weight", "dt_bias", "A_logs", "Ds")
-
-
-def inputs(B, H, W, D, R, N=4, dtype=torch.float32):
-    """x, x_dbl, dt_weight, dt_bias, A_logs, Ds of the sizes that occur in trained networks."""
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator)
-
-    A_logs = torch.arange(1.0, N + 1).log().repeat(4 * D, 1) + 0.3 * normal(4 * D, N)
-    tensors = (
-        normal(B, H, W, D), normal(B, H, W, 4, R + 2 * N), normal(4, D, R) * R**-0.5, normal(4, D) - 3, A_logs,
-        normal(4 * D),
-    )  # fmt: skip
-    return [t.to(dtype) for t in tensors]
-
-
-def distance(a, b):
-    """Relative distance in the 2-norm."""
-    return ((a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-30)).item()
 
 
 def exact(tensors, dy):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,23 +44,6 @@ def network(config, seed=0):
 def same(a, b):
     ours, theirs = a.state_dict(), b.state_dict()
     return list(ours) == list(theirs) and all(torch.equal(t, theirs[name]) for name, t in ours.items())
-
-
-@pytest.fixture
-def run(tmp_path, capsys, monkeypatch):
-    """Run `vmrnn weights ...` in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        from vmrnn_cli.__main__ import run as run_command
-
-        code = run_command(["weights", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -158,8 +140,8 @@ def test_the_list_needs_no_torch_and_no_network():
     assert "bundled" in done.stdout
 
 
-def test_the_list_in_json(run):
-    code, out, _ = run("list", "--json")
+def test_the_list_in_json(run_weights):
+    code, out, _ = run_weights("list", "--json")
     assert code == 0
     for name, entry in json.loads(out).items():
         assert entry["where"] == "bundled"
@@ -188,13 +170,13 @@ def test_the_published_state_dict_is_that_of_the_published_code(golden, name):
 @CONFIGS
 @pytest.mark.parametrize("layout", ["mnist", "openstl"])
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
-def test_there_and_back_is_exact(run, folder, tmp_path, config, layout, suffix):
-    code, out, _ = run("convert", folder(config), f"w{suffix}", "--to-published", "--layout", layout)
+def test_there_and_back_is_exact(run_weights, folder, tmp_path, config, layout, suffix):
+    code, out, _ = run_weights("convert", folder(config), f"w{suffix}", "--to-published", "--layout", layout)
     unused = published_parameters(network(config)) - sum(p.numel() for p in network(config).parameters())
     assert code == 0
     assert f"w{suffix}" in out
     assert f"{unused:,} parameters" in out
-    code, out, _ = run("convert", f"w{suffix}", "back")
+    code, out, _ = run_weights("convert", f"w{suffix}", "back")
     assert code == 0
     assert same(load_model(tmp_path / "back"), network(config))
     assert ("does not tell" in out) == (suffix != ".safetensors")
@@ -218,10 +200,10 @@ def test_layouts_differ_where_the_published_codes_do(layout):
     assert any(name.startswith("ST.layer.VSBs.") for name in names) == (layout == "openstl")
 
 
-def test_half_precision_becomes_float32(run, tmp_path):
+def test_half_precision_becomes_float32(run_weights, tmp_path):
     (tmp_path / "half").mkdir()
     save_model(network(B), tmp_path / "half", half=True)
-    assert run("convert", "half", "w.pth", "--to-published")[0] == 0
+    assert run_weights("convert", "half", "w.pth", "--to-published")[0] == 0
     state = torch.load(tmp_path / "w.pth", weights_only=True)
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
 
@@ -243,14 +225,14 @@ def test_half_precision_becomes_float32(run, tmp_path):
     ],
     ids=str,
 )
-def test_conversions_that_cannot_be(run, folder, tmp_path, arguments, says):
+def test_conversions_that_cannot_be(run_weights, folder, tmp_path, arguments, says):
     folder(RESIDUAL, "residual")
     folder(B)
     (tmp_path / "there.pth").write_text("old")
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "notes.txt").write_text("old")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    code, out, err = run("convert", *arguments)
+    code, out, err = run_weights("convert", *arguments)
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert err.count("\n") == 1
@@ -258,12 +240,12 @@ def test_conversions_that_cannot_be(run, folder, tmp_path, arguments, says):
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_overwriting(run, folder, tmp_path):
+def test_overwriting(run_weights, folder, tmp_path):
     folder(B)
     (tmp_path / "w.pth").write_text("old")
-    assert run("convert", "ours", "w.pth", "--to-published", "--overwrite")[0] == 0
+    assert run_weights("convert", "ours", "w.pth", "--to-published", "--overwrite")[0] == 0
     folder(D, "there")
     (tmp_path / "there" / "notes.txt").write_text("mine")
-    assert run("convert", "w.pth", "there", "--overwrite")[0] == 0
+    assert run_weights("convert", "w.pth", "there", "--overwrite")[0] == 0
     assert same(load_model(tmp_path / "there"), network(B))
     assert (tmp_path / "there" / "notes.txt").read_text() == "mine"
