@@ -362,6 +362,7 @@ def test_fine_tuning_starts_from_weights(vmrnn, clips, tmp_path):
         (["--out", "ema.toml"], "ema.toml is a file"),
         (["--out", "ema.toml/run"], "ema.toml is a file"),
         (["--config", "loss.toml"], "mse+fun"),
+        (["--config", "crop.toml"], "crop is -5"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -372,6 +373,7 @@ def test_wrong_usage(vmrnn, clips, tmp_path, arguments, says):
     (tmp_path / "ema.toml").write_text("ema = 2.0\n")
     (tmp_path / "stage.toml").write_text('curriculum = [["half", 3, 2]]\n')
     (tmp_path / "loss.toml").write_text('loss = "mse+fun"')
+    (tmp_path / "crop.toml").write_text("crop = -5")
     code, out, err = vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE, *arguments)
     assert (code, out) == (2, "")
     assert says in err

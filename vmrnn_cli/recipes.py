@@ -87,7 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 _BOUNDS = {
     (1, 2**31): ("batch_size", "context", "horizon", "checkpoint_every", "eval_every", "eval_clips"),
-    (0, 2**31): ("epochs", "steps", "size", "workers", "max_time", "weight_decay", "clip_norm"),
+    (0, 2**31): ("epochs", "steps", "size", "crop", "workers", "max_time", "weight_decay", "clip_norm"),
     (0, 2**63 - 1): ("seed",),
     (0, 1): ("warmup", "plateau", "final_lr", "ema", "teacher_forcing"),
 }
