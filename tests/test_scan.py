@@ -68,14 +68,22 @@ def test_reference_gradients_are_those_of_its_output():
     assert torch.autograd.gradcheck(lambda *t: scan.selective_scan(*t, "reference"), tensors)
 
 
-@pytest.mark.parametrize("N", [1, 4, 7, 32])
-def test_any_number_of_states(N):
-    got = forward_backward("torch", inputs(2, 3, 4, 8, 2, N=N))
-    want = forward_backward("reference", inputs(2, 3, 4, 8, 2, N=N, dtype=torch.float64))
+@pytest.mark.parametrize("N", [1, 3, 4, 7, 8, 13, 16])
+@pytest.mark.parametrize("backend", [NATIVE, "torch"])
+def test_fewer_states(backend, N):
+    got = forward_backward(backend, inputs(2, 5, 8, 24, 2, N=N))
+    want = forward_backward("reference", inputs(2, 5, 8, 24, 2, N=N, dtype=torch.float64))
     assert all(distance(a, b) < 2e-6 for a, b in zip(got, want, strict=True))
-    assert scan.pick_backend("auto", "cpu", d_state=N) == "torch"
-    with pytest.raises(InputError, match=f"16 states, not {N}"):
-        scan.pick_backend("native", "cpu", d_state=N)
+    assert scan.pick_backend(backend, "cpu", d_state=N) == backend
+
+
+def test_more_states_than_the_native_scan_holds():
+    got = forward_backward("torch", inputs(2, 3, 4, 8, 2, N=32))
+    want = forward_backward("reference", inputs(2, 3, 4, 8, 2, N=32, dtype=torch.float64))
+    assert all(distance(a, b) < 2e-6 for a, b in zip(got, want, strict=True))
+    assert scan.pick_backend("auto", "cpu", d_state=32) == "torch"
+    with pytest.raises(InputError, match="16 states, not 32"):
+        scan.pick_backend("native", "cpu", d_state=32)
 
 
 @pytest.mark.parametrize("tile", [1, 2, 5, 13, 35, 64])

@@ -40,8 +40,8 @@ def why_unavailable(backend: str, device: torch.device | str, d_state: int = 16,
     if backend == "native":
         if torch.device(device).type != "cpu":
             return "it runs on the CPU only"
-        if d_state != native.STATES:
-            return f"it is compiled for {native.STATES} states, not {d_state}"
+        if d_state > native.MAX_STATES:
+            return f"it is compiled for up to {native.MAX_STATES} states, not {d_state}"
         if rank > native.MAX_RANK:
             return f"it is compiled for a rank of dt up to {native.MAX_RANK}, not {rank}"
         return native.why_unavailable()

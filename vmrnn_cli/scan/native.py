@@ -1,6 +1,6 @@
 """The scan and its two neighbours in C, called through a plain C interface.
 
-Notation: B batch, H x W grid of tokens, L = H*W, D inner width, N states (16 here), R rank of dt, K = 4 directions.
+Notation: B batch, H x W grid of tokens, L = H*W, D inner width, N states (up to 16), R rank of dt, K = 4 directions.
 
 The library is compiled when the package is installed, once per instruction set; the best one this processor runs is
 loaded at first use. It links no threading runtime: a kernel is run by a *team* of threads that draw tasks from a shared
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-STATES = 16
+MAX_STATES = 16
 MAX_RANK = 128
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")  # in the order of vmrnn_instruction_set()
 ISA_VARIABLE = "VMRNN_NATIVE_ISA"
@@ -33,7 +33,7 @@ def _fields(ints: str, longs: str, floats: str, pointers: str) -> list[tuple[str
 
 class _ScanJob(ctypes.Structure):
     _fields_ = _fields(
-        "next tasks failed B H W D R groups keep",
+        "next tasks failed B H W D R N groups keep",
         "",
         "",
         "x x_dbl dt_weight dt_bias A_logs Ds y states dy dx dx_dbl d_weights",
@@ -144,7 +144,7 @@ def _scan_job(
 ) -> _ScanJob:
     B, H, W, D = x.shape
     return _ScanJob(
-        B=B, H=H, W=W, D=D, R=dt_weight.shape[-1], x=x.data_ptr(), x_dbl=x_dbl.data_ptr(),
+        B=B, H=H, W=W, D=D, R=dt_weight.shape[-1], N=A_logs.shape[-1], x=x.data_ptr(), x_dbl=x_dbl.data_ptr(),
         dt_weight=dt_weight.data_ptr(), dt_bias=dt_bias.data_ptr(), A_logs=A_logs.data_ptr(), Ds=Ds.data_ptr(), **rest,
     )  # fmt: skip
 
@@ -157,7 +157,7 @@ def scan_forward(
     x, x_dbl, dt_weight, dt_bias, A_logs, Ds = _contiguous(x, x_dbl, dt_weight, dt_bias, A_logs, Ds)
     B, _, _, D = x.shape
     y = torch.empty_like(x)
-    states = x.new_empty(kept_shape(x.shape, len(dt_weight), STATES) if keep else 0)
+    states = x.new_empty(kept_shape(x.shape, len(dt_weight), A_logs.shape[-1]) if keep else 0)
     job = _scan_job(
         x, x_dbl, dt_weight, dt_bias, A_logs, Ds,
         tasks=B * -(-D // library.lanes), keep=keep, y=y.data_ptr(), states=states.data_ptr() if keep else 0,
@@ -174,11 +174,12 @@ def scan_backward(
     dy, x, x_dbl, dt_weight, dt_bias, A_logs, Ds = _contiguous(dy, x, x_dbl, dt_weight, dt_bias, A_logs, Ds)
     B, H, W, D = x.shape
     K, _, R = dt_weight.shape
+    N = A_logs.shape[-1]
     # Enough tasks for a few threads even at batch 1; fixed by the shape, so that sums do not depend on the threads.
     groups = min(-(-D // library.lanes), -(-8 // B))
     dx = torch.empty_like(x)
     dx_dbl = x.new_empty(groups, *x_dbl.shape)
-    d_weights = x.new_empty(B, D, K, R + 1 + STATES + 1)
+    d_weights = x.new_empty(B, D, K, R + 1 + N + 1)
     job = _scan_job(
         x, x_dbl, dt_weight, dt_bias, A_logs, Ds,
         tasks=B * groups, groups=groups, states=states.data_ptr(), dy=dy.data_ptr(), dx=dx.data_ptr(),
@@ -186,13 +187,13 @@ def scan_backward(
     )  # fmt: skip
     library.run("scan_backward", job)
     by_direction = d_weights.sum(0).transpose(0, 1)  # (K, D, R+1+N+1)
-    d_dt, d_bias, dA, dD = by_direction.split([R, 1, STATES, 1], dim=-1)
+    d_dt, d_bias, dA, dD = by_direction.split([R, 1, N, 1], dim=-1)
     return (
         dx,
         dx_dbl.sum(0) if groups > 1 else dx_dbl[0],
         d_dt,
         d_bias.squeeze(-1),
-        dA.reshape(K * D, STATES),
+        dA.reshape(K * D, N),
         dD.reshape(K * D),
     )
 

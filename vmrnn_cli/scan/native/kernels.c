@@ -1,7 +1,7 @@
 /* The CPU kernels of SS2D: selective scan in four directions, depthwise convolution + SiLU, LayerNorm + gate.
  *
- * B batch, H x W grid of tokens, L = H * W, D inner width (channels), N = 16 states, R rank of dt, K = 4 directions:
- * 0 rows, 1 columns, 2 rows reversed, 3 columns reversed. Everything is float32 and channels last. Vectors run over
+ * B batch, H x W grid of tokens, L = H * W, D inner width (channels), N states (up to 16), R rank of dt, K = 4
+ * directions: 0 rows, 1 columns, 2 rows reversed, 3 columns reversed. Everything is float32 and channels last. Vectors run over
  * channels: a "block" is LANES channels, the last one may be narrower.
  *
  * Every kernel is `void kernel(struct job *)`: all threads of a team call it with the same job and take task numbers
@@ -12,12 +12,12 @@
 
 #include "simd.h"
 
-#define N 16
 #define K 4
 #define TILE 32        /* tokens handled together; also the distance of the states kept for the backward pass */
 #define MAX_RANK 128
+#define MAX_STATES 16
 #if VECTOR_BYTES == 64
-#define FORWARD_STATES 16 /* states that a pass over a tile keeps in registers */
+#define FORWARD_STATES 16 /* the most states that a pass over a tile keeps in registers */
 #define BACKWARD_STATES 8
 #else
 #define FORWARD_STATES 8
@@ -46,7 +46,7 @@ static void *workspace(size_t floats, int32_t *failed) {
 
 struct scan_job {
     int32_t next, tasks, failed;
-    int32_t B, H, W, D, R;
+    int32_t B, H, W, D, R, N;
     int32_t groups;         /* backward: tasks per batch element, each a range of channel blocks */
     int32_t keep;           /* forward: fill `states` for the backward pass */
     const float *x;         /* (B, L, D) */
@@ -66,6 +66,12 @@ struct scan_job {
 int vmrnn_lanes(void) { return LANES; }
 int vmrnn_tile(void) { return TILE; }
 
+/* States of the next pass over a tile, of those left. A pass is compiled for each of these numbers: its loops unroll. */
+INLINE int states_of_pass(int left, int most) {
+    const int states = left >= 16 ? 16 : left >= 8 ? 8 : left >= 4 ? 4 : 1;
+    return min_int(states, most);
+}
+
 /* Tokens l0 .. l0 + count - 1 of direction k, as positions in the row-major grid. */
 static void walk(int *position, int k, int l0, int count, int H, int W) {
     const int L = H * W, reversed = k >= 2, columns = k & 1;
@@ -82,7 +88,7 @@ static void walk(int *position, int k, int l0, int count, int H, int W) {
 
 /* What direction k holds for one block of channels, with the channels across the lanes. */
 struct block_weights {
-    vec A[N]; /* times log2(e), for vexp2 */
+    vec A[MAX_STATES]; /* times log2(e), for vexp2 */
     vec bias;
     vec dt[MAX_RANK];
 };
@@ -97,6 +103,7 @@ static void transpose(vec *out, const float *rows, int width, int lanes) {
 
 static void load_block(struct block_weights *w, const struct scan_job *j, int k, int c0, int lanes) {
     const size_t row = (size_t)k * j->D + c0;
+    const int N = j->N;
     transpose(w->A, j->A_logs + row * N, N, lanes);
     transpose(w->dt, j->dt_weight + row * j->R, j->R, lanes);
     w->bias = load_some(j->dt_bias + row, lanes);
@@ -109,9 +116,40 @@ INLINE vec expand_dt(const struct block_weights *w, const float *dt_r, int R) {
     return dt;
 }
 
+/* One pass over the tokens of a tile: `states` states from n0 on move along them and add what they give to `out`. */
+INLINE void scan_forward_pass(const struct block_weights *w, const float *x_dbl, size_t stride, int R, int N, int n0,
+                              const int states, const int *position, int count, const vec *delta, const vec *u,
+                              vec *state, vec *out, const int *ahead, int ahead_count, const vec *xs, const vec *ys) {
+    vec h[MAX_STATES];
+    UNROLL(16)
+    for (int n = 0; n < states; n++) h[n] = state[n0 + n];
+    for (int t = 0; t < count; t++) {
+        if (t < ahead_count) { /* bring in the next tile while this one is computed */
+            const char *next = (const char *)(x_dbl + ahead[t] * stride);
+            __builtin_prefetch(next);
+            __builtin_prefetch(next + 64);
+            __builtin_prefetch(next + 128);
+            __builtin_prefetch(xs + ahead[t]);
+            __builtin_prefetch(ys + ahead[t]);
+        }
+        const float *B = x_dbl + position[t] * stride + R + n0, *C = B + N;
+        const vec d = delta[t], ut = u[t];
+        vec even = out[t], odd = splat(0.0f); /* two chains, to hide the latency */
+        UNROLL(16)
+        for (int n = 0; n < states; n++) {
+            h[n] = vexp2(d * w->A[n0 + n]) * h[n] + ut * B[n];
+            if (n & 1) odd += h[n] * C[n];
+            else even += h[n] * C[n];
+        }
+        out[t] = even + odd;
+    }
+    UNROLL(16)
+    for (int n = 0; n < states; n++) state[n0 + n] = h[n];
+}
+
 /* All four directions of one block of channels of one batch element, added up in y. */
 static void scan_forward_task(const struct scan_job *j, int b, int block, vec *buffer) {
-    const int L = j->H * j->W, D = j->D, R = j->R, S = R + 2 * N, c0 = block * LANES;
+    const int L = j->H * j->W, D = j->D, R = j->R, N = j->N, S = R + 2 * N, c0 = block * LANES;
     const int lanes = min_int(LANES, D - c0), blocks = (D + LANES - 1) / LANES, tiles = (L + TILE - 1) / TILE;
     const float *x = j->x + (size_t)b * L * D + c0;
     float *y = j->y + (size_t)b * L * D + c0;
@@ -129,7 +167,7 @@ static void scan_forward_task(const struct scan_job *j, int b, int block, vec *b
         const size_t stride = (size_t)K * S;
         vec *kept = j->keep ? (vec *)j->states + (((size_t)b * blocks + block) * K + k) * tiles * N : NULL;
         int position[2][TILE];
-        vec state[N], delta[TILE], u[TILE], out[TILE];
+        vec state[MAX_STATES], delta[TILE], u[TILE], out[TILE];
         load_block(&w, j, k, c0, lanes);
         for (int n = 0; n < N; n++) state[n] = splat(0.0f);
         walk(position[0], k, 0, min_int(TILE, L), j->H, j->W);
@@ -139,40 +177,23 @@ static void scan_forward_task(const struct scan_job *j, int b, int block, vec *b
             const int *here = position[tile & 1], *ahead = position[~tile & 1];
             int ahead_count = min_int(TILE, L - l0 - TILE);
             if (ahead_count > 0) walk(position[~tile & 1], k, l0 + TILE, ahead_count, j->H, j->W);
-            if (kept) memcpy(kept + (size_t)tile * N, state, sizeof state);
+            if (kept) memcpy(kept + (size_t)tile * N, state, N * sizeof(vec));
             for (int t = 0; t < count; t++) {
                 const int p = here[t];
                 delta[t] = vsoftplus(expand_dt(&w, x_dbl + p * stride, R));
                 u[t] = delta[t] * xs[p];
                 out[t] = ys[p];
             }
-            for (int n0 = 0; n0 < N; n0 += FORWARD_STATES) {
-                vec h[FORWARD_STATES];
-                UNROLL(16)
-                for (int n = 0; n < FORWARD_STATES; n++) h[n] = state[n0 + n];
-                for (int t = 0; t < count; t++) {
-                    if (t < ahead_count) { /* bring in the next tile while this one is computed */
-                        const char *next = (const char *)(x_dbl + ahead[t] * stride);
-                        __builtin_prefetch(next);
-                        __builtin_prefetch(next + 64);
-                        __builtin_prefetch(next + 128);
-                        __builtin_prefetch(xs + ahead[t]);
-                        __builtin_prefetch(ys + ahead[t]);
-                    }
-                    const float *B = x_dbl + here[t] * stride + R + n0, *C = B + N;
-                    const vec d = delta[t], ut = u[t];
-                    vec even = out[t], odd = splat(0.0f); /* two chains, to hide the latency */
-                    UNROLL(16)
-                    for (int n = 0; n < FORWARD_STATES; n++) {
-                        h[n] = vexp2(d * w.A[n0 + n]) * h[n] + ut * B[n];
-                        if (n & 1) odd += h[n] * C[n];
-                        else even += h[n] * C[n];
-                    }
-                    out[t] = even + odd;
-                }
-                UNROLL(16)
-                for (int n = 0; n < FORWARD_STATES; n++) state[n0 + n] = h[n];
+#define PASS(states)                                                                                                  \
+    scan_forward_pass(&w, x_dbl, stride, R, N, n0, states, here, count, delta, u, state, out, ahead, ahead_count, xs, ys)
+            for (int n0 = 0, states; n0 < N; n0 += states) {
+                states = states_of_pass(N - n0, FORWARD_STATES);
+                if (FORWARD_STATES == 16 && states == 16) PASS(16);
+                else if (states == 8) PASS(8);
+                else if (states == 4) PASS(4);
+                else PASS(1);
             }
+#undef PASS
             for (int t = 0; t < count; t++) ys[here[t]] = out[t];
         }
     }
@@ -190,14 +211,14 @@ void vmrnn_scan_forward(struct scan_job *j) {
 
 /* What the backward pass carries for one block of channels from tile to tile. */
 struct block_gradient {
-    vec state[N]; /* gradient of the state after the tile */
-    vec A[N], bias, dt[MAX_RANK];
+    vec state[MAX_STATES]; /* gradient of the state after the tile */
+    vec A[MAX_STATES], bias, dt[MAX_RANK];
 };
 
 /* Sums over all channels are kept a vector wide until the tile is done, and reduced once. */
 struct tile_sums {
     vec dt_r[TILE][MAX_RANK];
-    vec B[TILE][N], C[TILE][N];
+    vec B[TILE][MAX_STATES], C[TILE][MAX_STATES];
 };
 
 struct backward_buffers {
@@ -205,13 +226,58 @@ struct backward_buffers {
     vec decay[TILE][BACKWARD_STATES], h[TILE + 1][BACKWARD_STATES];
 };
 
+/* One pass of the function below: `states` states from n0 on. */
+INLINE void scan_backward_pass(const struct block_weights *w, struct block_gradient *g, struct backward_buffers *buf,
+                               const vec *kept, const float *x_dbl, size_t stride, int R, int N, int n0,
+                               const int states, const int *position, int count, const vec *delta, const vec *u,
+                               const vec *dyt, vec *du, vec *ddelta) {
+    vec h[BACKWARD_STATES];
+    UNROLL(16)
+    for (int n = 0; n < states; n++) buf->h[0][n] = h[n] = kept[n0 + n];
+    for (int t = 0; t < count; t++) {
+        const float *B = x_dbl + position[t] * stride + R + n0;
+        UNROLL(16)
+        for (int n = 0; n < states; n++) {
+            vec a = vexp2(delta[t] * w->A[n0 + n]);
+            buf->decay[t][n] = a;
+            buf->h[t + 1][n] = h[n] = a * h[n] + u[t] * B[n];
+        }
+    }
+    vec gs[BACKWARD_STATES], dA[BACKWARD_STATES];
+    UNROLL(16)
+    for (int n = 0; n < states; n++) gs[n] = g->state[n0 + n], dA[n] = g->A[n0 + n];
+    for (int t = count - 1; t >= 0; t--) {
+        const float *B = x_dbl + position[t] * stride + R + n0, *C = B + N;
+        const vec d = delta[t], ut = u[t], dyv = dyt[t];
+        vec du0 = du[t], dd0 = ddelta[t];
+        vec *sum_B = buf->sums.B[t] + n0, *sum_C = buf->sums.C[t] + n0;
+        UNROLL(16)
+        for (int n = 0; n < states; n++) {
+            vec s = gs[n] + dyv * C[n];
+            sum_C[n] += dyv * h[n];
+            sum_B[n] += s * ut;
+            du0 += s * B[n];
+            s *= buf->decay[t][n];
+            gs[n] = s;
+            h[n] = buf->h[t][n];
+            s *= h[n];
+            dd0 += s * w->A[n0 + n];
+            dA[n] += s * d;
+        }
+        du[t] = du0;
+        ddelta[t] = dd0;
+    }
+    UNROLL(16)
+    for (int n = 0; n < states; n++) g->state[n0 + n] = gs[n], g->A[n0 + n] = dA[n];
+}
+
 /* One tile of one block: recompute the states from the kept one, then walk backwards. With g the gradient of s_l:
  *   g_l = dy_l C_l + exp(delta A)_{l+1} g_{l+1};   dC = dy s;   dB = g u;   du = <g, B>
  *   ddelta = <g s_{l-1} exp(delta A), A> + du x;   dA = sum_l g s_{l-1} exp(delta A) delta */
 static void scan_backward_tile(const struct scan_job *j, const struct block_weights *w, struct block_gradient *g,
                                struct backward_buffers *buf, const vec *kept, const float *x_dbl, size_t stride,
                                const float *x, const float *dy, float *dx, const int *position, int count, int lanes) {
-    const int D = j->D, R = j->R;
+    const int D = j->D, R = j->R, N = j->N;
     vec delta[TILE], slope[TILE], xt[TILE], u[TILE], dyt[TILE], du[TILE], ddelta[TILE];
     for (int t = 0; t < count; t++) {
         const size_t p = position[t];
@@ -223,46 +289,15 @@ static void scan_backward_tile(const struct scan_job *j, const struct block_weig
         u[t] = delta[t] * xt[t];
         du[t] = ddelta[t] = splat(0.0f);
     }
-    for (int n0 = 0; n0 < N; n0 += BACKWARD_STATES) {
-        vec h[BACKWARD_STATES];
-        UNROLL(16)
-        for (int n = 0; n < BACKWARD_STATES; n++) buf->h[0][n] = h[n] = kept[n0 + n];
-        for (int t = 0; t < count; t++) {
-            const float *B = x_dbl + position[t] * stride + R + n0;
-            UNROLL(16)
-            for (int n = 0; n < BACKWARD_STATES; n++) {
-                vec a = vexp2(delta[t] * w->A[n0 + n]);
-                buf->decay[t][n] = a;
-                buf->h[t + 1][n] = h[n] = a * h[n] + u[t] * B[n];
-            }
-        }
-        vec gs[BACKWARD_STATES], dA[BACKWARD_STATES];
-        UNROLL(16)
-        for (int n = 0; n < BACKWARD_STATES; n++) gs[n] = g->state[n0 + n], dA[n] = g->A[n0 + n];
-        for (int t = count - 1; t >= 0; t--) {
-            const float *B = x_dbl + position[t] * stride + R + n0, *C = B + N;
-            const vec d = delta[t], ut = u[t], dyv = dyt[t];
-            vec du0 = du[t], dd0 = ddelta[t];
-            vec *sum_B = buf->sums.B[t] + n0, *sum_C = buf->sums.C[t] + n0;
-            UNROLL(16)
-            for (int n = 0; n < BACKWARD_STATES; n++) {
-                vec s = gs[n] + dyv * C[n];
-                sum_C[n] += dyv * h[n];
-                sum_B[n] += s * ut;
-                du0 += s * B[n];
-                s *= buf->decay[t][n];
-                gs[n] = s;
-                h[n] = buf->h[t][n];
-                s *= h[n];
-                dd0 += s * w->A[n0 + n];
-                dA[n] += s * d;
-            }
-            du[t] = du0;
-            ddelta[t] = dd0;
-        }
-        UNROLL(16)
-        for (int n = 0; n < BACKWARD_STATES; n++) g->state[n0 + n] = gs[n], g->A[n0 + n] = dA[n];
+#define PASS(states)                                                                                                  \
+    scan_backward_pass(w, g, buf, kept, x_dbl, stride, R, N, n0, states, position, count, delta, u, dyt, du, ddelta)
+    for (int n0 = 0, states; n0 < N; n0 += states) {
+        states = states_of_pass(N - n0, BACKWARD_STATES);
+        if (states == BACKWARD_STATES) PASS(BACKWARD_STATES);
+        else if (states == 4) PASS(4);
+        else PASS(1);
     }
+#undef PASS
     for (int t = 0; t < count; t++) {
         const size_t p = position[t];
         const float *dt_r = x_dbl + p * stride;
@@ -278,7 +313,7 @@ static void scan_backward_tile(const struct scan_job *j, const struct block_weig
 
 static void write_gradient(const struct scan_job *j, const struct block_weights *w, const struct block_gradient *g,
                            int b, int k, int c0, int lanes) {
-    const int R = j->R, per_direction = R + 1 + N + 1;
+    const int R = j->R, N = j->N, per_direction = R + 1 + N + 1;
     for (int i = 0; i < lanes; i++) {
         float *out = j->d_weights + (((size_t)b * j->D + c0 + i) * K + k) * per_direction;
         for (int r = 0; r < R; r++) out[r] = g->dt[r][i];
@@ -289,7 +324,7 @@ static void write_gradient(const struct scan_job *j, const struct block_weights 
 
 /* Blocks first .. last - 1 of one batch element. Tiles outside, blocks inside: the sums over channels stay in cache. */
 static void scan_backward_task(const struct scan_job *j, int b, int group, int first, int last, float *buffer) {
-    const int L = j->H * j->W, D = j->D, R = j->R, S = R + 2 * N;
+    const int L = j->H * j->W, D = j->D, R = j->R, N = j->N, S = R + 2 * N;
     const int blocks = (D + LANES - 1) / LANES, tiles = (L + TILE - 1) / TILE, per_direction = R + 1 + N + 1;
     const size_t stride = (size_t)K * S, rows = (size_t)b * L;
     struct backward_buffers *buf = (struct backward_buffers *)buffer;
@@ -322,8 +357,11 @@ static void scan_backward_task(const struct scan_job *j, int b, int group, int f
             const int l0 = tile * TILE, count = min_int(TILE, L - l0);
             int position[TILE];
             walk(position, k, l0, count, j->H, j->W);
-            for (int t = 0; t < count; t++) memset(buf->sums.dt_r[t], 0, (size_t)R * sizeof(vec));
-            memset(buf->sums.B, 0, sizeof buf->sums.B + sizeof buf->sums.C);
+            for (int t = 0; t < count; t++) {
+                memset(buf->sums.dt_r[t], 0, (size_t)R * sizeof(vec));
+                memset(buf->sums.B[t], 0, (size_t)N * sizeof(vec));
+                memset(buf->sums.C[t], 0, (size_t)N * sizeof(vec));
+            }
             for (int block = first; block < last; block++) {
                 const int c0 = block * LANES;
                 const vec *kept = (const vec *)j->states + ((((size_t)b * blocks + block) * K + k) * tiles + tile) * N;
