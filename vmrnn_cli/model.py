@@ -40,6 +40,7 @@ class VMRNNConfig:
     d_state: int = 16
     drop_path: float = 0.0
     residual: bool = False  # ours, not the paper's: the network gives the change from the frame that comes in
+    shrink: float = 0.0  # residual only: where the change is weaker than this (of 1), next to nothing changes
     context: int = 10
     horizon: int = 10
 
@@ -54,6 +55,8 @@ class VMRNNConfig:
             raise ValueError("a VMRNN-B has one cell: give one entry in depths and none in depths_up")
         if self.variant == "D" and (not self.depths or len(self.depths) != len(self.depths_up)):
             raise ValueError("a VMRNN-D has as many cells up as down: depths and depths_up must be of the same length")
+        if not 0.0 <= self.shrink < 1.0 or (self.shrink and not self.residual):
+            raise ValueError(f"shrink must be at least 0 and below 1, and 0 unless residual, not {self.shrink}")
         if len(self.image_size) != 2:
             raise ValueError(f"image_size must be height and width, not {self.image_size}")
         if not 0.0 <= self.drop_path < 1.0:
@@ -312,8 +315,21 @@ class VMRNN(nn.Module):
             new_states.append(state)
             tokens = resize(tokens)
         output = self.reconstruction(tokens)[..., :H, :W]
-        predicted = _clamp(frame + output) if self.config.residual else torch.sigmoid(output)
-        return predicted, tuple(new_states)
+        if self.config.residual:
+            return _clamp(frame + _shrink(output, self.config.shrink)), tuple(new_states)
+        return torch.sigmoid(output), tuple(new_states)
+
+
+def _shrink(change: Tensor, threshold: float) -> Tensor:
+    """Keep what changes and drop what flickers: (B, C, H, W) times e / (e + threshold^2), with e its local mean square.
+
+    That is Wiener's filter for noise as strong as `threshold`. The least squared error asks for a little change even
+    where hardly anything happens; over many steps it adds up to a pattern.
+    """
+    if not threshold:
+        return change
+    power = F.avg_pool2d(change.square(), 9, stride=1, padding=4, count_include_pad=False)
+    return change * (power / (power + threshold**2))
 
 
 def _clamp(frame: Tensor) -> Tensor:
