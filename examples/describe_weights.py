@@ -90,7 +90,7 @@ def draw_curve(table: Path, picture: Path) -> None:
     axes.plot(minutes, mse, ".-")
     axes.set(xlabel="minutes", ylabel="MSE per frame")
     axes.annotate(
-        f"{mse[-1]:.1f} after {clips[-1]:,.0f} clips",
+        f"{mse[-1]:.4g} after {clips[-1]:,.0f} clips",
         (minutes[-1], mse[-1]),
         (-8, 12),
         textcoords="offset points",
