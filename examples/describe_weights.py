@@ -3,7 +3,7 @@ r"""Score a bundled weights folder and write what people should know: its model 
     python examples/describe_weights.py vmrnn-b-mmnist --data mnist --limit 1000 \
         --trained-on "Moving MNIST" --short "moving digits, 64x64 gray, 10 -> 10" \
         --budget minutes=80 --budget "machine=2 CPU threads" \
-        --clip examples/digits.npz [--curve curve.csv] [--notes notes.md] [--default]
+        --clip examples/digits.npz [--curve curve.csv] [--notes notes.md] [--default] [--digits]
 
 `curve.csv` has lines of minutes, clips, MSE: the card shows it as curve.png, and a forecast of the clip beside it.
 """
@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("--curve", type=Path)
     parser.add_argument("--clip", type=Path, help="a clip to show a forecast of")
     parser.add_argument("--notes", type=Path, help="Markdown that is put at the end of the card")
-    parser.add_argument("--default", action="store_true")
+    parser.add_argument("--default", action="store_true", help="the weights that predict takes by itself")
+    parser.add_argument("--digits", action="store_true", help="those that it takes for digits")
     options = parser.parse_args()
 
     folder = weights.bundled_folder() / options.name
@@ -67,10 +68,12 @@ def main() -> None:
     path = weights.bundled_folder() / weights.REGISTRY_NAME
     registry = json.loads(path.read_text())
     last = summary["baseline_last_frame"]
+    roles = {role: True for role in ("default", "digits") if getattr(options, role)}
     if options.default:
         registry = {options.name: {}} | registry  # the first in the list too
+    for role in roles:
         for entry in registry.values():
-            entry.pop("default", None)
+            entry.pop(role, None)
     registry[options.name] = {
         "data": options.short,
         "budget": ", ".join(f"{v} {k}" if k in ("minutes", "clips") else v for k, v in budget.items()),
@@ -78,7 +81,7 @@ def main() -> None:
         f"({last['ssim']:.3f}) on {summary['clips']} clips",
         "licence": "Apache-2.0",
         "sha256": hashlib.sha256((folder / checkpoints.WEIGHTS_NAME).read_bytes()).hexdigest(),
-    } | ({"default": True} if options.default else {})
+    } | roles
     path.write_text(json.dumps(registry, indent=2) + "\n")
     print(card)
 

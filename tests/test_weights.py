@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from vmrnn_cli import hub, weights
+from vmrnn_cli import hub, video, weights
 from vmrnn_cli.checkpoints import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -74,17 +74,28 @@ def test_bundled_weights_load_and_are_described():
         assert {"data", "budget", "metrics", "licence"} <= set(entry)
 
 
-def test_weights_are_picked_by_the_channels_of_gridded_data(tmp_path, monkeypatch):
+def test_weights_are_picked_by_the_clip(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "bundled_folder", lambda: tmp_path)
-    for name, channels in (("digits", 1), ("flows", 2)):
+    for name, channels in (("clips", 1), ("digits", 1), ("flows", 2)):
         (tmp_path / name).mkdir()
         save_model(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,), image_channels=channels)), tmp_path / name)
-    (tmp_path / "registry.json").write_text('{"digits": {"default": true}, "flows": {}}')
+    (tmp_path / "registry.json").write_text('{"clips": {"default": true}, "digits": {"digits": true}, "flows": {}}')
     np.save(tmp_path / "two.npy", np.zeros((9, 2, 8, 8), np.float32))
-    np.savez(tmp_path / "one.npz", frames=np.zeros((9, 8, 8), np.float32))
+    np.savez(tmp_path / "one.npz", frames=np.zeros((9, 64, 64), np.float32))
     (tmp_path / "bad.npz").write_text("nothing")
-    picked = {source: load_weights(None, tmp_path / source)[1] for source in ("two.npy", "one.npz", "bad.npz", "a.mp4")}
-    assert picked == {"two.npy": "flows", "one.npz": "digits", "bad.npz": "digits", "a.mp4": "digits"}
+    digits = np.zeros((9, 64, 64), np.uint8)
+    digits[:, 20:40, 20:40] = 255
+    np.save(tmp_path / "digits.npy", digits)
+    np.save(tmp_path / "negative.npy", 255 - digits)
+    np.save(tmp_path / "wide.npy", np.pad(digits, ((0, 0), (0, 0), (0, 16))))
+    with video.write_video(tmp_path / "digits.mp4", fps=10, overwrite=False) as writer:
+        for frame in digits:
+            writer.write(np.repeat(frame[..., None], 3, axis=-1))
+    picked = {
+        "two.npy": "flows", "one.npz": "clips", "bad.npz": "clips", "none.mp4": "clips", "digits.npy": "digits",
+        "digits.mp4": "digits", "negative.npy": "clips", "wide.npy": "clips",
+    }  # fmt: skip
+    assert {source: load_weights(None, tmp_path / source)[1] for source in picked} == picked
     assert load_weights("digits", tmp_path / "two.npy")[0].config.image_channels == 1
 
 

@@ -77,8 +77,11 @@ def _read_image(file: Path) -> Frame:
     return _checked(frame, str(file))
 
 
-def open_array(path: Path, channels: int, size: Size, fps: float, start: float) -> Iterator[Frame]:
-    """Yield the frames of a `.npy` or `.npz`. Arguments and errors as in `vmrnn_cli.video.open_clip`."""
+def open_array(path: Path, channels: int | None, size: Size, fps: float, start: float) -> Iterator[Frame]:
+    """Yield the frames of a `.npy` or `.npz`. Arguments and errors as in `vmrnn_cli.video.open_clip`.
+
+    channels : None for those it has.
+    """
     array = only_array(path, read_arrays(path))
     if array.dtype.newbyteorder("=") not in (np.uint8, np.float16, np.float32, np.float64):
         raise InputError(f"{path} holds {array.dtype} values", "store frames as uint8, or as float in [0, 1]")
@@ -88,6 +91,7 @@ def open_array(path: Path, channels: int, size: Size, fps: float, start: float) 
         raise InputError(f"{path} is empty, shaped {array.shape}", "store at least one frame")
     frames = array[:, None] if array.ndim == 3 else array  # (T, C, H, W)
     found = frames.shape[1]
+    channels = found if channels is None else channels
     if found != channels and (found, channels) not in ((1, 3), (3, 1)):
         raise InputError(
             f"{path} has {found} channels, shaped {array.shape}, and {channels} are wanted",

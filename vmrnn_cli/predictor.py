@@ -295,7 +295,7 @@ def load_weights(given: str | Path | VMRNN | None, source: str | Path | None = N
     """The model to use and the name to show for it; without a given one, the bundled weights that fit `source`."""
     if isinstance(given, VMRNN):
         return given, "vmrnn"
-    name = given or weights.default_name(video.channels_of(Path(source)) if source else None)
+    name = given or weights.default_name(video.first_frame(Path(source)) if source else None)
     return weights.load(name), Path(name).stem if Path(name).exists() else str(name)
 
 

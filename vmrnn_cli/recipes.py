@@ -60,6 +60,7 @@ PUBLISHED: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"batch_size": 8, "epochs": 1},
     "vmrnn-b-mmnist": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.3, 5, 3], [0.5, 8, 5]]},
+    "vmrnn-d-mmnist-small": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.2, 5, 3], [0.35, 8, 5]]},
     "vmrnn-b-natural": {
         "size": 128,
         "crop": 64,

@@ -27,11 +27,9 @@ from vmrnn_cli.frames import (
     Frame,
     Size,
     check_picture_channels,
-    only_array,
     open_array,
     open_images,
     past_the_end,
-    read_arrays,
 )
 from vmrnn_cli.outputs import atomic_path, check_output_suffix
 
@@ -119,15 +117,15 @@ def open_clip(
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file") from error
 
 
-def channels_of(path: Path) -> int | None:
-    """How many channels an array file has; None for all else, which is made to fit, and for what cannot be read."""
-    if path.suffix.lower() not in (".npy", ".npz") or not path.is_file():
-        return None
+def first_frame(path: Path) -> Frame | None:
+    """The first frame at its own size, of arrays with all channels, of all else in gray; None if it cannot be read."""
     try:
-        shape = only_array(path, read_arrays(path)).shape
+        if path.suffix.lower() in (".npy", ".npz"):
+            return next(open_array(path, None, None, DEFAULT_FPS, 0.0))
+        with open_clip(path) as clip:
+            return next(clip)
     except (InputError, OSError):
         return None  # whoever opens it says why
-    return shape[1] if len(shape) == 4 else None
 
 
 def _check_request(path: Path, size: Size, fps: float | None, start: float) -> None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 
-if TYPE_CHECKING:  # which import PyTorch; names and files do without
+if TYPE_CHECKING:  # which import PyTorch or NumPy; names and files do without
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .model import VMRNN
 
 REGISTRY_NAME = "registry.json"
@@ -26,22 +29,35 @@ def registry() -> dict[str, dict[str, Any]]:
     data, budget, metrics, licence : for people
     sha256 : of model.safetensors
     default : whether `predict` takes them when none are named; one entry has it
+    digits : whether it takes them for 64x64 frames that are white on black; at most one entry has it
     repo, revision : where they are on the Hub, if they are there; what is not bundled comes from there
     """
     return json.loads((bundled_folder() / REGISTRY_NAME).read_text())
 
 
-def default_name(channels: int | None = None) -> str:
-    """The bundled weights that `predict` takes when none are named: for gridded data, those with as many channels."""
+def default_name(frame: NDArray[np.float32] | None = None) -> str:
+    """The bundled weights that `predict` takes when none are named, by the clip's first frame (C, H, W).
+
+    Gridded data gets those with as many channels, what looks like Moving MNIST those for digits.
+    """
     from . import checkpoints
 
     known = registry()
-    if channels not in (None, 1, 3):
+    if frame is not None and len(frame) not in (1, 3):
         for name in filter(is_bundled, known):
             config = checkpoints.read_config(bundled_folder() / name / checkpoints.CONFIG_NAME)
-            if config.image_channels == channels:
+            if config.image_channels == len(frame):
+                return name
+    if frame is not None and _looks_like_digits(frame):
+        for name in filter(is_bundled, known):
+            if known[name].get("digits"):
                 return name
     return next(name for name, entry in known.items() if entry.get("default"))
+
+
+def _looks_like_digits(frame: NDArray[np.float32]) -> bool:
+    """White on black and 64x64."""
+    return frame.shape == (1, 64, 64) and float(frame.max()) > 0.5 and float((frame < 0.1).mean()) > 0.5
 
 
 def is_bundled(name: str) -> bool:
