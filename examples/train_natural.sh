@@ -1,6 +1,7 @@
 #!/bin/sh
 # vmrnn-b-natural, as it was trained: sh examples/train_natural.sh FOLDER_OF_CLIPS
-# Three parts on one CPU thread: 6 minutes; then the first 10 (to step 400) of a run of 86; then 10 minutes from there.
+# Five parts on one CPU thread: 6 minutes; the first 10 (to step 400) of a run of 86; 10 minutes from there; the first 21
+# (to step 800) of a run of 100; 28 minutes from there.
 set -e
 part() { # NUMBER STOP_AFTER OPTION...: with the settings on standard input
     number=$1 stop=$2
@@ -20,9 +21,12 @@ loss = "mse+0.02*ssim"
 curriculum = [[0.1, 6, 6], [0.35, 8, 10]]
 END
 part 3 15m --data "$1" --max-time 10m --init runs/natural-2/best --lr 0.005 <<'END'
-loss = "mse"
-curriculum = [[1.0, 6, 6]]
 plateau = 0.1
 ema = 0.99
 END
-python "$(dirname "$0")/temper.py" runs/natural-3/best --data "$1" --out weights/vmrnn-b-natural
+part 4 22m --data "$1" --max-time 100m --init runs/natural-3/best --lr 0.006 </dev/null
+part 5 35m --data "$1" --max-time 28m --init runs/natural-4/best --lr 0.005 --seed 1 <<'END'
+plateau = 0.0
+ema = 0.99
+END
+python "$(dirname "$0")/temper.py" runs/natural-5/best --data "$1" --out weights/vmrnn-b-natural
