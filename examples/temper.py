@@ -4,8 +4,8 @@
 
 A network trained for the least squared error changes more than SSIM forgives where nothing happens, and a mean over
 clips hardly notices. `shrink` of its configuration drops what is weaker than a threshold. Of those with which, on the
-validation split, both MSE and SSIM beat the last frame at every step ahead, this takes the one with which they do so on
-the most clips.
+validation split, both MSE and SSIM beat the last frame at every step ahead, this takes the least with which they do so
+on the most clips.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from vmrnn_cli.evaluate import evaluate
 from vmrnn_cli.predictor import Predictor
 
 THRESHOLDS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03)
+TOLERANCE = 0.02  # of the two shares of clips together: one clip more is not worth a stronger filter
 
 
 def main() -> None:
@@ -56,7 +57,8 @@ def main() -> None:
             shares[threshold] = better_mse + better_ssim
     if not shares:
         parser.error(f"no threshold makes {options.weights} better than the last frame")
-    model.config = dataclasses.replace(model.config, shrink=max(shares, key=lambda threshold: shares[threshold]))
+    chosen = min(threshold for threshold, share in shares.items() if share > max(shares.values()) - TOLERANCE)
+    model.config = dataclasses.replace(model.config, shrink=chosen)
     options.out.mkdir(parents=True, exist_ok=True)
     checkpoints.save_model(model, options.out)
     print(f"shrink {model.config.shrink}, in {options.out}")
