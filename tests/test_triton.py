@@ -299,7 +299,7 @@ def test_on_a_gpu_triton_comes_first_then_mamba_then_torch(monkeypatch):
 @needs_triton
 def test_the_interpreter_only_on_request(kernels):
     assert scan.pick_backend("triton", "cpu") == "triton"
-    assert scan.pick_backend("auto", "cpu", d_state=5) == "torch"
+    assert scan.pick_backend("auto", "cpu", d_state=17) == "torch"
 
 
 @pytest.mark.parametrize("backend", ["triton", "mamba"])
