@@ -234,6 +234,16 @@ def test_state_stays_float32_under_bfloat16():
     assert {t.dtype for state in states for t in state} == {torch.float32}
 
 
+def test_frames_stay_float32_under_bfloat16():
+    """Where a pixel is almost white, bfloat16 would round it to 1 and its gradient away."""
+    model = network(SMALL_B)
+    torch.nn.init.constant_(model.reconstruction.final.bias, 8.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        frame, _ = model(torch.rand(1, 1, 8, 8))
+    assert frame.dtype == torch.float32
+    assert ((frame > 0.99) & (frame < 1)).any()
+
+
 @torch.no_grad()
 def test_a_network_too_wide_for_the_native_scan_runs_on_another():
     """A rank of dt beyond what the kernels hold on their stack must never reach them."""

@@ -315,6 +315,8 @@ class VMRNN(nn.Module):
             new_states.append(state)
             tokens = resize(tokens)
         output = self.reconstruction(tokens)[..., :H, :W]
+        # Frames are float32 at least: bfloat16 has no number from 0.996 to 1, and cross-entropy no gradient there.
+        output = output.to(torch.promote_types(output.dtype, torch.float32))
         if self.config.residual:
             return _clamp(frame + _shrink(output, self.config.shrink)), tuple(new_states)
         return torch.sigmoid(output), tuple(new_states)
