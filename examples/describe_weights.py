@@ -92,13 +92,7 @@ def draw_curve(table: Path, picture: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
     axes.plot(minutes, mse, ".-")
     axes.set(xlabel="minutes", ylabel="MSE per frame")
-    axes.annotate(
-        f"{mse[-1]:.4g} after {clips[-1]:,.0f} clips",
-        (minutes[-1], mse[-1]),
-        (-8, 12),
-        textcoords="offset points",
-        ha="right",
-    )
+    axes.set_title(f"{mse[-1]:.4g} after {clips[-1]:,.0f} clips", loc="right", fontsize=10)
     figure.savefig(picture, dpi=100)
 
 

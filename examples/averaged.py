@@ -1,0 +1,30 @@
+"""Make a weights folder of a run as it is now: its averaged weights, whether or not they are its best.
+
+    python examples/averaged.py runs/NAME FOLDER
+
+`best/` of a run is judged over the whole horizon, which says little while it trains over a shorter one.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from vmrnn_cli import checkpoints, train
+from vmrnn_cli.model import VMRNN, VMRNNConfig
+
+
+def main() -> None:
+    """Write the folder."""
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    run, folder = map(Path, sys.argv[1:])
+    state = train.read_state(run)
+    model = VMRNN(VMRNNConfig(**state["network"]))
+    model.load_state_dict(state["ema"])
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints.save_model(model, folder, half=False)
+
+
+if __name__ == "__main__":
+    main()
