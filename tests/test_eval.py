@@ -166,6 +166,15 @@ def test_table_plot_and_worst(vmrnn, setting, tmp_path):
     assert {p.name for p in tmp_path.glob("*.png")} == {"q.png", "worst-1.png", "worst-2.png"}
 
 
+def test_table_is_whole_over_long_horizons(vmrnn, setting):
+    summary = json.loads(vmrnn(*setting, "--json", "--limit", 1, "--horizon", 16)[1])
+    out = vmrnn(*setting, "--limit", 1, "--horizon", 16)[1]
+    forecasts = (summary, summary["baseline_last_frame"], summary["baseline_linear"])
+    for step in (1, 16):
+        (row,) = (line for line in out.splitlines() if f" +{step} " in line)
+        assert all(f" {scores['per_frame']['mse'][step - 1]:.1f} " in row for scores in forecasts)
+
+
 def test_outputs_that_are_there_are_refused_before_the_work(vmrnn, setting, tmp_path, monkeypatch):
     (tmp_path / "worst-2.png").touch()
     monkeypatch.setattr(evaluate, "evaluate", None)

@@ -141,18 +141,19 @@ def _print_table(summary: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     ahead = Table(title="MSE by frames ahead")
-    ahead.add_column("")
-    for step in range(1, summary["horizon"] + 1):
-        ahead.add_column(f"+{step}", justify="right")
-    for forecast, scores in forecasts.items():
-        ahead.add_row(forecast, *(f"{value:.1f}" for value in scores["per_frame"]["mse"]))
+    for column in ("ahead", *forecasts):
+        ahead.add_column(column, justify="right")
+    curves = [scores["per_frame"]["mse"] for scores in forecasts.values()]
+    digits = 1 if max(value or 0 for curve in curves for value in curve) >= 100 else 4
+    for step, values in enumerate(zip(*curves, strict=True), 1):
+        ahead.add_row(f"+{step}", *("–" if value is None else f"{value:.{digits}f}" for value in values))
     console.print(ahead)
 
 
 def _with_interval(scores: dict[str, Any], key: str) -> str:
     if scores[key] is None:
         return "–"
-    digits = 4 if "ssim" in key or key == "lpips" else 2
+    digits = 4 if "ssim" in key or key == "lpips" or scores[key] < 1 else 2
     low, high = scores["interval_95"][key]
     return f"{scores[key]:.{digits}f} ({low:.{digits}f} … {high:.{digits}f})"
 
