@@ -203,6 +203,7 @@ def test_two_processes_train_as_one(vmrnn, clips, tmp_path):
         timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     np.testing.assert_allclose(losses("two"), losses("one"), atol=1e-5)
     scores = [[float(row["eval_mse"]) for row in rows(run) if row["eval_mse"]] for run in ("one", "two")]
     assert len(scores[0]) == 2

@@ -117,6 +117,14 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     return config.final_lr + (1 - config.final_lr) * shape
 
 
+def _shared(loss: RolloutLoss) -> DistributedDataParallel:
+    """The same, averaging its gradients over all processes."""
+    for parameter in loss.parameters():
+        # The gradient of a channels-last convolution has another stride where a size is 1, and PyTorch warns of it.
+        parameter.register_hook(lambda gradient: gradient.reshape(-1).view(gradient.shape))
+    return DistributedDataParallel(loss)
+
+
 def make_optimizers(model: VMRNN, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """Muon and AdamW, or Adam as published."""
     if config.optimizer == "adam":
@@ -191,7 +199,7 @@ class Trainer:
         if resume:
             self._load()
         loss = RolloutLoss(self.model, config.loss, low_memory=config.memory == "low")
-        self.loss: nn.Module = DistributedDataParallel(loss) if self.ranks.world > 1 else loss
+        self.loss: nn.Module = _shared(loss) if self.ranks.world > 1 else loss
 
     def _open(self, split: str, *, augment: bool = False) -> data.ClipDataset:
         c = self.config
