@@ -175,6 +175,17 @@ def test_table_is_whole_over_long_horizons(vmrnn, setting):
         assert all(f" {scores['per_frame']['mse'][step - 1]:.1f} " in row for scores in forecasts)
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_says_what_runs(vmrnn, setting, monkeypatch, able):
+    known = {"architecture": "x86_64", "avx512_bf16": able, "amx_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    err = vmrnn(*setting, "--limit", 1, "--horizon", 1, "--dtype", "bfloat16", "--scan", "torch")[2]
+    (line,) = (line for line in err.splitlines() if line.endswith("scan torch"))
+    assert line.startswith("w on cpu (")
+    assert ("emulated" in line) is not able
+    assert "emulated" not in vmrnn(*setting, "--limit", 1, "--horizon", 1)[2]
+
+
 def test_outputs_that_are_there_are_refused_before_the_work(vmrnn, setting, tmp_path, monkeypatch):
     (tmp_path / "worst-2.png").touch()
     monkeypatch.setattr(evaluate, "evaluate", None)

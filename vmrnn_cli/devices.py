@@ -48,6 +48,21 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def describe(device: torch.device, dtype: torch.dtype) -> str:
+    """Both in words: "cpu (2 threads), float32"."""
+    where = f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    what = str(dtype).removeprefix("torch.")
+    if dtype == torch.bfloat16 and device.type == "cpu" and not _multiplies_bfloat16():
+        what += " (emulated by this processor: slower than float32)"
+    return f"{where}, {what}"
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether this processor does; true where it is not known."""
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # not in older PyTorch
+    return able.get("architecture") != "x86_64" or able["avx512_bf16"] or able["amx_bf16"]
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
     """Matrix products in `dtype` inside the block; nothing changes for float32."""
     if dtype == torch.float32:

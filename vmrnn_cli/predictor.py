@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import outputs, render, scan, video, weights
-from .devices import autocast, pick_device, pick_dtype, set_threads
+from .devices import autocast, describe, pick_device, pick_dtype, set_threads
 from .errors import InputError, VMRNNError
 from .gpu import GraphedStep
 from .metrics import Score
@@ -54,6 +54,13 @@ class Predictor:
         self.model = model.to(self.device).eval()
         self.model.scan_backend = self.scan_backend
         self._recorded: GraphedStep | None = None
+
+    def describe(self) -> str:
+        """Device, precision and scan backend, in words."""
+        backend = self.scan_backend
+        if backend == "native":
+            backend += f" ({scan.native.load().instruction_set})"
+        return f"{describe(self.device, self.dtype)}, scan {backend}"
 
     def stream(self, context: Sequence[Frame], frames: int, timing: Timing | None = None) -> Iterator[Frame]:
         """Yield `frames` frames that follow `context`, one at a time; `timing` gets the model's share."""

@@ -34,7 +34,7 @@ from torch.utils.checkpoint import checkpoint
 
 from . import checkpoints, data, scan, weights
 from .cards import code_version, model_card
-from .devices import autocast, pick_dtype
+from .devices import autocast, describe, pick_dtype
 from .errors import InputError, VMRNNError
 from .evaluate import FAST, Evaluation, evaluate
 from .model import VMRNN
@@ -240,8 +240,8 @@ class Trainer:
         backend = scan.pick_backend("auto", self.device, self.model.config.d_state, self.model.rank)
         lines = [*self.train_set.describe(), *self.eval_set.describe(), *self._warnings]
         lines.append(
-            f"VMRNN-{self.model.config.variant}, {parameters:,} parameters, on {self.device}, "
-            f"{str(self.dtype).removeprefix('torch.')}, scan {backend}, {self.ranks.world} process(es)"
+            f"VMRNN-{self.model.config.variant}, {parameters:,} parameters, on {describe(self.device, self.dtype)}, "
+            f"scan {backend}, {self.ranks.world} process(es)"
         )
         if self.progress.step:
             lines.append(f"resuming {self.out} at step {self.progress.step}")

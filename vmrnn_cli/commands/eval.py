@@ -96,7 +96,7 @@ def evaluate(
         metrics.check_lpips_frames(clips.clip_shape[1:])
     total = min(len(clips), limit or len(clips))
     if shown:
-        for line in clips.describe():
+        for line in (*clips.describe(), f"{name} on {runner.describe()}"):
             print(line, file=sys.stderr)
 
     def progress(done: int) -> None:

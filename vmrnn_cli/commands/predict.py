@@ -76,7 +76,7 @@ def predict(
     runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
     load_s = time.perf_counter() - begin
     if shown:
-        print(f"{name}{_known_for(name)} on {_runs_on(runner)}", file=sys.stderr)
+        print(f"{name}{_known_for(name)} on {runner.describe()}", file=sys.stderr)
 
     outcomes: dict[int, _Outcome] = {}
     for number in range(ranks.rank, len(sources), ranks.world):
@@ -177,20 +177,6 @@ def _known_for(name: str) -> str:
 
     entry = registry().get(name)
     return f" ({entry['data']})" if entry else ""
-
-
-def _runs_on(runner: Predictor) -> str:
-    import torch
-
-    from ..scan import native
-
-    device = str(runner.device)
-    if runner.device.type == "cpu":
-        device += f" ({torch.get_num_threads()} threads)"
-    backend = runner.scan_backend
-    if backend == "native":
-        backend += f" ({native.load().instruction_set})"
-    return f"{device}, {str(runner.dtype).removeprefix('torch.')}, scan {backend}"
 
 
 def _result(forecasting: Forecasting, runner: Predictor, name: str, target: Path) -> dict[str, Any]:
