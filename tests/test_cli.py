@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "examples" / "digits.npz"
@@ -238,6 +239,36 @@ def test_source_is_never_overwritten(run, tiny, tmp_path):
     code, _, err = run("predict", "clip.npz", "--weights", tiny, "-o", "clip.npz", "--overwrite")
     assert (code, (tmp_path / "clip.npz").read_bytes()) == (2, before)
     one_error_line(err)
+
+
+def test_no_source_of_a_batch_is_overwritten(run, tiny, tmp_path):
+    shutil.copy(DIGITS, tmp_path / "clip.npz")
+    assert run("predict", "clip.npz", "--weights", tiny, "--frames", 2)[0] == 0
+    before = (tmp_path / "clip_predicted.gif").read_bytes()
+    code, _, err = run("predict", "clip.npz", "clip_predicted.gif", "--weights", tiny, "--overwrite")
+    assert (code, (tmp_path / "clip_predicted.gif").read_bytes()) == (2, before)
+    assert "clip_predicted.gif" in one_error_line(err)
+
+
+def test_no_picture_among_the_frames_of_a_source(run, tiny, tmp_path):
+    (tmp_path / "frames").mkdir()
+    for number in range(4):
+        Image.new("L", (16, 16)).save(tmp_path / "frames" / f"{number}.png")
+    for name in ("0.png", "strip.png"):
+        code, _, err = run("predict", "frames", "--weights", tiny, "-o", f"frames/{name}", "--overwrite")
+        assert code == 2
+        assert "another folder" in one_error_line(err)
+    assert len(list((tmp_path / "frames").iterdir())) == 4
+
+
+def test_each_source_gets_the_weights_that_fit(run, tmp_path):
+    np.save(tmp_path / "grid.npy", np.zeros((8, 2, 16, 8), np.float32))
+    code, out, err = run("predict", "nowhere.npy", "grid.npy", DIGITS, "--frames", 1, "-o", "out", "--json")
+    result = json.loads(out)
+    assert code == 1
+    assert [forecast["weights"] for forecast in result["forecasts"]] == ["vmrnn-b-bikenyc", "vmrnn-d-mmnist-small"]
+    assert len(result["failed"]) == 1
+    assert "nowhere.npy" in one_error_line(err)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif", ".avi", ".webm", ".npy", ".npz", ".png", ".dat"])

@@ -298,11 +298,16 @@ def predict(
     )
 
 
+def fitting_weights(source: str | Path) -> str:
+    """The bundled weights that fit a clip, by its first frame."""
+    return weights.default_name(video.first_frame(Path(source)))
+
+
 def load_weights(given: str | Path | VMRNN | None, source: str | Path | None = None) -> tuple[VMRNN, str]:
     """The model to use and the name to show for it; without a given one, the bundled weights that fit `source`."""
     if isinstance(given, VMRNN):
         return given, "vmrnn"
-    name = given or weights.default_name(video.first_frame(Path(source)) if source else None)
+    name = given or (fitting_weights(source) if source else weights.default_name())
     return weights.load(name), Path(name).stem if Path(name).exists() else str(name)
 
 

@@ -71,17 +71,25 @@ def predict(
     devices.set_threads(threads)
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
-    begin = time.perf_counter()
-    model, name = predictor.load_weights(weights, sources[0])
-    runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
-    load_s = time.perf_counter() - begin
-    if shown:
-        print(f"{name}{_known_for(name)} on {runner.describe()}", file=sys.stderr)
+    loaded: dict[str, tuple[Predictor, str, float]] = {}  # the predictor, the name to show, seconds
 
+    def load(wanted: str) -> tuple[Predictor, str, float]:
+        if wanted not in loaded:
+            begin = time.perf_counter()
+            model, name = predictor.load_weights(wanted)
+            runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
+            loaded[wanted] = runner, name, time.perf_counter() - begin
+            if shown:
+                print(f"{name}{_known_for(name)} on {runner.describe()}", file=sys.stderr)
+        return loaded[wanted]
+
+    if weights is not None:
+        load(weights)  # bad weights fail once, not for each source
     outcomes: dict[int, _Outcome] = {}
     for number in range(ranks.rank, len(sources), ranks.world):
         source, target = sources[number], targets[number]
         try:
+            runner, name, load_s = load(weights or predictor.fitting_weights(source))
             with predictor.Forecasting(
                 runner, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
                 load_s=load_s,
@@ -139,8 +147,10 @@ def _check_before_loading(sources: list[Path], targets: list[Path], panels: str 
         raise InputError(f"{sources[0]} does not exist", "check the path")
     for source, target in zip(sources, targets, strict=True):
         outputs.check_output_suffix(target)
-        if target.exists() and source.exists() and target.samefile(source):
-            raise InputError(f"{target} is the source itself", "name another output")
+        if target.exists() and any(target.samefile(other) for other in sources if other.exists()):
+            raise InputError(f"{target} is a source itself", "name another output")
+        if target.suffix.lower() == ".png" and source.is_dir() and target.parent.resolve() == source.resolve():
+            raise InputError(f"{target} would become a frame of {source}", "write it to another folder")
         if len(sources) == 1 or target.parent.exists():  # a folder for several outputs is made with the first
             outputs.check_target(target, overwrite)
     render.check_panels(_split(panels))
