@@ -89,8 +89,9 @@ def test_published_configurations_are_recognised(name):
     with torch.device("meta"):
         shapes = dict(VMRNN(config).state_dict())
     inferred = infer_config(shapes)
-    # Frame size, context and horizon cannot be seen, and are taken from the published configuration they fit.
-    assert inferred == config
+    # Frame size, context and horizon cannot be seen, and are taken from the published configuration they fit; nor can
+    # the rate of dropped paths, which plays no part in a forecast.
+    assert inferred == dataclasses.replace(config, drop_path=0.0)
 
 
 @CONFIGS

@@ -241,6 +241,14 @@ def test_source_is_never_overwritten(run, tiny, tmp_path):
     one_error_line(err)
 
 
+@pytest.mark.parametrize("command", [[], ["weights"], ["data"]], ids=str)
+def test_help_where_no_command_is_given(run, command):
+    code, out, err = run(*command)
+    assert code == 2
+    assert "Usage: vmrnn" in out + err
+    assert "error:" not in out + err
+
+
 def test_no_source_of_a_batch_is_overwritten(run, tiny, tmp_path):
     shutil.copy(DIGITS, tmp_path / "clip.npz")
     assert run("predict", "clip.npz", "--weights", tiny, "--frames", 2)[0] == 0

@@ -175,6 +175,25 @@ def test_table_is_whole_over_long_horizons(vmrnn, setting):
         assert all(f" {scores['per_frame']['mse'][step - 1]:.1f} " in row for scores in forecasts)
 
 
+def test_forecasts_that_are_not_finite_have_no_score(vmrnn, setting, monkeypatch):
+    def step(model, frame, states):
+        broken = frame.clone()
+        broken[0] = math.nan  # of one clip among several
+        return broken, states
+
+    monkeypatch.setattr(VMRNN, "forward", step)
+    code, out, err = vmrnn(*setting, "--json")
+    assert (code, out) == (1, "")
+    assert "not finite" in err
+
+
+def test_a_single_sequence_is_a_data_set(vmrnn, setting, tmp_path):
+    np.save(tmp_path / "one.npy", np.load(tmp_path / "mnist_test_seq.npy")[:, 0])
+    one = json.loads(vmrnn(*setting, "--data", "one.npy", "--json")[1])
+    first = json.loads(vmrnn(*setting, "--limit", 1, "--json")[1])
+    assert one["per_frame"] == first["per_frame"]
+
+
 @pytest.mark.parametrize("able", [True, False])
 def test_says_what_runs(vmrnn, setting, monkeypatch, able):
     known = {"architecture": "x86_64", "avx512_bf16": able, "amx_bf16": False}

@@ -407,6 +407,22 @@ def test_evaluating_on_training_clips_is_said(clips, tmp_path):
     assert [line for line in lines if "evaluating on training clips, as grid: the test split" in line]
 
 
+def test_evaluating_on_the_training_clips_of_a_file_is_said(vmrnn, clips):
+    plain = BASE[:-1]  # not quiet
+    code, out, err = vmrnn("train", "--data", clips, "--steps", 1, "--out", "run", *plain)
+    assert code == 0
+    assert "warning: evaluating on training clips, as clips.npy is not split" in out + err
+    assert "training clips of clips.npy" in Path("run/best/README.md").read_text()
+
+
+def test_any_path_can_be_trained_on(vmrnn, clips, tmp_path):
+    for number, name in enumerate((b"cl\xff.npy", "cl\N{GRINNING FACE}.npy".encode())):
+        shutil.copy(clips, os.fsencode(tmp_path) + b"/" + name)
+        assert vmrnn("train", "--data", os.fsdecode(name), "--steps", 1, "--out", f"run{number}", *BASE)[0] == 0
+    data = os.fsdecode(name)
+    assert vmrnn("train", "--data", data, "--config", "run1/config.toml", "--out", "again", "-q")[0] == 0
+
+
 def test_a_run_is_not_overwritten_nor_resumed_with_other_data(vmrnn, clips, tmp_path):
     assert vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE)[0] == 0
     code, _, err = vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE)
@@ -430,6 +446,8 @@ def test_config_file_under_flags():
     config = recipes.make_config({"lr": 1, "seed": 3, "preset": "vmrnn-b-taxibj"}, {"seed": 5, "data": "x", "lr": None})
     assert (config.lr, config.seed, config.context, config.optimizer) == (1.0, 5, 4, "adam")
     assert recipes.make_config({}, {"preset": "vmrnn-d-mmnist"}).loss == "mse+l1"
+    moving_mnist = recipes.make_config({}, {"preset": "vmrnn-d-mmnist"})
+    assert [train.learning_rate(moving_mnist, share) for share in (0, 0.5, 1)] == [1, 1, 1]  # as published
     for limits in (
         recipes.make_config({}, {"steps": 5, "preset": "vmrnn-b-bikenyc"}),
         recipes.make_config({"steps": 5}, {"preset": "vmrnn-d-mmnist"}),

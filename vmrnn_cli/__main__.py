@@ -67,6 +67,8 @@ def _report(error: Exception, debug: bool) -> int:
     if isinstance(error, VMRNNError):
         return _fail(str(error), error.exit_code)
     if isinstance(error, usage_error):
+        if not error.format_message():
+            return 2  # no command was given, and the help has been shown
         return _fail(f"{error.format_message().rstrip('.')} — see `vmrnn --help`", 2)
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is PyTorch's RuntimeError
         return _fail("out of memory — use a smaller --size, or close other programs", 1)

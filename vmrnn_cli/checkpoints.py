@@ -33,9 +33,9 @@ _WRITTEN_BY_US = "give a weights folder that `vmrnn` wrote"
 
 # The published configurations, and one for trying things.
 PRESETS = {
-    "vmrnn-d-mmnist": VMRNNConfig("D", 1, (64, 64), 2, 128, (2, 6), (6, 2), context=10, horizon=10),
-    "vmrnn-b-kth": VMRNNConfig("B", 1, (128, 128), 2, 128, (6,), context=10, horizon=20),
-    "vmrnn-b-taxibj": VMRNNConfig("B", 2, (32, 32), 4, 128, (12,), context=4, horizon=4),
+    "vmrnn-d-mmnist": VMRNNConfig("D", 1, (64, 64), 2, 128, (2, 6), (6, 2), drop_path=0.1, context=10, horizon=10),
+    "vmrnn-b-kth": VMRNNConfig("B", 1, (128, 128), 2, 128, (6,), drop_path=0.1, context=10, horizon=20),
+    "vmrnn-b-taxibj": VMRNNConfig("B", 2, (32, 32), 4, 128, (12,), drop_path=0.1, context=4, horizon=4),
     "vmrnn-b-mmnist": VMRNNConfig("B", 1, (64, 64), 4, 64, (4,), context=10, horizon=10),  # ours, for two CPU cores
     "vmrnn-d-mmnist-small": VMRNNConfig(  # ours; with 4 states instead of 16, scans take less than half the time
         "D", 1, (64, 64), 4, 64, (1,), (4,), d_state=4, context=10, horizon=10

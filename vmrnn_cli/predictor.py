@@ -74,9 +74,7 @@ class Predictor:
             timing.predict_s += time.perf_counter() - begin
             timing.steps += 1
             if step >= len(context) - 1:
-                if not np.isfinite(frame).all():
-                    raise VMRNNError("the model's output is not finite", "check the weights, or use --dtype float32")
-                yield frame
+                yield _finite(frame)
 
     def _step_for(self, frame: torch.Tensor) -> VMRNN | GraphedStep:
         """The model; on a GPU its step as a CUDA graph, recorded anew where frames change their size."""
@@ -87,11 +85,21 @@ class Predictor:
         return self._recorded
 
     def batch(self, context: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-        """Forecast several clips at once: (B, T, C, H, W) in [0, 1] -> (B, frames, C, H, W)."""
+        """Forecast several clips at once: (B, T, C, H, W) in [0, 1] -> (B, frames, C, H, W).
+
+        Raises:
+            VMRNNError: the forecast is not finite, of whichever clip.
+        """
         inputs = torch.from_numpy(context).to(self.device).transpose(0, 1)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             steps = itertools.islice(rollout(self.model, inputs, frames), len(inputs) - 1, None)
-            return torch.stack(list(steps), dim=1).float().cpu().numpy()
+            return _finite(torch.stack(list(steps), dim=1).float().cpu().numpy())
+
+
+def _finite(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(frames).all():
+        raise VMRNNError("the model's output is not finite", "check the weights, or use --dtype float32")
+    return frames
 
 
 class Step(NamedTuple):

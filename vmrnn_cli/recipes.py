@@ -80,7 +80,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "eval_every": 200,
         "eval_clips": 237,
     },
-    "vmrnn-d-mmnist": {**PUBLISHED, "loss": "mse+l1", "warmup": 0.0, "epochs": 2000},
+    "vmrnn-d-mmnist": {**PUBLISHED, "loss": "mse+l1", "warmup": 0.0, "plateau": 1.0, "epochs": 2000},
     "vmrnn-b-kth": {**PUBLISHED, "loss": "mse", "warmup": 0.05, "epochs": 100, "horizon": 20, "batch_size": 4},
     "vmrnn-b-taxibj": {**PUBLISHED, "loss": "mse", "warmup": 0.025, "epochs": 200, "context": 4, "horizon": 4},
 }
@@ -169,4 +169,4 @@ def loss_terms(loss: str) -> dict[str, float]:
 
 def config_to_toml(config: TrainConfig) -> str:
     """The config as TOML; strings, numbers and booleans are written as JSON writes them."""
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in vars(config).items())
+    return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in vars(config).items())

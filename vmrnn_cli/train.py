@@ -34,6 +34,7 @@ from torch.utils.checkpoint import checkpoint
 
 from . import checkpoints, data, scan, weights
 from .cards import code_version, model_card
+from .data.arrays import ReadyClips
 from .devices import autocast, describe, pick_dtype
 from .errors import InputError, VMRNNError
 from .evaluate import FAST, Evaluation, evaluate
@@ -176,6 +177,7 @@ class Trainer:
         _keep_freed_memory()
         torch.manual_seed(config.seed)
         self._warnings: list[str] = []
+        self._judged_on = "the evaluation split"
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
         if config.batch_size % self.ranks.world:
@@ -214,10 +216,15 @@ class Trainer:
         why: list[str] = []
         for split in ("val", "test"):
             try:
-                return self._open(split)
+                clips = self._open(split)
             except InputError as error:
                 why.append(error.what)
+                continue
+            if not isinstance(clips, ReadyClips):
+                return clips
+            why.append(f"{clips.name} is not split")
         self._warnings.append(f"warning: evaluating on training clips, as {why[-1]}")
+        self._judged_on = "training clips"
         return self._open("train")
 
     def _make_model(self) -> VMRNN:
@@ -271,7 +278,7 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.out)
         with atomic_path(self.out / "config.toml", overwrite=True) as path:
-            path.write_text(config_to_toml(self.config))
+            path.write_text(config_to_toml(self.config), "utf-8", "backslashreplace")
 
     # ---- steps
 
@@ -386,13 +393,15 @@ class Trainer:
             VMRNNError: the forecasts are not finite.
         """
         c = self.config
-        scores = evaluate(
-            Predictor(self.ema, device=str(self.device), dtype=c.dtype), self.eval_set, context=c.context,
-            horizon=c.horizon, batch_size=c.batch_size, limit=c.eval_clips, names=FAST, keep_worst=1, ranks=self.ranks,
-        )  # fmt: skip
+        averaged = Predictor(self.ema, device=str(self.device), dtype=c.dtype)
+        try:
+            scores = evaluate(
+                averaged, self.eval_set, context=c.context, horizon=c.horizon, batch_size=c.batch_size,
+                limit=c.eval_clips, names=FAST, keep_worst=1, ranks=self.ranks,
+            )  # fmt: skip
+        except VMRNNError as error:
+            raise self._diverged(f"{error.what} at step {self.progress.step}") from error
         summary = scores.summary()
-        if summary["mse"] is None:
-            raise self._diverged(f"the forecasts are not finite at step {self.progress.step}")
         better = summary["mse"] < self.progress.best
         self.progress.best = min(summary["mse"], self.progress.best)
         if self.ranks.rank == 0:
@@ -406,7 +415,7 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints.save_model(self.ema, folder, half=False)
         with atomic_path(folder / "README.md", overwrite=True) as path:
-            path.write_text(self._card(summary))
+            path.write_text(self._card(summary), "utf-8", "backslashreplace")
 
     def _card(self, summary: dict[str, Any]) -> str:
         c, p = self.config, self.progress
@@ -419,7 +428,7 @@ class Trainer:
             "code": code_version(),
         }
         return model_card(
-            self.model.config, self.train_set.name, f"the evaluation split of {self.eval_set.name}", budget, summary
+            self.model.config, self.train_set.name, f"{self._judged_on} of {self.eval_set.name}", budget, summary
         )
 
     def _write_sample(self, scores: Evaluation) -> None:

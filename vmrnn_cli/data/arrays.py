@@ -152,6 +152,8 @@ def open_arrays(
     frames = only_array(path, arrays)
     if frames.dtype != np.uint8 and frames.dtype.kind != "f":
         raise InputError(f"{path} holds {frames.dtype} values", "give uint8 or floats")
+    if frames.ndim == 3:
+        frames = frames[:, None]  # (T, 1, H, W)
     if frames.ndim not in (4, 5) or 0 in frames.shape:
         raise InputError(f"{path} has shape {frames.shape}", "give (T,C,H,W), (N,T,H,W), (N,T,C,H,W) or (20,N,64,64)")
     dataset = dataset or _kind(frames)
