@@ -258,6 +258,14 @@ def test_no_source_of_a_batch_is_overwritten(run, tiny, tmp_path):
     assert "clip_predicted.gif" in one_error_line(err)
 
 
+def test_a_folder_that_cannot_be_made_is_refused_first(run, tmp_path):
+    (tmp_path / "file").touch()
+    np.save(tmp_path / "clip.npy", np.zeros((20, 16, 16), np.uint8))
+    code, _, err = run("predict", DIGITS, "clip.npy", "-o", "file/out")
+    assert code == 2
+    assert "file is a file" in one_error_line(err)
+
+
 def test_no_picture_among_the_frames_of_a_source(run, tiny, tmp_path):
     (tmp_path / "frames").mkdir()
     for number in range(4):

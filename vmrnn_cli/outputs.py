@@ -24,6 +24,19 @@ def check_output_suffix(path: str | Path) -> None:
         raise InputError(f"cannot tell the format of {path}", f"end its name in one of {', '.join(OUTPUT_SUFFIXES)}")
 
 
+def check_folder(folder: Path, option: str) -> None:
+    """Refuse a folder that can neither be written to nor made; `option` names it on the command line.
+
+    Raises:
+        InputError: it, or what it would be made in, is a file or read-only.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write into {folder}: {there} is a file", f"name another {option}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into {folder}: {there} is read-only", f"name another {option}")
+
+
 def check_target(target: Path, overwrite: bool) -> None:
     """Refuse a file that cannot be written or must not be, before any work is done for it.
 

@@ -111,15 +111,15 @@ def evaluate(
     if ranks.rank:
         return  # every rank has the whole result, one tells it
     summary = {**result.summary(), "context": context, "horizon": horizon, "weights": name}
-    if plot is not None:
-        _draw(plot, summary, overwrite)
-    _write_worst(result, context, pictures, name, overwrite)
     if as_json:
         import json
 
         print(json.dumps(summary))
     else:
         _print_table(summary)
+    if plot is not None:
+        _draw(plot, summary, overwrite)
+    _write_worst(result, context, pictures, name, overwrite)
 
 
 def _print_table(summary: dict[str, Any]) -> None:
@@ -190,8 +190,7 @@ def _check_pictures(pictures: list[Path], overwrite: bool) -> None:
     from .. import outputs
 
     for picture in pictures:
-        if picture.parent.exists() and not picture.parent.is_dir():
-            raise InputError(f"{picture.parent} is a file", "name a folder with --out")
+        outputs.check_folder(picture.parent, "--out")
         if picture.parent.exists():  # else it is made with the first
             outputs.check_target(picture, overwrite)
 

@@ -151,6 +151,8 @@ def _check_before_loading(sources: list[Path], targets: list[Path], panels: str 
             raise InputError(f"{target} is a source itself", "name another output")
         if target.suffix.lower() == ".png" and source.is_dir() and target.parent.resolve() == source.resolve():
             raise InputError(f"{target} would become a frame of {source}", "write it to another folder")
+        if len(sources) > 1:
+            outputs.check_folder(target.parent, "-o")
         if len(sources) == 1 or target.parent.exists():  # a folder for several outputs is made with the first
             outputs.check_target(target, overwrite)
     render.check_panels(_split(panels))

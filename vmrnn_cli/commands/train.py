@@ -92,7 +92,8 @@ def train(
             print(line, file=sys.stderr)
     if dry_run:
         for line in trainer.dry_run():
-            print(line)
+            if trainer.ranks.rank == 0:
+                print(line)
         return
     training.handle_signals(trainer)
     if trainer.ranks.rank == 0:
@@ -121,13 +122,11 @@ def train(
 
 def _check_folder(folder: Path, *, fresh: bool) -> None:
     """Refuse a folder that cannot be written, or that holds a run where a fresh one is to begin."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"cannot write into {folder}: {there} is a file", "name another --out")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write into {folder}: {there} is read-only", "name another --out")
+    from .. import outputs
+
+    outputs.check_folder(folder, "--out")
     started = {"config.toml", "metrics.csv"}  # all that a run leaves that ended before its first checkpoint
-    if fresh and there == folder and any(path.name not in started for path in folder.iterdir()):
+    if fresh and folder.exists() and any(path.name not in started for path in folder.iterdir()):
         raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
 
 
