@@ -28,6 +28,6 @@ one $(averaged 5) --seed 7 --batch-size 16 --dtype bfloat16 --lr 0.005 --steps 6
 two $(averaged 6) --seed 8 --batch-size 32 --dtype bfloat16 --max-time 72m --eval-every 200 \
     $(settings 7 '[[0.2, 8, 4]]' 0.35)
 
-# Once more, short clips first.
+# Once more, short clips first; from part 7 in half precision, as it was bundled.
 two --init runs/mmnist-d-7/best --seed 9 --batch-size 32 --max-time 115m --eval-every 250 \
     $(settings 8 '[[0.28, 6, 2], [0.42, 8, 4]]' 0.45)

@@ -272,6 +272,15 @@ def test_weights_that_are_not_finite_stop_the_run(vmrnn, clips):
     assert not Path("run/best").exists()
 
 
+def test_data_that_cannot_be_evaluated_on_is_no_divergence(vmrnn, clips, monkeypatch):
+    def evaluate(*arguments, **options):
+        raise InputError("clip 3 is damaged", "download it again")
+
+    monkeypatch.setattr(train, "evaluate", evaluate)
+    code, _, err = vmrnn("train", "--data", clips, "--steps", 1, "--out", "run", *BASE)
+    assert (code, err) == (2, "error: clip 3 is damaged — download it again\n")
+
+
 def test_dry_run_writes_nothing(vmrnn, clips, tmp_path):
     code, out, _ = vmrnn("train", "--data", clips, "--dry-run", "--out", "run", *BASE)
     assert code == 0

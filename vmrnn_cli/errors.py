@@ -12,6 +12,10 @@ class VMRNNError(Exception):
         self.todo = todo
 
 
+class NotFiniteError(VMRNNError):
+    """The network gave frames that are not finite."""
+
+
 class InputError(VMRNNError):
     """Wrong usage or unusable input (exit code 2)."""
 

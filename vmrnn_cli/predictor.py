@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from . import outputs, render, scan, video, weights
 from .devices import autocast, describe, pick_device, pick_dtype, set_threads
-from .errors import InputError, VMRNNError
+from .errors import InputError, NotFiniteError
 from .gpu import GraphedStep
 from .metrics import Score
 from .model import VMRNN, VMRNNConfig, rollout
@@ -88,7 +88,7 @@ class Predictor:
         """Forecast several clips at once: (B, T, C, H, W) in [0, 1] -> (B, frames, C, H, W).
 
         Raises:
-            VMRNNError: the forecast is not finite, of whichever clip.
+            NotFiniteError: the forecast of some clip is not.
         """
         inputs = torch.from_numpy(context).to(self.device).transpose(0, 1)
         with torch.inference_mode(), autocast(self.device, self.dtype):
@@ -98,7 +98,7 @@ class Predictor:
 
 def _finite(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(frames).all():
-        raise VMRNNError("the model's output is not finite", "check the weights, or use --dtype float32")
+        raise NotFiniteError("the model's output is not finite", "check the weights, or use --dtype float32")
     return frames
 
 

@@ -36,7 +36,7 @@ from . import checkpoints, data, scan, weights
 from .cards import code_version, model_card
 from .data.arrays import ReadyClips
 from .devices import autocast, describe, pick_dtype
-from .errors import InputError, VMRNNError
+from .errors import InputError, NotFiniteError, VMRNNError
 from .evaluate import FAST, Evaluation, evaluate
 from .model import VMRNN
 from .optim import Muon, muon_parameters
@@ -118,7 +118,7 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     return config.final_lr + (1 - config.final_lr) * shape
 
 
-def _shared(loss: RolloutLoss) -> DistributedDataParallel:
+def _distributed(loss: RolloutLoss) -> DistributedDataParallel:
     """The same, averaging its gradients over all processes."""
     for parameter in loss.parameters():
         # The gradient of a channels-last convolution has another stride where a size is 1, and PyTorch warns of it.
@@ -201,7 +201,7 @@ class Trainer:
         if resume:
             self._load()
         loss = RolloutLoss(self.model, config.loss, low_memory=config.memory == "low")
-        self.loss: nn.Module = _shared(loss) if self.ranks.world > 1 else loss
+        self.loss: nn.Module = _distributed(loss) if self.ranks.world > 1 else loss
 
     def _open(self, split: str, *, augment: bool = False) -> data.ClipDataset:
         c = self.config
@@ -399,7 +399,7 @@ class Trainer:
                 averaged, self.eval_set, context=c.context, horizon=c.horizon, batch_size=c.batch_size,
                 limit=c.eval_clips, names=FAST, keep_worst=1, ranks=self.ranks,
             )  # fmt: skip
-        except VMRNNError as error:
+        except NotFiniteError as error:
             raise self._diverged(f"{error.what} at step {self.progress.step}") from error
         summary = scores.summary()
         better = summary["mse"] < self.progress.best

@@ -155,7 +155,9 @@ def open_arrays(
     if frames.ndim == 3:
         frames = frames[:, None]  # (T, 1, H, W)
     if frames.ndim not in (4, 5) or 0 in frames.shape:
-        raise InputError(f"{path} has shape {frames.shape}", "give (T,C,H,W), (N,T,H,W), (N,T,C,H,W) or (20,N,64,64)")
+        raise InputError(
+            f"{path} has shape {frames.shape}", "give (T,H,W), (T,C,H,W), (N,T,H,W), (N,T,C,H,W) or (20,N,64,64)"
+        )
     dataset = dataset or _kind(frames)
     if dataset == "moving-mnist" and _kind(frames) == "moving-mnist":
         clips = np.moveaxis(frames, 0, 1)[:, :, None]  # (N, 20, 1, 64, 64)
