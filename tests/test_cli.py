@@ -347,6 +347,58 @@ def test_zip_files_that_numpy_did_not_write(run, tiny, tmp_path):
         assert "x.npz" in one_error_line(err)
 
 
+@pytest.mark.parametrize(
+    "header", ["{'descr': '<f4', 'fortran_order': False, 'shape': (9, ", "{'descr': 9, 'shape': (9,)}", "{[]: 1}", "9"]
+)
+def test_array_with_a_damaged_header(run, tiny, tmp_path, header):
+    text = header.ljust(117) + "\n"
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + bytes(64))
+    code, _, err = run("predict", "x.npy", "--weights", tiny, "-o", "o.gif")
+    assert code == 2
+    assert "x.npy is no array" in one_error_line(err)
+
+
+@pytest.mark.parametrize("change", ["encrypted", "bz2"])
+def test_damaged_zip_files(run, tiny, tmp_path, change):
+    method = zipfile.ZIP_BZIP2 if change == "bz2" else zipfile.ZIP_STORED
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", method) as archive:
+        archive.write(DIGITS, "frames.npy")
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    if change == "bz2":
+        content[200:300] = bytes(100)
+    else:
+        content[6] |= 1  # the flag of an encrypted member, in its header and in the directory
+        content[content.rindex(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    code, _, err = run("predict", "x.npz", "--weights", tiny, "-o", "o.gif")
+    assert code == 2
+    assert "x.npz is no array" in one_error_line(err)
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".mp4", "loop.mp4"])
+def test_paths_that_lead_nowhere(run, tiny, tmp_path, name):
+    (tmp_path / "loop.mp4").symlink_to("loop.mp4")
+    code, _, err = run("predict", name, "--weights", tiny, "-o", "o.gif")
+    assert code == 2
+    assert "free some space" not in one_error_line(err)
+
+
+def test_one_line_for_each_source_of_a_batch(run, tiny, tmp_path):
+    code, _, err = run("predict", "no\nwhere.mp4", DIGITS, "--weights", tiny, "-o", "out", "--frames", 1)
+    assert code == 1
+    assert "no where.mp4" in one_error_line(err)
+    assert len(err.splitlines()) == 2  # and what runs
+
+
+def test_bar_of_a_long_clip_is_drawn_at_once(run, tiny, tmp_path):
+    from vmrnn_cli.render import Comparison
+
+    begin = time.monotonic()
+    canvas = Comparison((1, 64, 64), context=10, frames=2**31 - 1, fps=10).context_frame(0, np.zeros((1, 64, 64)))
+    assert canvas.std() > 0
+    assert time.monotonic() - begin < 10
+
+
 def test_array_whose_header_lies(run, tiny, tmp_path):
     with (tmp_path / "x.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (-9, 8, 8)}
@@ -504,6 +556,28 @@ def test_names_that_the_terminal_cannot_show(tiny, tmp_path):
 
 
 # ---- the other commands
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "nowhere.mp4"], ["train", "--data", "nowhere"], ["eval", "--data", "nowhere"], ["info", "nowhere"],
+        ["data", "make", "nothing", "x.npy"], ["data", "get", "nothing", "x"], ["weights", "pull", "no where"],
+        ["weights", "convert", "nowhere", "x"], ["weights", "push", "nowhere", "a/b"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)  # fmt: skip
+def test_debug_shows_tracebacks(run, command):
+    from vmrnn_cli.errors import VMRNNError
+
+    assert run(*command)[0] == 2
+    with pytest.raises(VMRNNError):
+        run(*command, "--debug")
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["weights", "list"]], ids=" ".join)
+def test_debug_changes_nothing_else(run, command):
+    assert run(*command, "--debug")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -112,14 +112,14 @@ def test_moving_mnist_splits(mnist):
     assert "20 digits" in test.describe()[0]
 
 
-@pytest.mark.parametrize("change", ["short", "magic", "truncated", "gzip", "empty"])
+@pytest.mark.parametrize("change", ["short", "magic", "truncated", "gzip", "empty", "none"])
 def test_broken_idx_files(mnist, change):
     path = mnist / "train-images-idx3-ubyte.gz"
     content = gzip.decompress(path.read_bytes())
     path.write_bytes(
         {
             "short": content[:9], "magic": b"\0" * 16 + content[16:], "truncated": content[:-5],
-            "gzip": path.read_bytes()[:200], "empty": b"",
+            "gzip": path.read_bytes()[:200], "empty": b"", "none": content[:4] + bytes(4) + content[8:16],
         }[change]
     )  # fmt: skip
     with pytest.raises(InputError, match=path.name):

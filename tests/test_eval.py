@@ -278,7 +278,8 @@ def test_frames_that_have_no_lpips(shape):
     [
         ["--limit", 0], ["--batch-size", 0], ["--plot", "q.jpg"], ["--split", "some"], ["--dataset", "kth"],
         ["--context", 30], ["--weights", "nothing"], ["--device", "toaster"], ["--horizon", 0], ["--context", 0],
-        ["--save-worst", -1], ["--save-worst", 1, "--out", "mnist_test_seq.npy"],
+        ["--horizon", "9" * 10], ["--save-worst", 10**9], ["--save-worst", -1],
+        ["--save-worst", 1, "--out", "mnist_test_seq.npy"],
         ["--save-worst", 1, "--out", "mnist_test_seq.npy/a"],
         ["--data", "rgb.npy"],
     ],

@@ -248,10 +248,11 @@ def test_full_disk_keeps_the_old_checkpoint(vmrnn, clips):
     assert not list(Path("run").glob(".vmrnn*"))
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(vmrnn, clips):
+@pytest.mark.parametrize("damage", [lambda content: content[:1000], lambda _: b"no zip file", lambda _: b""])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(vmrnn, clips, damage):
     assert vmrnn("train", "--data", clips, "--steps", 6, "--checkpoint-every", 2, "--out", "run", *BASE)[0] == 0
     state = Path("run/state.pt")
-    state.write_bytes(state.read_bytes()[:1000])
+    state.write_bytes(damage(state.read_bytes()))
     assert train.read_state(Path("run"))["progress"]["step"] == 6  # saved at step 6, and once more at the end
     assert vmrnn("train", "--data", clips, "--steps", 8, "--out", "run", "--resume", *BASE)[0] == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -13,10 +14,18 @@ from types import FrameType
 from typing import Any
 
 from . import interrupts
-from .errors import VMRNNError
+from .errors import VMRNNError, one_line
 
 _TWICE = 1.0  # seconds within which a second Ctrl-C means the same: tidying up goes on
 _interrupted_at: float | None = None
+_WRONG_PATHS = {
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.ELOOP: "mend the symbolic links, which lead in a circle",
+    errno.EACCES: "check its permissions",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file",
+}
 
 
 def main() -> None:
@@ -73,11 +82,12 @@ def _report(error: Exception, debug: bool) -> int:
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is PyTorch's RuntimeError
         return _fail("out of memory — use a smaller --size, or close other programs", 1)
     if isinstance(error, OSError):
-        _print_nothing_more()  # it may be the printing that failed
-        where = f" {error.filename}" if error.filename else ""
-        return _fail(
-            f"cannot read or write{where}: {error.strerror or error} — free some space, or use another place", 1
-        )
+        what = f"cannot read or write{f' {error.filename}' if error.filename else ''}: {error.strerror or error}"
+        if error.errno in _WRONG_PATHS:
+            return _fail(f"{what} — {_WRONG_PATHS[error.errno]}", 2)
+        if error.filename is None:
+            _print_nothing_more()  # it may be the printing that failed
+        return _fail(f"{what} — free some space, or use another place", 1)
     text = str(error).splitlines()
     what = f"{type(error).__name__}: {text[0] if text else 'no message'}"
     return _fail(f"unexpected failure, {what} — run again with --debug and report it", 1)
@@ -107,7 +117,7 @@ def _print_nothing_more() -> None:
 
 
 def _fail(line: str, code: int) -> int:
-    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    print(f"error: {one_line(line)}", file=sys.stderr)
     return code
 
 

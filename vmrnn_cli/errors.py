@@ -1,6 +1,11 @@
 """Errors meant for the person at the keyboard: one line, what is wrong and what to do about it."""
 
 
+def one_line(text: object) -> str:
+    """Text for an error message: file names may hold line breaks."""
+    return " ".join(str(text).split())
+
+
 class VMRNNError(Exception):
     """The machine failed, or some input did while others went through (exit code 1)."""
 

@@ -37,6 +37,12 @@ def check_folder(folder: Path, option: str) -> None:
         raise InputError(f"cannot write into {folder}: {there} is read-only", f"name another {option}")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there. Raises VMRNNError if that fails."""
+    with _machine_failures(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 def check_target(target: Path, overwrite: bool) -> None:
     """Refuse a file that cannot be written or must not be, before any work is done for it.
 

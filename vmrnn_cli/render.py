@@ -229,9 +229,9 @@ class Comparison:
         draw = ImageDraw.Draw(bar)
         context, total = self._clip.context, self._clip.total
         gap = 1 if width >= 6 * total else 0
-        edges = [round(width * i / total) for i in range(total + 1)]
-        for i, (left, right) in enumerate(pairwise(edges)):
-            colour = _blend(_BACKGROUND, _CONTEXT if i < context else _PREDICTED, strength)
+        edges = [round(width * i / total) for i in (range(total + 1) if gap else (0, context, total))]
+        for left, right in pairwise(edges):
+            colour = _blend(_BACKGROUND, _CONTEXT if left < round(width * context / total) else _PREDICTED, strength)
             if right - gap > left:
                 draw.rectangle((left, 0, right - 1 - gap, 7), fill=colour)
         return bar

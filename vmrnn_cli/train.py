@@ -17,6 +17,7 @@ import io
 import itertools
 import json
 import math
+import pickle
 import resource
 import signal
 import sys
@@ -509,7 +510,7 @@ def read_state(out: Path) -> dict[str, Any]:
         InputError: there is none.
     """
     for path in (out / STATE_NAME, out / PREVIOUS_STATE_NAME):
-        with contextlib.suppress(FileNotFoundError, RuntimeError, EOFError, OSError):
+        with contextlib.suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # none there, or damaged
             return torch.load(path, map_location="cpu", weights_only=True)
     raise InputError(f"there is no checkpoint in {out}", "start the run without --resume")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from ..errors import InputError
+from . import DEBUG
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -20,6 +21,7 @@ def data() -> None:
 def get(
     what: str = typer.Argument(..., metavar="moving-mnist|kth|taxibj", help="The data set."),
     folder: Path = typer.Argument(..., metavar="DIR", help="Where its files go."),
+    debug: bool = DEBUG,
 ) -> None:
     """Download a public data set.
 
@@ -40,6 +42,7 @@ def make(
     seed: int = typer.Option(0, min=0, help="Of digits and paths."),
     digits: str = typer.Option("drawn", help="'drawn' by us, or an idx file, or a folder with MNIST's test digits."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
+    debug: bool = DEBUG,
 ) -> None:
     """Make a Moving MNIST test file, from MNIST's digits or from digits that are drawn here."""
     if what != "moving-mnist":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from . import DEBUG
 
-def doctor() -> None:
+
+def doctor(debug: bool = DEBUG) -> None:
     """Tell which devices and scan implementations work here, and why others do not."""
     import platform
 

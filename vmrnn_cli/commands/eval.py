@@ -10,6 +10,7 @@ import typer
 
 from .. import interrupts
 from ..errors import InputError
+from . import DEBUG
 
 if TYPE_CHECKING:
     from ..evaluate import Evaluation
@@ -28,7 +29,7 @@ _NAMES = {
 def evaluate(
     data: Path = typer.Option(..., help="As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W)."),
     weights: str | None = typer.Option(None, help="As for `vmrnn predict`."),
-    dataset: str | None = typer.Option(None, help="Force kth, moving-mnist, taxibj, grid or folder."),
+    dataset: str | None = typer.Option(None, help="Force kth, moving-mnist, taxibj, grid, clips or folder."),
     split: str | None = typer.Option(None, help="train, val, test or all. (default: test where there is one)"),
     context: int | None = typer.Option(None, help="Frames in. (default: as trained)"),
     horizon: int | None = typer.Option(None, help="Frames out. (default: as trained)"),
@@ -41,13 +42,14 @@ def evaluate(
     plot: Path | None = typer.Option(None, help="Draw quality against horizon into this .png.", metavar="FILE.png"),
     save_worst: int = typer.Option(0, metavar="N", help="Write the N worst forecasts as film strips, worst-1.png ..."),
     out: Path = typer.Option(Path(), help="Folder for --save-worst."),
-    scan: str = typer.Option("auto", help="Scan implementation."),
+    scan: str = typer.Option("auto", help="auto, native, torch, reference, triton or mamba."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     dtype: str = typer.Option("auto", help="auto, float32 or bfloat16."),
     threads: int | None = typer.Option(None, help="CPU threads."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing outputs."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
-    debug: bool = typer.Option(False, "--debug", help="Show tracebacks instead of one-line errors."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print the table and errors, nothing else."),
+    debug: bool = DEBUG,
 ) -> None:
     """Score weights on a data set, beside the last frame repeated and linear extrapolation.
 
@@ -64,13 +66,13 @@ def evaluate(
         if plot.suffix.lower() != ".png":
             raise InputError(f"{plot} is no .png file", "end the name of --plot in .png")
         outputs.check_target(plot, overwrite)
-    for number, what, least in (
-        (limit, "--limit", 1),
-        (batch_size, "--batch-size", 1),
-        (save_worst, "--save-worst", 0),
+    for number, what, least, most in (
+        (limit, "--limit", 1, 2**31),
+        (batch_size, "--batch-size", 1, 2**31),
+        (save_worst, "--save-worst", 0, 1000),
     ):
-        if number is not None and number < least:
-            raise InputError(f"{what} is {number}", f"give a number from {least} up")
+        if number is not None and not least <= number <= most:
+            raise InputError(f"{what} is {number}", f"give a number from {least} to {most}")
     pictures = [out / f"worst-{place}.png" for place in range(1, save_worst + 1)]
     _check_pictures(pictures, overwrite)
     if lpips:
@@ -78,7 +80,7 @@ def evaluate(
     devices.set_threads(threads)
     model, name = predictor.load_weights(weights)
     ranks = Ranks(device, DAY)
-    shown = ranks.rank == 0 and not as_json
+    shown = ranks.rank == 0 and not (as_json or quiet)
     runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
     context = model.config.context if context is None else context
     horizon = model.config.horizon if horizon is None else horizon
@@ -196,10 +198,10 @@ def _check_pictures(pictures: list[Path], overwrite: bool) -> None:
 
 
 def _write_worst(result: Evaluation, context: int, pictures: list[Path], name: str, overwrite: bool) -> None:
-    from .. import predictor
+    from .. import outputs, predictor
 
     for picture, (error, _, clip, prediction) in zip(pictures, result.worst, strict=False):  # fewer clips than wanted
-        picture.parent.mkdir(parents=True, exist_ok=True)
+        outputs.make_folder(picture.parent)
         predictor.write_forecast(
             picture, list(clip[:context]), map(predictor.Step, prediction, clip[context:]),
             fps=10, frames=len(prediction), has_truth=True, title=f"{name}, MSE {error:.1f}", overwrite=overwrite,

@@ -6,6 +6,8 @@ from typing import Any
 
 import typer
 
+from . import DEBUG
+
 
 def info(
     what: str | None = typer.Argument(
@@ -14,6 +16,7 @@ def info(
     flops: bool = typer.Option(False, "--flops", help="Also count operations."),
     size: str | None = typer.Option(None, metavar="WxH", help="Count for frames of this size. (default: as trained)"),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    debug: bool = DEBUG,
 ) -> None:
     """Show a network: its shape, its parameters, and with --flops what a step and a clip cost."""
     facts = _facts(what, size)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .. import interrupts
-from ..errors import InputError, VMRNNError
+from ..errors import InputError, VMRNNError, one_line
 
 if TYPE_CHECKING:
     from ..predictor import Forecasting, Predictor, Progress
@@ -55,7 +55,7 @@ def predict(
         "Bundled name, folder, .safetensors, published .pth/.pt, or Hub id owner/name\\[@revision]. "
         "(default: bundled ones)",
     ),
-    scan: str = _option(_MODEL, "Scan implementation: auto, native, torch or reference.", default="auto"),
+    scan: str = _option(_MODEL, "Scan: auto, native, torch, reference, triton or mamba.", default="auto"),
     device: str = _option(_MODEL, "auto, cpu, cuda or mps.", default="auto"),
     dtype: str = _option(_MODEL, "auto, float32 or bfloat16, of the matrix products.", default="auto"),
     threads: int | None = _option(_MODEL, "CPU threads."),
@@ -65,7 +65,7 @@ def predict(
     _check_before_loading(sources, targets, panels, overwrite)
 
     with interrupts.deferred():
-        from .. import devices, predictor
+        from .. import devices, outputs, predictor
         from ..ranks import DAY, Ranks
 
     devices.set_threads(threads)
@@ -94,13 +94,13 @@ def predict(
                 runner, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
                 load_s=load_s,
             ) as forecasting, _progress(forecasting.frames, shown=shown) as progress:  # fmt: skip
-                target.parent.mkdir(parents=True, exist_ok=True)
+                outputs.make_folder(target.parent)
                 forecasting.write(target, panels=_split(panels), title=name, overwrite=overwrite, progress=progress)
         except VMRNNError as error:
             if debug or len(sources) == ranks.world == 1:
                 raise
             outcomes[number] = str(error), error.exit_code
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
             continue
         result = outcomes[number] = _result(forecasting, runner, name, target)
         if not (as_json or quiet):

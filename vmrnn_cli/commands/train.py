@@ -31,7 +31,7 @@ def train(
         rich_help_panel=_DATA,
     ),
     dataset: str | None = _option(
-        _DATA, "Force kth, moving-mnist, taxibj, grid or folder. (default: by what is there)"
+        _DATA, "Force kth, moving-mnist, taxibj, grid, clips or folder. (default: by what is there)"
     ),
     context: int | None = _option(_DATA, "Frames in. (default: the preset's)"),
     horizon: int | None = _option(_DATA, "Frames out. (default: the preset's)"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import InputError
+from . import DEBUG
 
 if TYPE_CHECKING:
     from ..model import VMRNN
@@ -24,7 +25,9 @@ def weights() -> None:
 
 
 @app.command("list")
-def list_weights(as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else.")) -> None:
+def list_weights(
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."), debug: bool = DEBUG
+) -> None:
     """List our weights: what each was trained on, for how long, how good it is, and where it is."""
     import json
 
@@ -44,6 +47,7 @@ def pull(
     name: str = typer.Argument(..., metavar="NAME|OWNER/NAME[@REVISION]", help="Ours, or a repository on the Hub."),
     to: Path | None = typer.Option(None, "--to", metavar="FOLDER", help="Also put a copy there."),
     overwrite: bool = _OVERWRITE,
+    debug: bool = DEBUG,
 ) -> None:
     """Download weights from the Hugging Face Hub, and print where they are.
 
@@ -69,6 +73,7 @@ def convert(
     to_published: bool = typer.Option(False, "--to-published", help="Write a state dict for the published code."),
     layout: str = typer.Option("mnist", metavar="mnist|openstl", help="Which published code: its names differ for B."),
     overwrite: bool = _OVERWRITE,
+    debug: bool = DEBUG,
 ) -> None:
     """Make a weights folder of a published checkpoint, or a published checkpoint of weights. Both in float32."""
     from .. import checkpoints
@@ -107,6 +112,7 @@ def push(
     repository: str = typer.Argument(..., metavar="OWNER/NAME", help="Made if there is none."),
     private: bool = typer.Option(False, "--private", help="If it is made: for you and whom you let in."),
     revision: str | None = typer.Option(None, metavar="BRANCH", help="Default: main. Made if there is none."),
+    debug: bool = DEBUG,
 ) -> None:
     """Upload a weights folder to the Hugging Face Hub, and print its address.
 

@@ -10,6 +10,7 @@ from .base import ClipDataset, batches
 
 __all__ = ["ClipDataset", "batches", "open_dataset"]
 
+MOST_FRAMES = 100_000  # of the context, and of the horizon; hours of video
 DATASETS = ("kth", "moving-mnist", "taxibj", "grid", "clips", "folder")
 SPLITS = ("train", "val", "test", "all")
 
@@ -49,9 +50,9 @@ def open_dataset(
         raise InputError(f"there is no split '{split}'", f"use {', '.join(SPLITS)}")
     if dataset is not None and dataset not in DATASETS:
         raise InputError(f"there is no data set '{dataset}'", f"use {', '.join(DATASETS)}")
-    if context < 1 or horizon < 1:
+    if not (1 <= context <= MOST_FRAMES and 1 <= horizon <= MOST_FRAMES):
         raise InputError(
-            f"a context of {context} and a horizon of {horizon} make no clip", "give 1 frame or more of each"
+            f"a context of {context} and a horizon of {horizon} make no clip", f"give 1 to {MOST_FRAMES} frames of each"
         )
     if not path.exists():
         raise InputError(f"there is no {path}", "check --data")

@@ -46,6 +46,8 @@ def read_digits(path: Path) -> NDArray[np.uint8]:
     magic, count, rows, columns = struct.unpack(">IIII", content[:16])
     if magic != 0x803 or (rows, columns) != (DIGIT, DIGIT):
         raise InputError(f"{path} is not an idx file of 28x28 images", todo)
+    if not count:
+        raise InputError(f"{path} holds no images", todo)
     if len(content) != 16 + count * rows * columns:
         raise InputError(f"{path} is truncated: {count} images announced", todo)
     return np.frombuffer(content, np.uint8, offset=16).reshape(count, rows, columns)
