@@ -374,6 +374,7 @@ def test_fine_tuning_starts_from_weights(vmrnn, clips, tmp_path):
         (["--out", "ema.toml/run"], "ema.toml is a file"),
         (["--config", "loss.toml"], "mse+fun"),
         (["--config", "crop.toml"], "crop is -5"),
+        (["--config", "burn.toml"], "burn_in is 2"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -385,6 +386,7 @@ def test_wrong_usage(vmrnn, clips, tmp_path, arguments, says):
     (tmp_path / "stage.toml").write_text('curriculum = [["half", 3, 2]]\n')
     (tmp_path / "loss.toml").write_text('loss = "mse+fun"')
     (tmp_path / "crop.toml").write_text("crop = -5")
+    (tmp_path / "burn.toml").write_text("burn_in = 2\ncurriculum = [[0.5, 2, 2]]")
     code, out, err = vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE, *arguments)
     assert (code, out) == (2, "")
     assert says in err
@@ -495,6 +497,8 @@ def test_loss_covers_every_output_but_no_given_frame():
     torch.testing.assert_close(loss, d.square().mean() + d.abs().mean())
     bce = train.RolloutLoss(model, "bce", low_memory=False)(clips, 3)
     torch.testing.assert_close(bce, torch.nn.functional.binary_cross_entropy(outputs, clips[:, 1:]))
+    later = train.RolloutLoss(model, "mse", low_memory=False, burn_in=2)(clips, 3)
+    torch.testing.assert_close(later, d[:, 2:].square().mean())
 
 
 def test_losses_with_weights():

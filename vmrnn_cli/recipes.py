@@ -33,6 +33,7 @@ class TrainConfig:
     lr: float = 0.008  # of Muon; AdamW beside it has a quarter
     weight_decay: float = 0.01
     loss: str = "mse+bce"  # sum of mse, l1, bce and ssim (that is, 1 - SSIM), perhaps with weights: "mse+0.1*ssim"
+    burn_in: int = 0  # so many outputs at the start bear no loss: one frame does not tell how things move
     schedule: str = "linear"  # or "cosine"; how the rate falls to `final_lr` after the warm-up and the plateau
     warmup: float = 0.01  # share of the run
     plateau: float = 0.4  # share of the run
@@ -132,6 +133,9 @@ def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConf
     for stage in config.curriculum:
         if not _is_stage(stage):
             raise InputError(f"{stage} is no stage of a curriculum", "write [share of the run, context, horizon]")
+    shortest = min([config.context, *(int(stage[1]) for stage in config.curriculum)])
+    if not 0 <= config.burn_in < shortest:
+        raise InputError(f"burn_in is {config.burn_in}", f"give less than the context, which is {shortest} frames")
     loss_terms(config.loss)
     for name, known in (
         ("optimizer", ("muon", "adam")),

@@ -56,13 +56,13 @@ STATE_NAME, PREVIOUS_STATE_NAME, WEIGHTS_NAME = "state.pt", "state-previous.pt",
 class RolloutLoss(nn.Module):
     """The loss of a batch of clips, all in one forward pass so that DistributedDataParallel sees one."""
 
-    def __init__(self, model: VMRNN, loss: str, *, low_memory: bool) -> None:
+    def __init__(self, model: VMRNN, loss: str, *, low_memory: bool, burn_in: int = 0) -> None:
         super().__init__()
-        self.model, self.terms, self.low_memory = model, loss_terms(loss), low_memory
+        self.model, self.terms, self.low_memory, self.burn_in = model, loss_terms(loss), low_memory, burn_in
 
     def forward(self, clips: Tensor, context: int, forced: Tensor | None = None) -> Tensor:
         """(B, T, C, H, W) in [0, 1], and for each time step beyond the context and clip whether the true frame goes in
-        (T - context, B) -> the mean loss over outputs 2 .. T.
+        (T - context, B) -> the mean loss over outputs 2 .. T, less the first `burn_in` of them.
         """
         frames = clips.transpose(0, 1)  # (T, B, C, H, W)
         states, outputs, frame = None, [], frames[0]
@@ -76,7 +76,7 @@ class RolloutLoss(nn.Module):
             else:
                 frame, states = self.model(frame, states)
             outputs.append(frame.float())
-        return self._loss(torch.stack(outputs), frames[1:])
+        return self._loss(torch.stack(outputs[self.burn_in :]), frames[1 + self.burn_in :])
 
     def _loss(self, outputs: Tensor, truth: Tensor) -> Tensor:
         terms: dict[str, Callable[[], Tensor]] = {
@@ -201,7 +201,7 @@ class Trainer:
         self.stop = False
         if resume:
             self._load()
-        loss = RolloutLoss(self.model, config.loss, low_memory=config.memory == "low")
+        loss = RolloutLoss(self.model, config.loss, low_memory=config.memory == "low", burn_in=config.burn_in)
         self.loss: nn.Module = _distributed(loss) if self.ranks.world > 1 else loss
 
     def _open(self, split: str, *, augment: bool = False) -> data.ClipDataset:
