@@ -15,7 +15,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from vmrnn_cli import evaluate, metrics
+from vmrnn_cli import data, evaluate, metrics
 from vmrnn_cli.__main__ import run as run_command
 from vmrnn_cli.checkpoints import save_model
 from vmrnn_cli.data import arrays, moving_mnist
@@ -292,6 +292,27 @@ def test_wrong_usage(vmrnn, setting, tmp_path, arguments):
     assert (code, out) == (2, "")
     assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("shape", "chosen"),
+    [
+        ((20, 2, 64, 64), "vmrnn-d-mmnist-small"),
+        ((90, 2, 16, 8), "vmrnn-b-bikenyc"),
+        ((1, 30, 32, 32), "vmrnn-b-natural"),
+    ],
+)
+def test_weights_that_fit_the_data(vmrnn, tmp_path, shape, chosen):
+    clips = np.zeros(shape, np.uint8 if shape[-1] == 64 else np.float32)
+    clips[..., 4:8] = clips.dtype.type(1) if clips.dtype == np.float32 else 255
+    np.save(tmp_path / "clips.npy", clips)
+    code, out, err = vmrnn("eval", "--data", "clips.npy", "--limit", 1, "--json")
+    assert code == 0, err
+    assert json.loads(out)["weights"] == chosen
+
+
+def test_a_folder_of_videos_gets_the_default_weights_without_a_look(tmp_path):
+    assert data.first_frame(tmp_path) is None
 
 
 def test_make_a_test_file(vmrnn, tmp_path):

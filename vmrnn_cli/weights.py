@@ -36,7 +36,7 @@ def registry() -> dict[str, dict[str, Any]]:
 
 
 def default_name(frame: NDArray[np.float32] | None = None) -> str:
-    """The bundled weights that `predict` takes when none are named, by the clip's first frame (C, H, W).
+    """The bundled weights to take when none are named, by the clip's first frame (C, H, W).
 
     Gridded data gets those with as many channels, what looks like Moving MNIST those for digits.
     """

@@ -28,7 +28,7 @@ _NAMES = {
 
 def evaluate(
     data: Path = typer.Option(..., help="As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W)."),
-    weights: str | None = typer.Option(None, help="As for `vmrnn predict`."),
+    weights: str | None = typer.Option(None, help="As for `vmrnn predict`. (default: bundled ones that fit the data)"),
     dataset: str | None = typer.Option(None, help="Force kth, moving-mnist, taxibj, grid, clips or folder."),
     split: str | None = typer.Option(None, help="train, val, test or all. (default: test where there is one)"),
     context: int | None = typer.Option(None, help="Frames in. (default: as trained)"),
@@ -58,6 +58,7 @@ def evaluate(
     with interrupts.deferred():
         from .. import data as datasets
         from .. import devices, metrics, outputs, predictor
+        from .. import weights as known_weights
         from ..evaluate import ALL
         from ..evaluate import evaluate as score
         from ..ranks import DAY, Ranks
@@ -78,6 +79,8 @@ def evaluate(
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
+    if weights is None:
+        weights = known_weights.default_name(datasets.first_frame(data, dataset=dataset, split=split or "test"))
     model, name = predictor.load_weights(weights)
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import InputError
 from . import arrays, moving_mnist, videos
 from .base import ClipDataset, batches
 
-__all__ = ["ClipDataset", "batches", "open_dataset"]
+__all__ = ["ClipDataset", "batches", "first_frame", "open_dataset"]
 
 MOST_FRAMES = 100_000  # of the context, and of the horizon; hours of video
 DATASETS = ("kth", "moving-mnist", "taxibj", "grid", "clips", "folder")
@@ -63,11 +66,27 @@ def open_dataset(
         return arrays.open_arrays(path, dataset, split, context, horizon)
     if dataset == "kth" or (dataset is None and videos.is_kth(path)):
         return videos.KTH(path, split, length)
-    digits = any(moving_mnist.find_digits(path, which) for which in ("train", "test"))
-    if dataset == "moving-mnist" or (dataset is None and digits):
+    if dataset == "moving-mnist" or (dataset is None and _has_digits(path)):
         return moving_mnist.MovingMNIST(path, split, length)
     if dataset in (None, "folder"):
         return videos.FolderClips(
             path, split, length, size=size or 64, channels=channels, augment=augment, crop=crop, weigh_sets=weigh_sets
         )
     raise InputError(f"{path} is a folder, and {dataset} is a file", "give the file")
+
+
+def first_frame(path: Path, *, dataset: str | None = None, split: str = "test") -> NDArray[np.float32] | None:
+    """The first frame of what `open_dataset` opens, (C, H, W) in [0, 1]; None where that is footage, slow to decode.
+
+    Raises:
+        InputError: as `open_dataset`.
+    """
+    if path.is_dir() and not (dataset in (None, "moving-mnist") and _has_digits(path)):
+        return None
+    clips = open_dataset(path, dataset=dataset, split=split, context=1, horizon=1)
+    frame = clips.clip(0, np.random.default_rng(0))[0]
+    return frame / np.float32(255) if frame.dtype == np.uint8 else frame
+
+
+def _has_digits(folder: Path) -> bool:
+    return any(moving_mnist.find_digits(folder, which) for which in ("train", "test"))
