@@ -84,6 +84,18 @@ def test_interval_narrows_with_clips_and_holds_the_mean():
     assert width[1] < width[0] / 4
 
 
+def test_intervals_per_frame_ahead():
+    values = np.random.default_rng(1).normal([10, 100], [1, 20], (400, 2))
+    summary = evaluate.Scores({"mse": values.tolist()}).summary()
+    for column, (low, high) in zip(values.T, summary["per_frame_interval_95"]["mse"], strict=True):
+        error = column.std() / 20  # of the mean of 400
+        assert low == pytest.approx(column.mean() - 1.96 * error, abs=0.3 * error)
+        assert high == pytest.approx(column.mean() + 1.96 * error, abs=0.3 * error)
+    equal = evaluate.Scores({"psnr": [[math.inf, math.inf], [30.0, math.inf]]}).summary()
+    assert equal["per_frame_interval_95"]["psnr"] == [[30.0, 30.0], None]
+    assert equal["interval_95"]["psnr"] == [30.0, 30.0]
+
+
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_shares_make_up_the_whole(world):
     """Four batches of seven clips, two of them equal, on fewer, and on more ranks than batches."""

@@ -55,14 +55,16 @@ class Scores:
             rows += [[metric(p, t) for p, t in zip(*clip, strict=True)] for clip in zip(prediction, truth, strict=True)]
 
     def summary(self, seed: int = 0) -> dict[str, Any]:
-        """Mean of each metric, the same per frame ahead, and a 95 % bootstrap interval of the mean over clips."""
-        table: dict[str, Any] = {"per_frame": {}, "interval_95": {}}
+        """Mean of each metric, the same per frame ahead, and 95 % bootstrap intervals of these means over clips."""
+        table: dict[str, Any] = {"per_frame": {}, "interval_95": {}, "per_frame_interval_95": {}}
         for name, rows in self.values.items():
             values = np.array(rows)
             values[~np.isfinite(values)] = np.nan  # PSNR of equal frames has no finite value and joins no mean
             table[name] = _mean(values)
             table["per_frame"][name] = [_mean(column) for column in values.T]
-            table["interval_95"][name] = _interval(values, seed)
+            per_clip = [_mean(row) for row in values]
+            table["interval_95"][name] = _intervals(np.array(per_clip, np.float64)[:, None], seed)[0]
+            table["per_frame_interval_95"][name] = _intervals(values, seed)
         return table
 
 
@@ -71,12 +73,17 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(finite.mean()) if finite.size else None
 
 
-def _interval(values: NDArray[np.float64], seed: int, draws: int = 1000) -> list[float] | None:
-    per_clip = [mean for mean in map(_mean, values) if mean is not None]
-    if not per_clip:
-        return None
-    picks = np.random.default_rng(seed).integers(len(per_clip), size=(draws, len(per_clip)))
-    return [float(edge) for edge in np.percentile(np.array(per_clip)[picks].mean(1), [2.5, 97.5])]
+def _intervals(values: NDArray[np.float64], seed: int, draws: int = 1000) -> list[list[float] | None]:
+    """Of each column's mean over the rows (clips), which are drawn anew, all columns of a row together.
+
+    What is not finite is left out, as it is of the mean; None where nothing else is.
+    """
+    clips, finite = len(values), np.isfinite(values)
+    times = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=draws)  # (draws, clips)
+    counts = times @ finite.astype(np.float64)  # (draws, columns)
+    with np.errstate(invalid="ignore"):  # a draw may have taken none of the few finite values of a column
+        means = times @ np.where(finite, values, 0) / counts
+    return [np.nanpercentile(column, [2.5, 97.5]).tolist() if np.isfinite(column).any() else None for column in means.T]
 
 
 class Forecast(NamedTuple):

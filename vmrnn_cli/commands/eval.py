@@ -182,9 +182,14 @@ def _draw(path: Path, summary: dict[str, Any], overwrite: bool) -> None:
             ("linear", summary["baseline_linear"], ":"),
         ):
             values = [math.nan if value is None else value for value in scores["per_frame"][key]]
-            axis.plot(ahead, values, style, label=label, markersize=3)
+            (line,) = axis.plot(ahead, values, style, label=label, markersize=3)
+            edges = [pair or (math.nan, math.nan) for pair in scores["per_frame_interval_95"][key]]
+            axis.fill_between(ahead, *zip(*edges, strict=True), color=line.get_color(), alpha=0.2, linewidth=0)
         axis.set(xlabel="frames ahead", ylabel=_NAMES[key])
     axes[0].legend()
+    figure.suptitle(
+        f"{summary['clips']} clips, {summary['context']} -> {summary['horizon']}, with 95 % intervals", size="medium"
+    )
     with atomic_path(path, overwrite) as temporary:
         figure.savefig(temporary, dpi=120)
     pyplot.close(figure)
