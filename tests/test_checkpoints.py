@@ -104,7 +104,7 @@ def test_names_go_both_ways(config):
 @CONFIGS
 def test_folders_round_trip(tmp_path, config, half):
     model = network(config)
-    save_model(model, tmp_path, half=half, extra={"budget": "none"})
+    save_model(model, tmp_path, half=half)
     loaded = load_model(tmp_path)
     assert loaded.config == config
     for p, q in zip(model.parameters(), loaded.parameters(), strict=True):

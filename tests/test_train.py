@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 import vmrnn_cli
 from vmrnn_cli import metrics, recipes, train
 from vmrnn_cli.__main__ import run as run_command
-from vmrnn_cli.checkpoints import load_model
+from vmrnn_cli.checkpoints import load_model, save_model
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.optim import Muon, muon_parameters, orthogonalise
@@ -126,6 +126,57 @@ def test_resume_is_bit_for_bit(vmrnn, clips):
     assert vmrnn(*common, "--out", "killed", "--resume")[0] == 0
     assert same("straight", "killed")
     assert losses("straight") == losses("killed")
+
+
+def test_resume_draws_the_same_drop_path(vmrnn, clips):
+    common = ["train", "--data", clips, "--init", "w", "--checkpoint-every", 3, *BASE]
+    Path("w").mkdir()
+    save_model(VMRNN(VMRNNConfig(embed_dim=16, depths=(2,), drop_path=0.5)), Path("w"), half=False)
+    assert vmrnn(*common, "--steps", 5, "--out", "straight")[0] == 0
+    assert vmrnn(*common, "--steps", 5, "--out", "other", "--seed", 1)[0] == 0
+    shutil.copytree("straight", "resumed")
+    Path("resumed/state-previous.pt").replace("resumed/state.pt")  # that of step 3
+    shutil.rmtree("w")  # what a run began with may be gone
+    assert vmrnn(*common, "--steps", 5, "--out", "resumed", "--resume")[0] == 0
+    assert same("straight", "resumed")
+    assert losses("straight") == losses("resumed") != losses("other")
+
+
+def test_resume_keeps_the_settings_of_the_run(vmrnn, clips):
+    Path("l1.toml").write_text('loss = "l1"\nema = 0.5\n')
+    common = ["train", "--data", clips, *BASE]
+    assert vmrnn(*common, "--steps", 6, "--config", "l1.toml", "--lr", 0.0005, "--out", "straight")[0] == 0
+    assert vmrnn(*common, "--steps", 3, "--config", "l1.toml", "--lr", 0.0005, "--out", "run")[0] == 0
+    code, _, err = vmrnn(*common[:-1], "--steps", 6, "--lr", 0.001, "--out", "run", "--resume")
+    assert code == 0
+    assert "at step 3, steps was 3 and is 6, lr was 0.0005 and is 0.001\n" in err
+    text = Path("run/config.toml").read_text()
+    assert all(line in text for line in ('loss = "l1"', "ema = 0.5", "lr = 0.001", "steps = 6"))
+    assert losses("run")[:3] == losses("straight")[:3]
+
+
+def test_data_is_known_again_from_another_folder(vmrnn, clips, tmp_path, monkeypatch):
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        shutil.copy(clips, folder)
+    monkeypatch.chdir(tmp_path / "a")
+    assert vmrnn("train", "--data", "clips.npy", "--steps", 2, "--out", "../run", *BASE)[0] == 0
+    monkeypatch.chdir(tmp_path / "b")
+    code, _, err = vmrnn("train", "--data", "clips.npy", "--steps", 3, "--out", "../run", "--resume", *BASE)
+    assert code == 2
+    assert "trained with another data" in err
+    monkeypatch.chdir(tmp_path)
+    assert vmrnn("train", "--data", "a/clips.npy", "--steps", 3, "--out", "run", "--resume", *BASE)[0] == 0
+
+
+def test_dry_run_measures_whole_clips(clips, tmp_path, monkeypatch):
+    given = {"data": str(clips), "context": 3, "horizon": 2, "steps": 3, "batch_size": 4}
+    trainer = train.Trainer(recipes.make_config({"curriculum": [[0.9, 2, 1]]}, given), tmp_path / "run")
+    lengths = []
+    forward = trainer.loss.forward
+    trainer.loss.forward = lambda clips, *rest: (lengths.append(clips.shape[1]), forward(clips, *rest))[1]
+    trainer.dry_run()
+    assert lengths == [5, 5]
 
 
 @pytest.mark.parametrize("option", [["--memory", "low"], ["--workers", "2"]], ids=" ".join)
@@ -246,6 +297,15 @@ def test_full_disk_keeps_the_old_checkpoint(vmrnn, clips):
     assert len(err.splitlines()) == 1
     assert Path("run/state.pt").read_bytes() == before
     assert not list(Path("run").glob(".vmrnn*"))
+
+
+def test_an_elastic_restart_finds_the_state_before(vmrnn, clips, monkeypatch):
+    common = ["train", "--data", clips, "--out", "run", "--checkpoint-every", 2, *BASE]
+    assert vmrnn(*common, "--steps", 4)[0] == 0
+    Path("run/state.pt").unlink()  # as when killed between the two renames
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert vmrnn(*common, "--steps", 5)[0] == 0
+    assert len(rows("run")) == 5
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:1000], lambda _: b"no zip file", lambda _: b""])
@@ -375,6 +435,9 @@ def test_fine_tuning_starts_from_weights(vmrnn, clips, tmp_path):
         (["--config", "loss.toml"], "mse+fun"),
         (["--config", "crop.toml"], "crop is -5"),
         (["--config", "burn.toml"], "burn_in is 2"),
+        (["--config", "preset.toml"], "there is no preset '['tiny']'"),
+        (["--config", "order.toml"], "put the earlier ones first"),
+        (["--config", "twice.toml"], "there is no loss"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -386,6 +449,9 @@ def test_wrong_usage(vmrnn, clips, tmp_path, arguments, says):
     (tmp_path / "stage.toml").write_text('curriculum = [["half", 3, 2]]\n')
     (tmp_path / "loss.toml").write_text('loss = "mse+fun"')
     (tmp_path / "crop.toml").write_text("crop = -5")
+    (tmp_path / "preset.toml").write_text('preset = ["tiny"]\n')
+    (tmp_path / "order.toml").write_text("curriculum = [[0.9, 2, 1], [0.1, 3, 2]]")
+    (tmp_path / "twice.toml").write_text('loss = "mse+0.1*mse"')
     (tmp_path / "burn.toml").write_text("burn_in = 2\ncurriculum = [[0.5, 2, 2]]")
     code, out, err = vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE, *arguments)
     assert (code, out) == (2, "")
@@ -399,6 +465,16 @@ def test_a_run_that_failed_before_its_first_checkpoint_starts_over(vmrnn, clips,
     code, _, err = vmrnn("train", "--data", "bad.npy", "--steps", 2, "--out", "run", *BASE)
     assert (code, len(err.splitlines())) == (2, 1)
     assert vmrnn("train", "--data", clips, "--steps", 2, "--out", "run", *BASE)[0] == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_spoilt_data_is_named(vmrnn, clips, workers):
+    array = np.load(clips).astype(np.float32) / 255
+    array[7:9] = np.nan
+    np.save("spoilt.npy", array)
+    code, _, err = vmrnn("train", "--data", "spoilt.npy", "--steps", 20, "--workers", workers, "--out", "run", *BASE)
+    assert code == 2
+    assert err.startswith("error: spoilt.npy holds values from nan to nan")
 
 
 def test_a_path_that_holds_other_data_than_before(vmrnn, clips, tmp_path):
@@ -425,6 +501,23 @@ def test_evaluating_on_the_training_clips_of_a_file_is_said(vmrnn, clips):
     assert code == 0
     assert "warning: evaluating on training clips, as clips.npy is not split" in out + err
     assert "training clips of clips.npy" in Path("run/best/README.md").read_text()
+
+
+def test_evaluating_on_training_videos_is_said(vmrnn, tmp_path):
+    """Of these names, the hash puts one into the test split and the others into training."""
+    from vmrnn_cli.video import write_video
+
+    (tmp_path / "folder").mkdir()
+    for number in range(5):
+        with write_video(tmp_path / "folder" / f"v{number}.mp4", fps=10, overwrite=False) as writer:
+            for frame in range(8):
+                writer.write(np.full((32, 32, 3), 10 * frame + number, np.uint8))
+    common = ["train", "--data", "folder", "--size", 32, "--steps", 1, *BASE]
+    assert vmrnn(*common, "--out", "run")[0] == 0
+    assert "evaluation split of folder" in Path("run/best/README.md").read_text()
+    Path("folder/v2.mp4").unlink()
+    assert vmrnn(*common, "--out", "none")[0] == 0
+    assert "training clips of folder" in Path("none/best/README.md").read_text()
 
 
 def test_any_path_can_be_trained_on(vmrnn, clips, tmp_path):
@@ -476,13 +569,19 @@ def test_config_survives_toml():
 def test_learning_rate_warms_up_and_falls():
     config = recipes.make_config({"warmup": 0.1, "plateau": 0.5, "final_lr": 0.01}, {"steps": 9})
     shape = [train.learning_rate(config, share) for share in np.linspace(0, 1, 101)]
-    assert shape[0] < 0.01
+    assert shape[0] == pytest.approx(0.1)
+    assert shape[5] == pytest.approx(0.55)
     assert shape[11:50] == [1.0] * 39
     assert shape[100] == pytest.approx(0.01)
     assert shape[75] == pytest.approx(0.505)
     assert sorted(shape[50:], reverse=True) == shape[50:]
     cosine = recipes.make_config({"schedule": "cosine", "plateau": 0.0, "warmup": 0.0, "final_lr": 0.0}, {"steps": 9})
     assert train.learning_rate(cosine, 0.5) == pytest.approx(0.5)
+    # Published: from 1e-5 up to 1e-4 over 5 of 100 epochs, then on the cosine over all of them down to 1e-6.
+    kth = recipes.make_config({"preset": "vmrnn-b-kth"}, {})
+    rates = [kth.lr * train.learning_rate(kth, epoch / 100) for epoch in (0, 5, 50, 100)]
+    cosine_at_5 = 1e-6 + 0.5 * (1e-4 - 1e-6) * (1 + math.cos(math.pi * 0.05))
+    np.testing.assert_allclose(rates, [1e-5, cosine_at_5, 5.05e-5, 1e-6], rtol=1e-6)
 
 
 def test_loss_covers_every_output_but_no_given_frame():

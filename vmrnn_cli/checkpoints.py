@@ -231,14 +231,10 @@ def has_config(path: Path) -> bool:
     return path.suffix == ".safetensors" and _embedded_config(path) is not None
 
 
-def save_model(model: VMRNN, folder: Path, *, half: bool = True, extra: Mapping[str, Any] | None = None) -> None:
-    """Write `config.json` and `model.safetensors` (float16 with `half`) into an existing folder.
-
-    `extra` goes into config.json beside the configuration (training budget, metrics); loading ignores it.
-    """
-    config = {**_as_json(model.config), **({"about": dict(extra)} if extra else {})}
+def save_model(model: VMRNN, folder: Path, *, half: bool = True) -> None:
+    """Write `config.json` and `model.safetensors` (float16 with `half`) into an existing folder."""
     with atomic_path(folder / CONFIG_NAME, overwrite=True) as path:
-        path.write_text(json.dumps(config, indent=2) + "\n")
+        path.write_text(json.dumps(_as_json(model.config), indent=2) + "\n")
     save_tensors(model, folder / WEIGHTS_NAME, half=half)
 
 

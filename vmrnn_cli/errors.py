@@ -12,9 +12,12 @@ class VMRNNError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, todo: str) -> None:
-        super().__init__(f"{what} — {todo}")
+        super().__init__(what, todo)  # both, so that it can be sent from one process to another
         self.what = what
         self.todo = todo
+
+    def __str__(self) -> str:
+        return f"{self.what} — {self.todo}"
 
 
 class NotFiniteError(VMRNNError):

@@ -129,16 +129,17 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
-    """Forecast the clips of a data set, `limit` of them at most, and score them.
+    """Forecast the clips of a data set, `limit` of them at most, which are spread evenly over it, and score them.
 
     `progress` is called with the number of clips done so far. Of several `ranks`, each takes the batches whose turn is
     its own, and all return the whole: the same as a single process, as batches and their order are the same.
     """
     rank, world = (ranks.rank, ranks.world) if ranks else (0, 1)
     total = min(len(dataset), limit or len(dataset))
+    chosen = np.arange(total) * len(dataset) // total  # neighbours are alike where clips come from footage
     done = Evaluation(Scores(), {name: Scores() for name in BASELINES}, 0, [])
     for first in range(rank * batch_size, total, world * batch_size):
-        numbers = range(first, min(first + batch_size, total))
+        numbers = chosen[first : first + batch_size].tolist()
         clips = _float_clips(dataset, numbers)
         given, truth = clips[:, :context], clips[:, context : context + horizon]
         prediction = predictor.batch(given, horizon)

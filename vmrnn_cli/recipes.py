@@ -55,7 +55,7 @@ class TrainConfig:
 
 # What the authors used, and our own default for everything else.
 PUBLISHED: dict[str, Any] = {
-    "optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine", "plateau": 0.0, "final_lr": 0.0,
+    "optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine", "plateau": 0.0, "final_lr": 0.01,
     "clip_norm": 0.0, "ema": 0.0, "augment": False,
 }  # fmt: skip
 PRESETS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "vmrnn-d-mmnist": {**PUBLISHED, "loss": "mse+l1", "warmup": 0.0, "plateau": 1.0, "epochs": 2000},
     "vmrnn-b-kth": {**PUBLISHED, "loss": "mse", "warmup": 0.05, "epochs": 100, "horizon": 20, "batch_size": 4},
-    "vmrnn-b-taxibj": {**PUBLISHED, "loss": "mse", "warmup": 0.025, "epochs": 200, "context": 4, "horizon": 4},
+    "vmrnn-b-taxibj": {
+        **PUBLISHED,
+        "lr": 4e-4,
+        "final_lr": 0.0025,
+        "loss": "mse",
+        "warmup": 0.025,
+        "epochs": 200,
+        "context": 4,
+        "horizon": 4,
+    },  # the rate of its script for one GPU; its configuration has 1e-4, and batches of 4
 }
 
 
@@ -96,18 +105,23 @@ _BOUNDS = {
 _LIMITS = {"epochs", "steps", "max_time"}
 
 
-def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConfig:
+def make_config(
+    file_values: dict[str, Any], flags: dict[str, Any], before: dict[str, Any] | None = None
+) -> TrainConfig:
     """The preset, the values of a config file over it, and the command line over both.
+
+    Of a run that is resumed, `before` is what its config.toml holds, in place of the preset.
 
     Raises:
         InputError: unknown preset, unknown key (the nearest one is named) or a value of the wrong type.
     """
-    preset = flags.get("preset") or file_values.get("preset") or TrainConfig.preset
-    if preset not in PRESETS:
+    before = before or {}
+    preset = flags.get("preset") or file_values.get("preset") or before.get("preset") or TrainConfig.preset
+    if preset not in tuple(PRESETS):  # nor is what cannot be a key
         raise InputError(f"there is no preset '{preset}'", f"use one of {', '.join(PRESETS)}")
-    values = {"preset": preset, **PRESETS[preset]}
+    values = {**(before or PRESETS[preset]), "preset": preset}
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
-    for key, value in file_values.items():
+    for key, value in (before | file_values).items():
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
             raise InputError(f"the config file has an unknown key '{key}'", f"did you mean '{near}'?")
@@ -117,6 +131,7 @@ def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConf
         if type(value) is not wanted:
             raise InputError(f"'{key}' in the config file is {value!r}", f"give a {wanted.__name__}")
         values[key] = value
+    values["preset"] = preset
     values |= {key: value for key, value in flags.items() if value is not None}
     asked = {limit for limit in _LIMITS if flags.get(limit) is not None or limit in file_values}
     if asked:
@@ -133,6 +148,9 @@ def make_config(file_values: dict[str, Any], flags: dict[str, Any]) -> TrainConf
     for stage in config.curriculum:
         if not _is_stage(stage):
             raise InputError(f"{stage} is no stage of a curriculum", "write [share of the run, context, horizon]")
+    shares = [stage[0] for stage in config.curriculum]
+    if shares != sorted(shares):
+        raise InputError(f"the stages of the curriculum end at {shares} of the run", "put the earlier ones first")
     shortest = min([config.context, *(int(stage[1]) for stage in config.curriculum)])
     if not 0 <= config.burn_in < shortest:
         raise InputError(f"burn_in is {config.burn_in}", f"give less than the context, which is {shortest} frames")
@@ -163,9 +181,10 @@ def loss_terms(loss: str) -> dict[str, float]:
     for term in loss.split("+"):
         weight, times, name = term.rpartition("*")
         try:
-            terms[name.strip()] = float(weight) if times else 1.0
+            value = float(weight) if times else 1.0
         except ValueError:
-            terms[name.strip()] = math.nan
+            value = math.nan
+        terms[name.strip()] = math.nan if name.strip() in terms else value  # twice is a slip
     if set(terms) - {"mse", "l1", "bce", "ssim"} or not all(0 < weight < math.inf for weight in terms.values()):
         raise InputError(f"there is no loss '{loss}'", "add up some of mse, l1, bce and ssim, as in mse+0.1*ssim")
     return terms

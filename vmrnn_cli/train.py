@@ -36,17 +36,19 @@ from torch.utils.checkpoint import checkpoint
 from . import checkpoints, data, scan, weights
 from .cards import code_version, model_card
 from .data.arrays import ReadyClips
+from .data.videos import FolderClips
 from .devices import autocast, describe, pick_dtype
 from .errors import InputError, NotFiniteError, VMRNNError
 from .evaluate import FAST, Evaluation, evaluate
-from .model import VMRNN
+from .model import VMRNN, VMRNNConfig
 from .optim import Muon, muon_parameters
 from .outputs import atomic_path, remove_leftovers
 from .predictor import Predictor
 from .ranks import Ranks
 from .recipes import TrainConfig, config_to_toml, loss_terms
 
-STATE_NAME, PREVIOUS_STATE_NAME, WEIGHTS_NAME = "state.pt", "state-previous.pt", "checkpoint.safetensors"
+CONFIG_NAME, WEIGHTS_NAME = "config.toml", "checkpoint.safetensors"
+STATE_NAME, PREVIOUS_STATE_NAME = "state.pt", "state-previous.pt"
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -112,9 +114,8 @@ def structural_similarity(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
 def learning_rate(config: TrainConfig, progress: float) -> float:
     """Share of the full rate at a point of the run, `progress` in [0, 1]."""
     if progress < config.warmup:
-        return max(progress / config.warmup, 1e-3)
-    start = max(config.warmup, config.plateau)
-    left = min(1.0, max(0.0, (1 - progress) / (1 - start))) if start < 1 else 1.0
+        return 0.1 + 0.9 * progress / config.warmup
+    left = min(1.0, max(0.0, (1 - progress) / (1 - config.plateau))) if config.plateau < 1 else 1.0
     shape = left if config.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))
     return config.final_lr + (1 - config.final_lr) * shape
 
@@ -172,6 +173,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, out: Path, *, resume: bool = False) -> None:
         self.config, self.out = config, out
+        state = read_state(out) if resume else None
         self.ranks = Ranks(config.device)
         self.device = self.ranks.device
         self.dtype = pick_dtype(config.dtype, self.device)
@@ -179,6 +181,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self._warnings: list[str] = []
         self._judged_on = "the evaluation split"
+        self._channels = self._channels_of(state)
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
         if config.batch_size % self.ranks.world:
@@ -192,24 +195,30 @@ class Trainer:
                 f"a batch of {config.batch_size} is larger than the data ({len(self.train_set)} clips)",
                 "give a smaller --batch-size",
             )
-        self.model = self._make_model().to(self.device)
+        self.model = self._make_model(state).to(self.device)
         self.ema = VMRNN(self.model.config).to(self.device).requires_grad_(False)
         self.ema.load_state_dict(self.model.state_dict())
         self.optimizers = make_optimizers(self.model, config)
         self.base_rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
         self.progress = Progress()
         self.stop = False
-        if resume:
-            self._load()
+        self._changes = ""
+        if state is not None:
+            self._load(state)
         loss = RolloutLoss(self.model, config.loss, low_memory=config.memory == "low", burn_in=config.burn_in)
         self.loss: nn.Module = _distributed(loss) if self.ranks.world > 1 else loss
 
+    def _channels_of(self, state: dict[str, Any] | None) -> int:
+        """How many channels frames from a folder of videos get."""
+        if state is not None:
+            return state["network"]["image_channels"]
+        return weights.load(self.config.init).config.image_channels if self.config.init else 1
+
     def _open(self, split: str, *, augment: bool = False) -> data.ClipDataset:
         c = self.config
-        channels = weights.load(c.init).config.image_channels if c.init else 1  # of a folder of videos
         return data.open_dataset(
             Path(c.data), dataset=c.dataset or None, split=split, context=c.context, horizon=c.horizon,
-            size=c.size or None, channels=channels, augment=augment, crop=c.crop or None, weigh_sets=c.weigh_sets,
+            size=c.size or None, channels=self._channels, augment=augment, crop=c.crop or None, weigh_sets=c.weigh_sets,
         )  # fmt: skip
 
     def _open_eval(self) -> data.ClipDataset:
@@ -221,15 +230,20 @@ class Trainer:
             except InputError as error:
                 why.append(error.what)
                 continue
-            if not isinstance(clips, ReadyClips):
+            if isinstance(clips, ReadyClips):
+                why.append(f"{clips.name} is not split")
+            elif isinstance(clips, FolderClips) and clips.whole:
+                why.append(f"so few videos leave the {split} split empty")
+            else:
                 return clips
-            why.append(f"{clips.name} is not split")
         self._warnings.append(f"warning: evaluating on training clips, as {why[-1]}")
         self._judged_on = "training clips"
         return self._open("train")
 
-    def _make_model(self) -> VMRNN:
+    def _make_model(self, state: dict[str, Any] | None) -> VMRNN:
         c = self.config
+        if state is not None and c.init:  # what it began with may be gone
+            return VMRNN(VMRNNConfig(**state["network"]))
         _, channels, height, width = self.eval_set.clip_shape  # training clips may be cut to less
         made_for: dict[str, Any] = {"image_size": (height, width), "context": c.context, "horizon": c.horizon}
         if not c.init:
@@ -252,11 +266,12 @@ class Trainer:
             f"scan {backend}, {self.ranks.world} process(es)"
         )
         if self.progress.step:
-            lines.append(f"resuming {self.out} at step {self.progress.step}")
+            lines.append(f"resuming {self.out} at step {self.progress.step}{self._changes}")
         return lines
 
     def dry_run(self) -> list[str]:
-        """Take two steps, change nothing on disk, and tell what they cost."""
+        """Take two steps over whole clips, change nothing on disk, and tell what they cost."""
+        self.config = dataclasses.replace(self.config, curriculum=[])  # the costliest steps are what must fit
         clips = self._clips()
         self._step(next(clips))
         begin = time.monotonic()
@@ -270,7 +285,7 @@ class Trainer:
             f"peak memory {peak:.2f} GiB",
             f"{seconds:.2f} s a step, {seconds * self.batches_per_epoch / 60:.1f} min an epoch of "
             f"{self.batches_per_epoch} steps",
-            f"would write to {self.out}: config.toml, {STATE_NAME}, {WEIGHTS_NAME}, best/, metrics.csv, curves.png, "
+            f"would write to {self.out}: {CONFIG_NAME}, {STATE_NAME}, {WEIGHTS_NAME}, best/, metrics.csv, curves.png, "
             "samples/",
         ]
 
@@ -278,7 +293,7 @@ class Trainer:
         """Make the run's folder, or clear it of what a killed run left half done, and write config.toml."""
         self.out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.out)
-        with atomic_path(self.out / "config.toml", overwrite=True) as path:
+        with atomic_path(self.out / CONFIG_NAME, overwrite=True) as path:
             path.write_text(config_to_toml(self.config), "utf-8", "backslashreplace")
 
     # ---- steps
@@ -344,6 +359,8 @@ class Trainer:
     def _step(self, clips: Tensor) -> tuple[float, float, float]:
         """One update: loss, gradient norm and the share of the learning rate."""
         c, share = self.config, self.share()
+        # What is random in a step (drop path) depends on its number: a resumed run draws the same.
+        torch.manual_seed(hash((c.seed, self.progress.step, self.ranks.rank)))
         rate = learning_rate(c, share)
         for base, group in zip(self.base_rates, self._groups(), strict=True):
             group["lr"] = base * rate
@@ -453,14 +470,13 @@ class Trainer:
             return
         self.out.mkdir(parents=True, exist_ok=True)
         state = {
-            "config": vars(self.config),
+            "config": {**vars(self.config), "data": str(Path(self.config.data).resolve())},
             "network": dataclasses.asdict(self.model.config),
             "data": self._data_seen(),
             "progress": vars(self.progress),
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "rng": torch.get_rng_state(),
         }
         content = io.BytesIO()  # given a file, PyTorch does not say that the disk is full
         torch.save(state, content)
@@ -471,8 +487,7 @@ class Trainer:
                 path.replace(previous)  # killed here, a run resumes from the one before
         checkpoints.save_tensors(self.model, self.out / WEIGHTS_NAME)
 
-    def _load(self) -> None:
-        state = read_state(self.out)
+    def _load(self, state: dict[str, Any]) -> None:
         for what, mine, theirs in (
             ("network", dataclasses.asdict(self.model.config), state["network"]),
             ("data", self._identity(vars(self.config)), self._identity(state["config"])),
@@ -490,7 +505,9 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.progress = Progress(**state["progress"])
-        torch.set_rng_state(state["rng"])
+        before = {**state["config"], "data": self.config.data}
+        changed = [key for key, value in vars(self.config).items() if key in before and before[key] != value]
+        self._changes = "".join(f", {key} was {before[key]} and is {getattr(self.config, key)}" for key in changed)
 
     def _data_seen(self) -> dict[str, Any]:
         """What shows that a path holds other data than before."""
@@ -503,6 +520,11 @@ class Trainer:
         return {"data": str(Path(config["data"]).resolve()), **{key: config[key] for key in same}}
 
 
+def has_state(out: Path) -> bool:
+    """Whether a run folder has something to resume from; killed while saving, only the state before."""
+    return any((out / name).exists() for name in (STATE_NAME, PREVIOUS_STATE_NAME))
+
+
 def read_state(out: Path) -> dict[str, Any]:
     """The newest readable state of a run folder.
 
@@ -511,7 +533,16 @@ def read_state(out: Path) -> dict[str, Any]:
     """
     for path in (out / STATE_NAME, out / PREVIOUS_STATE_NAME):
         with contextlib.suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # none there, or damaged
-            return torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if isinstance(state, dict) and state.keys() >= {
+                "config",
+                "network",
+                "progress",
+                "model",
+                "ema",
+                "optimizers",
+            }:
+                return state
     raise InputError(f"there is no checkpoint in {out}", "start the run without --resume")
 
 

@@ -60,7 +60,7 @@ def train(
         _RUN, "Write event files for TensorBoard, too, into the run's folder.", "--tensorboard", default=False
     ),
     dry_run: bool = _option(
-        _RUN, "One step: memory, time per epoch, and what would be written.", "--dry-run", default=False
+        _RUN, "Two steps of whole clips: memory, time per epoch, and what would be written.", "--dry-run", default=False
     ),
     quiet: bool = _option(_RUN, "Print nothing but errors.", "--quiet", "-q", default=False),
     debug: bool = _option(_RUN, "Show tracebacks instead of one-line errors.", "--debug", default=False),
@@ -77,10 +77,13 @@ def train(
         "epochs": epochs, "steps": steps, "max_time": None if max_time is None else _seconds(max_time),
         "checkpoint_every": checkpoint_every, "eval_every": eval_every, "device": device, "workers": workers,
     }  # fmt: skip
-    settings = recipes.make_config(_read_toml(config) if config else {}, flags)
+    given = _read_toml(config) if config else {}
+    settings = recipes.make_config(given, flags)
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # torchrun started the processes anew
     folder = out or Path("runs") / f"{data.resolve().stem}-{settings.preset}"
-    resume = resume or (restarted and (folder / training.STATE_NAME).exists())
+    resume = resume or (restarted and training.has_state(folder))
+    if resume and (folder / training.CONFIG_NAME).exists():  # the run's own settings, under what is given now
+        settings = recipes.make_config(given, flags, _read_toml(folder / training.CONFIG_NAME))
     _check_folder(folder, fresh=not (resume or restarted or dry_run))
     if tensorboard:
         logs.summary_writer()  # missing? say so before the data is read
@@ -123,9 +126,10 @@ def train(
 def _check_folder(folder: Path, *, fresh: bool) -> None:
     """Refuse a folder that cannot be written, or that holds a run where a fresh one is to begin."""
     from .. import outputs
+    from ..train import CONFIG_NAME
 
     outputs.check_folder(folder, "--out")
-    started = {"config.toml", "metrics.csv"}  # all that a run leaves that ended before its first checkpoint
+    started = {CONFIG_NAME, "metrics.csv"}  # all that a run leaves that ended before its first checkpoint
     if fresh and folder.exists() and any(path.name not in started for path in folder.iterdir()):
         raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
 

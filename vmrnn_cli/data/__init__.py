@@ -13,7 +13,7 @@ from .base import ClipDataset, batches
 
 __all__ = ["ClipDataset", "batches", "first_frame", "open_dataset"]
 
-MOST_FRAMES = 100_000  # of the context, and of the horizon; hours of video
+MOST_FRAMES = 2**16  # of the context, and of the horizon; hours of video
 DATASETS = ("kth", "moving-mnist", "taxibj", "grid", "clips", "folder")
 SPLITS = ("train", "val", "test", "all")
 

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from ..errors import VMRNNError
+
 ClipArray = NDArray[Any]
 
 
@@ -43,9 +45,18 @@ class _Numbered(Dataset):
     def __init__(self, dataset: ClipDataset, seed: int, epoch: int) -> None:
         self.dataset, self.seed, self.epoch = dataset, seed, epoch
 
-    def __getitem__(self, index: int) -> torch.Tensor:
+    def __getitem__(self, index: int) -> torch.Tensor | VMRNNError:
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        return torch.from_numpy(np.array(self.dataset.clip(index, rng)))  # a copy: it may be a view of a file
+        try:
+            return torch.from_numpy(np.array(self.dataset.clip(index, rng)))  # a copy: it may be a view of a file
+        except VMRNNError as error:
+            return error  # raised in a worker, PyTorch would wrap it
+
+
+def _batch(clips: list[torch.Tensor | VMRNNError]) -> torch.Tensor | VMRNNError:
+    """(B, T, C, H, W), or the first error."""
+    errors = [clip for clip in clips if isinstance(clip, VMRNNError)]
+    return errors[0] if errors else torch.stack([clip for clip in clips if isinstance(clip, torch.Tensor)])
 
 
 def batches(
@@ -66,6 +77,9 @@ def batches(
     Order and content depend on (seed, epoch) only, not on workers, restarts or ranks: the ranks of `world` get equal
     shares of each batch of `batch_size`, which together are the batch of a single process. Without `drop_last` the last
     batch is as small as it comes out.
+
+    Raises:
+        VMRNNError: a clip cannot be had, as its data set says.
     """
     order = np.arange(len(dataset))
     if shuffle:
@@ -73,4 +87,8 @@ def batches(
     stop = len(order) // batch_size * batch_size if drop_last else len(order)
     parts = [order[first : first + batch_size][rank::world] for first in range(start * batch_size, stop, batch_size)]
     shares = [part.tolist() for part in parts if len(part)]  # the last batch may be too small for all ranks
-    yield from DataLoader(_Numbered(dataset, seed, epoch), batch_sampler=shares, num_workers=workers)
+    numbered = _Numbered(dataset, seed, epoch)
+    for batch in DataLoader(numbered, batch_sampler=shares, num_workers=workers, collate_fn=_batch):
+        if isinstance(batch, VMRNNError):
+            raise batch
+        yield batch

@@ -48,6 +48,8 @@ class FolderClips:
     be mirrored, reversed in time or played at double speed. With `weigh_sets`, a training clip comes from each set that
     `split.csv` names equally often, however many videos the set has. For evaluation, windows are in the middle of equal
     parts of each file, in the centre of the frame.
+
+    whole : whether there are so few videos that none falls into the split, and all are taken for it
     """
 
     def __init__(
@@ -62,7 +64,11 @@ class FolderClips:
         crop: int | None = None,
         weigh_sets: bool = False,
     ) -> None:
-        entries, self._notes = _split_files(folder, split)
+        entries, self.whole = _split_files(folder, split)
+        self._notes: list[str] = []
+        if self.whole:
+            few = f"warning: so few videos that none falls into the {split} split"
+            self._notes.append(f"{few}; all {len(entries)} are used for it")
         self.name, self.split, self._augment = folder.name, split, augment
         self._random = split == "train"
         side = min(crop or size, size) if self._random else size
@@ -129,23 +135,21 @@ class _Entry(NamedTuple):
     set: str
 
 
-def _split_files(folder: Path, split: str) -> tuple[list[_Entry], list[str]]:
-    """The videos of a split, and what is to be said about them.
+def _split_files(folder: Path, split: str) -> tuple[list[_Entry], bool]:
+    """The videos of a split, and whether they are all videos as the split would be empty.
 
     As `split.csv` says, else by the hash of their path, a tenth each for val and test.
     """
     table = folder / "split.csv"
     if table.exists():
-        return _read_split_table(table, split), []
+        return _read_split_table(table, split), False
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not files:
         raise InputError(f"{folder} holds no video files", "give a folder of clips, or another --dataset")
     every = [_Entry(file, "") for file in files]
     chosen = [entry for entry in every if split in ("all", _by_hash(entry.file.relative_to(folder)))]
-    if chosen:
-        return chosen, []
     # A handful of clips, and the split is empty by chance: to use them all is better than nothing, if it is said.
-    return every, [f"warning: so few videos that none falls into the {split} split; all {len(every)} are used for it"]
+    return chosen or every, not chosen
 
 
 def _read_split_table(table: Path, split: str) -> list[_Entry]:
@@ -191,9 +195,10 @@ def is_kth(folder: Path) -> bool:
 
 
 class KTH:
-    """KTH as published: persons 1-16 train, 17-25 test (and val); 128x128 gray.
+    """KTH: persons 1-16 train, 17-25 test (and val), as published; 128x128 gray.
 
-    In the test split a window starts every (length - 1) frames, every 3 for jogging and running; in training anywhere.
+    In the test split a window starts every (length - 1) frames, every 3 for jogging and running; in training anywhere,
+    so that an epoch has some seven times the windows of the published loader, which spaces them there too.
     """
 
     def __init__(self, folder: Path, split: str, length: int) -> None:
