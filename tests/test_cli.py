@@ -390,6 +390,60 @@ def test_one_line_for_each_source_of_a_batch(run, tiny, tmp_path):
     assert len(err.splitlines()) == 2  # and what runs
 
 
+def test_a_batch_goes_on_when_memory_runs_out(run, tiny, tmp_path, monkeypatch):
+    from vmrnn_cli.predictor import Predictor
+
+    stream = Predictor.stream
+
+    def greedy(self, context, *rest):
+        if context[0].shape[-1] == 16:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return stream(self, context, *rest)
+
+    monkeypatch.setattr(Predictor, "stream", greedy)
+    np.save(tmp_path / "huge.npy", np.zeros((9, 16, 16), np.uint8))
+    code, out, err = run("predict", "huge.npy", DIGITS, "--weights", tiny, "-o", "out", "--json")
+    result = json.loads(out)
+    assert (code, len(result["forecasts"])) == (1, 1)
+    assert result["failed"] == [
+        "huge.npy: out of memory — use a smaller --size or --batch-size, or close other programs"
+    ]
+    assert "huge.npy: out of memory" in one_error_line(err)
+
+
+def test_one_source_into_a_new_folder(run, tiny, tmp_path):
+    assert run("predict", DIGITS, "--weights", tiny, "-o", "new/", "--frames", 1)[0] == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["digits_predicted.gif"]
+
+
+def test_outputs_of_folders_keep_their_whole_name(run, tiny, tmp_path):
+    for folder in ("vid.1", "vid.2"):
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            Image.new("L", (16, 16)).save(tmp_path / folder / f"{number}.png")
+    assert run("predict", "vid.1", "vid.2", "--weights", tiny, "-o", "out", "--frames", 1)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["vid.1_predicted.gif", "vid.2_predicted.gif"]
+
+
+def test_weights_in_the_current_folder_have_its_name(run, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny)
+    code, out, _ = run("predict", DIGITS, "--weights", ".", "-o", tmp_path / "o.npz", "--json")
+    assert (code, json.loads(out)["weights"]) == (0, "tiny")
+
+
+def test_frames_beside_other_arrays(run, tiny, tmp_path):
+    np.savez(tmp_path / "x.npz", frames=np.zeros((9, 16, 16), np.uint8), notes=np.array([{}], dtype=object))
+    assert run("predict", "x.npz", "--weights", tiny, "-o", "o.gif")[0] == 0
+
+
+def test_seconds_are_told_where_they_are_known(run, tiny, tmp_path):
+    from vmrnn_cli import predict
+
+    assert not predict(DIGITS, weights=tiny).has_clock
+    assert predict(DIGITS, weights=tiny, fps=25).has_clock
+    assert predict(CLIP, weights=tiny).has_clock
+
+
 def test_bar_of_a_long_clip_is_drawn_at_once(run, tiny, tmp_path):
     from vmrnn_cli.render import Comparison
 
@@ -455,6 +509,8 @@ def test_weights_that_run_code_are_refused(run, tmp_path):
         ["--start", "1e308"],
         ["--threads", "0"],
         ["--panels", "truth,lies"],
+        ["--panels", "error,truth", "--from-end"],
+        ["--weights", ""],
         ["--frames", "many"],
         ["--no-such-option"],
     ],
@@ -473,7 +529,7 @@ def test_wrong_usage(run, tiny, tmp_path, arguments):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("delay", [0.0, 0.3, 1.5])
 def test_interrupted_while_writing_leaves_nothing(tiny, tmp_path, number, delay):
     """A long forecast, interrupted once its first frames are being encoded."""
@@ -616,6 +672,22 @@ def test_doctor_names_every_backend(run):
     code, out, _ = run("doctor")
     assert code == 0
     assert all(name in out for name in ("native", "torch", "reference", "ffmpeg"))
+
+
+@pytest.mark.parametrize("ffmpeg", ["nowhere", "no program"])
+def test_doctor_without_ffmpeg(run, tmp_path, monkeypatch, ffmpeg):
+    (tmp_path / "no program").write_text("")
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / ffmpeg))
+    code, out, _ = run("doctor")
+    assert code == 0
+    assert "ffmpeg: missing (" in out
+    assert "bundled weights:" in out
+
+
+def test_info_of_frames_smaller_than_a_patch(run):
+    code, _, err = run("info", "vmrnn-b-taxibj", "--size", "3x3")
+    assert code == 2
+    assert "smaller than a patch" in one_error_line(err)
 
 
 def test_weights_list(run):

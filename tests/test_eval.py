@@ -91,9 +91,19 @@ def test_intervals_per_frame_ahead():
         error = column.std() / 20  # of the mean of 400
         assert low == pytest.approx(column.mean() - 1.96 * error, abs=0.3 * error)
         assert high == pytest.approx(column.mean() + 1.96 * error, abs=0.3 * error)
-    equal = evaluate.Scores({"psnr": [[math.inf, math.inf], [30.0, math.inf]]}).summary()
-    assert equal["per_frame_interval_95"]["psnr"] == [[30.0, 30.0], None]
-    assert equal["interval_95"]["psnr"] == [30.0, 30.0]
+    exact = evaluate.Scores({"psnr": [[30.0, math.inf], [20.0, 40.0]]}).summary()
+    assert (exact["psnr"], exact["per_frame"]["psnr"]) == (None, [25.0, None])  # not that of the other frames
+    assert exact["interval_95"]["psnr"] is None
+    assert exact["per_frame_interval_95"]["psnr"] == [[20.0, 30.0], None]
+    assert evaluate.Scores({"mse": [[1.0, 2.0]]}).summary()["interval_95"]["mse"] is None  # nothing to draw from
+
+
+def test_a_perfect_forecast_is_shown_as_such(vmrnn, setting, tmp_path):
+    np.save(tmp_path / "still.npy", np.full((3, 20, 1, 64, 64), 128, np.uint8))
+    code, out, err = vmrnn("eval", "--data", "still.npy", *setting[3:])
+    assert code == 0, err
+    row = next(line for line in out.splitlines() if "PSNR dB" in line)
+    assert [cell.strip()[0] for cell in row.split("│")[3:5]] == ["∞", "∞"]
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
@@ -300,7 +310,7 @@ def test_frames_that_have_no_lpips(shape):
     [
         ["--limit", 0], ["--batch-size", 0], ["--plot", "q.jpg"], ["--split", "some"], ["--dataset", "kth"],
         ["--context", 30], ["--weights", "nothing"], ["--device", "toaster"], ["--horizon", 0], ["--context", 0],
-        ["--horizon", "9" * 10], ["--save-worst", 10**9], ["--save-worst", -1],
+        ["--horizon", "9" * 10], ["--size", 0], ["--save-worst", 10**9], ["--save-worst", -1],
         ["--save-worst", 1, "--out", "mnist_test_seq.npy"],
         ["--save-worst", 1, "--out", "mnist_test_seq.npy/a"],
         ["--data", "rgb.npy"],

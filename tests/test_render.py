@@ -168,6 +168,8 @@ def test_labels_count_from_one_and_give_seconds():
     assert clip.context_label(2) == "context 3/10"
     assert clip.predicted_label(4) == "predicted +5 · 0.20 s"
     assert render._Clip((1, 8, 8), 10, 20, 240, WITH_TRUTH).predicted_label(0) == "predicted +1 · 0.0042 s"
+    timeless = render._Clip((1, 8, 8), 10, 20, None, WITH_TRUTH)
+    assert (timeless.predicted_label(4), timeless.horizon) == ("predicted +5", "predicted · +20")
 
 
 def test_bar_fills_and_changes_colour_at_the_boundary():

@@ -109,6 +109,33 @@ def test_a_start_far_into_a_long_clip(tmp_path):
     np.testing.assert_allclose(read(clip, start=62.0)[:, 0, 0, 0] * 255, levels[1550:], atol=1)
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
+def test_a_video_that_starts_after_its_sound(numbered, tmp_path, suffix):
+    sources = ["-itsoffset", "0.7", "-i", numbered / f"clip.{suffix}", "-f", "lavfi", "-i", "sine=d=5"]
+    ffmpeg(*sources, "-map", "0", "-map", "1", "-c:v", "copy", tmp_path / f"late.{suffix}")
+    assert frame_numbers(read(tmp_path / f"late.{suffix}")) == list(range(100))
+
+
+def test_a_start_in_a_bare_stream(tmp_path):
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x32:r=5:d=45", "-c:v", "libx264", tmp_path / "long.h264")
+    whole = read(tmp_path / "long.h264")
+    rest = read(tmp_path / "long.h264", start=31)
+    np.testing.assert_array_equal(rest, whole[-len(rest) :])
+    with pytest.raises(InputError, match="has nothing at 100 s"):
+        open_clip(tmp_path / "long.h264", start=100)
+
+
+def test_a_rate_below_one_frame(numbered, tmp_path):
+    with pytest.raises(InputError, match=r"too short for 0\.001 frames"):
+        read(numbered / "clip.mp4", fps=0.001)
+
+
+@pytest.mark.parametrize("title", ["Video: ansi, test", "Official Video: Foo, Bar"])
+def test_a_title_is_only_a_title(tmp_path, title):
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=32x32:r=5:d=1", "-metadata", f"title={title}", tmp_path / "titled.mp4")
+    assert len(read(tmp_path / "titled.mp4")) == 5
+
+
 @pytest.mark.parametrize("pipe", [False, True])
 def test_a_start_past_the_end_tells_the_duration(numbered, tmp_path, pipe):
     clip = tmp_path / "clip.mkv"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import signal
@@ -14,18 +13,10 @@ from types import FrameType
 from typing import Any
 
 from . import interrupts
-from .errors import VMRNNError, one_line
+from .errors import explained, one_line
 
 _TWICE = 1.0  # seconds within which a second Ctrl-C means the same: tidying up goes on
 _interrupted_at: float | None = None
-_WRONG_PATHS = {
-    errno.ENAMETOOLONG: "use a shorter name",
-    errno.ELOOP: "mend the symbolic links, which lead in a circle",
-    errno.EACCES: "check its permissions",
-    errno.ENOENT: "check the path",
-    errno.ENOTDIR: "check the path",
-    errno.EISDIR: "name a file",
-}
 
 
 def main() -> None:
@@ -40,14 +31,16 @@ def main() -> None:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(code)
-    for number in (signal.SIGINT, signal.SIGTERM):  # all is done: nothing to stop while Python takes itself down
+    for number in interrupts.numbers():  # all is done: nothing to stop while Python takes itself down
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)  # ends like Ctrl-C: temporary files are removed
+    for number in interrupts.numbers():
+        if number != signal.SIGINT:  # which is for `main` to decide
+            signal.signal(number, _interrupt)  # ends like Ctrl-C: temporary files are removed
     try:
         with interrupts.deferred():
             from .cli import app
@@ -73,21 +66,15 @@ def _report(error: Exception, debug: bool) -> int:
         return 1
     if debug:
         raise error
-    if isinstance(error, VMRNNError):
-        return _fail(str(error), error.exit_code)
     if isinstance(error, usage_error):
         if not error.format_message():
             return 2  # no command was given, and the help has been shown
         return _fail(f"{error.format_message().rstrip('.')} — see `vmrnn --help`", 2)
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the latter is PyTorch's RuntimeError
-        return _fail("out of memory — use a smaller --size, or close other programs", 1)
-    if isinstance(error, OSError):
-        what = f"cannot read or write{f' {error.filename}' if error.filename else ''}: {error.strerror or error}"
-        if error.errno in _WRONG_PATHS:
-            return _fail(f"{what} — {_WRONG_PATHS[error.errno]}", 2)
-        if error.filename is None:
-            _print_nothing_more()  # it may be the printing that failed
-        return _fail(f"{what} — free some space, or use another place", 1)
+    if isinstance(error, OSError) and error.filename is None:
+        _print_nothing_more()  # it may be the printing that failed
+    known = explained(error)
+    if known is not None:
+        return _fail(str(known), known.exit_code)
     text = str(error).splitlines()
     what = f"{type(error).__name__}: {text[0] if text else 'no message'}"
     return _fail(f"unexpected failure, {what} — run again with --debug and report it", 1)

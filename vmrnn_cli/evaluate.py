@@ -5,6 +5,7 @@ Notation: B batch, T time, C channels, H x W pixels. Clips are arrays (T, C, H, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -55,35 +56,37 @@ class Scores:
             rows += [[metric(p, t) for p, t in zip(*clip, strict=True)] for clip in zip(prediction, truth, strict=True)]
 
     def summary(self, seed: int = 0) -> dict[str, Any]:
-        """Mean of each metric, the same per frame ahead, and 95 % bootstrap intervals of these means over clips."""
+        """Mean of each metric, the same per frame ahead, and 95 % bootstrap intervals of these means over clips.
+
+        What has no finite value is None: a mean PSNR if any frame was met exactly, the SSIM of frames too small for it.
+        """
         table: dict[str, Any] = {"per_frame": {}, "interval_95": {}, "per_frame_interval_95": {}}
         for name, rows in self.values.items():
             values = np.array(rows)
-            values[~np.isfinite(values)] = np.nan  # PSNR of equal frames has no finite value and joins no mean
             table[name] = _mean(values)
             table["per_frame"][name] = [_mean(column) for column in values.T]
-            per_clip = [_mean(row) for row in values]
-            table["interval_95"][name] = _intervals(np.array(per_clip, np.float64)[:, None], seed)[0]
+            table["interval_95"][name] = _intervals(values.mean(1, keepdims=True), seed)[0]
             table["per_frame_interval_95"][name] = _intervals(values, seed)
         return table
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if finite.size else None
+    mean = float(values.mean())
+    return mean if math.isfinite(mean) else None
 
 
 def _intervals(values: NDArray[np.float64], seed: int, draws: int = 1000) -> list[list[float] | None]:
     """Of each column's mean over the rows (clips), which are drawn anew, all columns of a row together.
 
-    What is not finite is left out, as it is of the mean; None where nothing else is.
+    None for a column that is not finite, and for a single clip.
     """
-    clips, finite = len(values), np.isfinite(values)
+    clips = len(values)
+    if clips == 1:
+        return [None] * values.shape[1]
     times = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=draws)  # (draws, clips)
-    counts = times @ finite.astype(np.float64)  # (draws, columns)
-    with np.errstate(invalid="ignore"):  # a draw may have taken none of the few finite values of a column
-        means = times @ np.where(finite, values, 0) / counts
-    return [np.nanpercentile(column, [2.5, 97.5]).tolist() if np.isfinite(column).any() else None for column in means.T]
+    finite = [bool(np.isfinite(column).all()) for column in values.T]
+    edges = np.percentile(times @ np.where(finite, values, 0) / clips, [2.5, 97.5], axis=0).T  # (columns, 2)
+    return [pair if known else None for pair, known in zip(edges.tolist(), finite, strict=True)]
 
 
 class Forecast(NamedTuple):

@@ -100,7 +100,7 @@ def open_array(path: Path, channels: int | None, size: Size, fps: float, start: 
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz by name, or that of an .npy, memory-mapped, under the name "frames".
+    """The arrays of an .npz by name, or only its "frames"; or that of an .npy, memory-mapped, under this name.
 
     Raises InputError for anything else. Pickled objects are never loaded: they can run code.
     """
@@ -110,7 +110,10 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
                 return {"frames": np.load(path, mmap_mode="r", allow_pickle=False)}
             file.seek(0)
             with np.load(file, allow_pickle=False) as members:
-                everything = {name: members[name] for name in members.files}
+                wanted = (
+                    ["frames"] if "frames" in members.files else members.files
+                )  # what else is there may be anything
+                everything = {name: members[name] for name in wanted}
     except Exception as error:  # damaged files make NumPy and zipfile raise anything, and bz2 an OSError without number
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -175,9 +178,10 @@ def _resized(frame: Frame, size: Size) -> Frame:
     return np.stack([np.asarray(plane) for plane in planes]).clip(0, 1)  # (C, H, W)
 
 
-def past_the_end(path: Path, start: float, duration: float) -> InputError:
-    """Return the error of a clip that lasts `duration` seconds and is asked for what comes at `start`."""
-    return InputError(f"{path} lasts {duration:.2f} s: nothing at {start:g} s", "pass a smaller --start")
+def past_the_end(path: Path, start: float, duration: float | None) -> InputError:
+    """Return the error of a clip that lasts `duration` seconds, if that is known, and is asked for more at `start`."""
+    lasts = f"lasts {duration:.2f} s:" if duration else "has"
+    return InputError(f"{path} {lasts} nothing at {start:g} s", "pass a smaller --start")
 
 
 def check_picture_channels(path: Path, channels: int) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at a moment when they are heard."""
+"""Ctrl-C, SIGTERM and SIGHUP at a moment when they are heard."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def numbers() -> list[int]:
+    """The signals that ask to end: Ctrl-C, SIGTERM and, of a closed terminal, SIGHUP, which nohup has ignored."""
+    asking: list[int] = [signal.SIGINT, signal.SIGTERM]
+    hangup: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        asking.append(hangup)
+    return asking
+
+
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block ends.
+    """Hold these signals back until the block ends.
 
     Extension modules that are interrupted while being imported lose the interrupt, or make Python kill itself at exit.
     """
@@ -18,8 +27,7 @@ def deferred() -> Iterator[None]:
         yield
         return
     caught: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in numbers}
+    previous = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in numbers()}
     try:
         yield
     finally:

@@ -117,6 +117,7 @@ class Forecasting:
     context : the given frames, (C, H, W) float32 in [0, 1] each
     frames : how many are predicted
     fps : frames per second
+    has_clock : whether that is the clip's own, or asked for; else it is a rate to play it at
     has_truth : whether the clip goes on after the context
     score, baseline : of the prediction and of repeating the last given frame, over the frames with a truth
     """
@@ -146,7 +147,7 @@ class Forecasting:
             source, channels=config.image_channels, size=clip_size(source, config, size), fps=fps, start=start
         )
         self.timing.decode_s = time.perf_counter() - begin
-        self.fps = self._clip.fps
+        self.fps, self.has_clock = self._clip.fps, self._clip.has_clock
         try:
             self._read_context(context, from_end)
         except BaseException:
@@ -206,8 +207,9 @@ class Forecasting:
             VMRNNError: the disk is full, or the encoder failed.
         """
         write_forecast(
-            path, self.context, self, fps=self.fps, frames=self.frames, has_truth=self.has_truth, panels=panels,
-            title=title, overwrite=overwrite, progress=progress, timing=self.timing,
+            path, self.context, self, fps=self.fps, has_clock=self.has_clock, frames=self.frames,
+            has_truth=self.has_truth, panels=panels, title=title, overwrite=overwrite, progress=progress,
+            timing=self.timing,
         )  # fmt: skip
 
 
@@ -219,6 +221,7 @@ class Forecast:
     prediction : (T, C, H, W) float32 in [0, 1]
     truth : (T, C, H, W) float32 in [0, 1], as far as the clip goes; None where it ends with the context
     fps : frames per second
+    has_clock : whether that is the clip's own, or asked for; else it is a rate to play it at
     metrics, baseline_last_frame : {mse, ssim, psnr}, None without truth
     """
 
@@ -230,14 +233,16 @@ class Forecast:
     baseline_last_frame: dict[str, float | None] | None
     timing: Timing = field(repr=False)
     title: str = ""
+    has_clock: bool = True
 
     def save(self, path: str | Path, *, panels: Sequence[str] | None = None, overwrite: bool = False) -> None:
         """Write the comparison: .gif, .mp4, .webm, .png (film strip) or .npz. Raises as `Forecasting.write`."""
         truth: Sequence[Frame | None] = [] if self.truth is None else list(self.truth)
         steps = map(Step, self.prediction, [*truth, *[None] * (len(self.prediction) - len(truth))])
         write_forecast(
-            Path(path), list(self.context), steps, fps=self.fps, frames=len(self.prediction),
-            has_truth=self.truth is not None, panels=panels, title=self.title, overwrite=overwrite,
+            Path(path), list(self.context), steps, fps=self.fps, has_clock=self.has_clock,
+            frames=len(self.prediction), has_truth=self.truth is not None, panels=panels, title=self.title,
+            overwrite=overwrite,
         )  # fmt: skip
 
 
@@ -303,6 +308,7 @@ def predict(
         baseline_last_frame=forecasting.baseline.means(),
         timing=forecasting.timing,
         title=name,
+        has_clock=forecasting.has_clock,
     )
 
 
@@ -316,7 +322,9 @@ def load_weights(given: str | Path | VMRNN | None, source: str | Path | None = N
     if isinstance(given, VMRNN):
         return given, "vmrnn"
     name = given or (fitting_weights(source) if source else weights.default_name())
-    return weights.load(name), Path(name).stem if Path(name).exists() else str(name)
+    path = Path(name)
+    shown = (path.resolve().name if path.is_dir() else path.stem) if path.exists() else str(name)
+    return weights.load(name), shown
 
 
 def _positive(given: int | None, default: int, option: str) -> int:
@@ -357,6 +365,7 @@ def write_forecast(
     steps: Iterable[Step],
     *,
     fps: float,
+    has_clock: bool,
     frames: int,
     has_truth: bool,
     panels: Sequence[str] | None = None,
@@ -370,6 +379,8 @@ def write_forecast(
     render.check_panels(panels)
     timing = timing or Timing()
     panels = panels or (render.WITH_TRUTH if has_truth else render.WITHOUT_TRUTH)
+    if not has_truth and set(panels) <= {"truth", "error"}:
+        raise InputError(f"{', '.join(panels)}: nothing is known after the context", "add prediction to --panels")
 
     def timed(work: Callable[..., object], *arguments: object) -> None:
         begin = time.perf_counter()
@@ -377,7 +388,7 @@ def write_forecast(
         timing.write_s += time.perf_counter() - begin
 
     with ExitStack() as stack:
-        sink = stack.enter_context(_open_sink(path, context, frames, fps, panels, title, overwrite))
+        sink = stack.enter_context(_open_sink(path, context, frames, fps, has_clock, panels, title, overwrite))
         for index, frame in enumerate(context):
             timed(sink.context_frame, index, frame)
         for index, step in enumerate(steps):
@@ -396,12 +407,14 @@ class _Sink(Protocol):
 
 @contextmanager
 def _open_sink(
-    path: Path, context: Sequence[Frame], frames: int, fps: float, panels: Sequence[str], title: str, overwrite: bool
-) -> Iterator[_Sink]:
+    path: Path, context: Sequence[Frame], frames: int, fps: float, has_clock: bool, panels: Sequence[str], title: str,
+    overwrite: bool,
+) -> Iterator[_Sink]:  # fmt: skip
     """Yield the sink for a suffix; the file is in place when the block ends without an exception."""
     shape = context[0].shape
     # One channel is gray, three are colours; anything else is gridded data, which may stay far below 1.
     peak = 1.0 if shape[0] in (1, 3) else max(float(np.max(context)), 1e-3)
+    clock = fps if has_clock else None
     if path.suffix.lower() == ".npz":
         outputs.check_target(path, overwrite)
         arrays = _Arrays()
@@ -412,13 +425,13 @@ def _open_sink(
     elif path.suffix.lower() == ".png":
         outputs.check_target(path, overwrite)
         strip = render.FilmStrip(
-            shape, context=len(context), frames=frames, fps=fps, panels=panels, title=title, peak=peak
+            shape, context=len(context), frames=frames, fps=clock, panels=panels, title=title, peak=peak
         )
         yield strip
         outputs.write_png(path, strip.canvas, overwrite)
     else:
         comparison = render.Comparison(
-            shape, context=len(context), frames=frames, fps=fps, panels=panels, title=title, peak=peak
+            shape, context=len(context), frames=frames, fps=clock, panels=panels, title=title, peak=peak
         )
         with video.write_video(path, fps=fps, overwrite=overwrite) as writer:
             yield _Film(comparison, writer)

@@ -85,7 +85,7 @@ class Comparison:
 
     frame_shape : (C, H, W)
     context, frames : how many frames are given and how many are predicted, both at least 1
-    fps : frames per second, for the labels
+    fps : frames per second, for the labels; None if nobody knows
     panels : any of PANELS, in the order shown. WITHOUT_TRUTH holds the last given frame beside the prediction
     title : shown in the corner, cut to the room there is
     peak : the value at the bright end of the colours; gridded data that stays far below 1 wants its own
@@ -100,7 +100,7 @@ class Comparison:
         *,
         context: int,
         frames: int,
-        fps: float,
+        fps: float | None,
         panels: Sequence[str] = WITH_TRUTH,
         title: str = "",
         peak: float = 1.0,
@@ -250,7 +250,7 @@ class FilmStrip:
         *,
         context: int,
         frames: int,
-        fps: float,
+        fps: float | None,
         panels: Sequence[str] = WITH_TRUTH,
         title: str = "",
         peak: float = 1.0,
@@ -335,13 +335,13 @@ class _Clip:
     """What both pictures know of the clip: its lengths, its labels, and whether a frame belongs to it."""
 
     def __init__(
-        self, frame_shape: tuple[int, int, int], context: int, frames: int, fps: float, panels: Sequence[str]
+        self, frame_shape: tuple[int, int, int], context: int, frames: int, fps: float | None, panels: Sequence[str]
     ) -> None:
         if len(frame_shape) != 3 or min(frame_shape) < 1:
             raise ValueError(f"frame_shape is {frame_shape}, not (C, H, W)")
         if context < 1 or frames < 1:
             raise ValueError(f"context ({context}) and frames ({frames}) must be at least 1")
-        if not (math.isfinite(fps) and fps > 0):
+        if fps is not None and not (math.isfinite(fps) and fps > 0):
             raise ValueError(f"fps must be positive, not {fps}")
         if not panels or len(set(panels)) < len(panels) or not set(panels) <= set(PANELS):
             raise ValueError(f"panels must be some of {', '.join(PANELS)}, each once, not {list(panels)}")
@@ -352,15 +352,17 @@ class _Clip:
         return f"context {index + 1}/{self.context}"
 
     def predicted_label(self, index: int) -> str:
-        return f"predicted +{index + 1} · {self._seconds(index + 1)}"
+        return f"predicted +{index + 1}{self._seconds(' · {} s', index + 1)}"
 
-    def _seconds(self, frames: int) -> str:
+    def _seconds(self, form: str, frames: int) -> str:
+        if self._fps is None:
+            return ""
         digits = 2 if self._fps <= 100 else 4  # slow-motion footage has steps below a hundredth of a second
-        return f"{frames / self._fps:.{digits}f} s"
+        return form.format(f"{frames / self._fps:.{digits}f}")
 
     @property
     def horizon(self) -> str:
-        return f"predicted · +{self.frames} is {self._seconds(self.frames)} ahead"
+        return f"predicted · +{self.frames}{self._seconds(' is {} s ahead', self.frames)}"
 
     @property
     def longest_labels(self) -> tuple[str, str]:

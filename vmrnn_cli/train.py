@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from . import checkpoints, data, scan, weights
+from . import checkpoints, data, interrupts, scan, weights
 from .cards import code_version, model_card
 from .data.arrays import ReadyClips
 from .data.videos import FolderClips
@@ -458,8 +458,9 @@ class Trainer:
         context = self.config.context
         steps = map(predictor.Step, prediction, clip[context:])
         predictor.write_forecast(
-            folder / f"step-{self.progress.step:07d}.png", list(clip[:context]), steps, fps=10, frames=len(prediction),
-            has_truth=True, panels=render.WITH_TRUTH, title=f"step {self.progress.step}", overwrite=True,
+            folder / f"step-{self.progress.step:07d}.png", list(clip[:context]), steps, fps=10, has_clock=False,
+            frames=len(prediction), has_truth=True, panels=render.WITH_TRUTH,
+            title=f"step {self.progress.step}", overwrite=True,
         )  # fmt: skip
 
     # ---- checkpoints
@@ -547,13 +548,13 @@ def read_state(out: Path) -> dict[str, Any]:
 
 
 def handle_signals(trainer: Trainer) -> None:
-    """Let SIGTERM and Ctrl-C end the run after the current step, with a checkpoint. A second one ends it at once."""
+    """Let a signal that asks to end end the run after the current step, with a checkpoint; a second one at once."""
 
     def stop(number: int, frame: object) -> None:
         trainer.stop = True
         signal.signal(number, signal.default_int_handler)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in interrupts.numbers():
         signal.signal(number, stop)
 
 

@@ -48,16 +48,25 @@ class Clip:
     name : the source as given, for messages
     kind : "video", "images" or "array"
     fps : frames per second of this stream
+    has_clock : whether the clip or the caller says so; else `fps` is a rate to play it at
     frame_shape : (C, H, W)
     """
 
     def __init__(
-        self, name: str, kind: str, fps: float, frames: Iterator[Frame], decoder: "_Ffmpeg | None" = None
+        self,
+        name: str,
+        kind: str,
+        fps: float,
+        frames: Iterator[Frame],
+        decoder: "_Ffmpeg | None" = None,
+        *,
+        has_clock: bool = True,
     ) -> None:
         first = next(frames)
         self.name = name
         self.kind = kind
         self.fps = fps
+        self.has_clock = has_clock
         self.frame_shape: tuple[int, ...] = first.shape
         self._frames = itertools.chain([first], frames)
         self._decoder = decoder
@@ -102,7 +111,8 @@ def open_clip(
     try:
         if path.is_dir():
             rate = fps or DEFAULT_FPS
-            return Clip(str(path), "images", rate, open_images(path, channels, size, rate, start))
+            frames = open_images(path, channels, size, rate, start)
+            return Clip(str(path), "images", rate, frames, has_clock=fps is not None)
         if not path.exists():
             raise InputError(f"{path} does not exist", "check the path")
         if not path.is_file():
@@ -111,7 +121,8 @@ def open_clip(
             raise _unusable(path, "it is empty")
         if path.suffix.lower() in (".npy", ".npz"):
             rate = fps or DEFAULT_FPS
-            return Clip(str(path), "array", rate, open_array(path, channels, size, rate, start))
+            frames = open_array(path, channels, size, rate, start)
+            return Clip(str(path), "array", rate, frames, has_clock=fps is not None)
         return _open_video(path, channels, size, fps, start)
     except OSError as error:  # no permission, failing disk
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file") from error
@@ -228,7 +239,7 @@ def _open_video(path: Path, channels: int, size: Size, fps: float | None, start:
     probe = _probe(path)
     # The seek lands on some key frame near the wanted time, or anywhere in a container without an index. So it aims
     # well ahead, and the filter "trim" finds the very frame.
-    coarse = max(0.0, start - _SEEK_MARGIN)
+    coarse = max(0.0, start - _SEEK_MARGIN) if probe.duration else 0.0  # a bare stream has no times to seek by
     seek = ["-ss", f"{coarse:f}"] if coarse else []
     filters = _filters(channels, size, fps or probe.fps, start - coarse, probe.alpha)
     output = ["-map", "0:V:0", "-vf", filters, "-f", "yuv4mpegpipe", "-"]
@@ -247,7 +258,7 @@ def _open_video(path: Path, channels: int, size: Size, fps: float | None, start:
     except StopIteration:
         log = decoder.log()
         decoder.stop()
-        raise _no_frames(path, start, log) from None
+        raise _no_frames(path, start, fps, log) from None
     except BaseException:
         decoder.stop()
         raise
@@ -258,7 +269,10 @@ def _probe(path: Path, packets: int = 100) -> _Probe:
     report = ["-map", "0:V:0", "-c", "copy", "-frames:v", str(packets), "-f", "framecrc", "-"]
     done = _run(["-loglevel", "level+info", *_local_input(path), *report])
     log = done.stderr.decode(errors="replace")
-    stream = re.search(r"Output #0.*?Video: (\w+)[^,\n]*, (\w+)(.*)", log, re.DOTALL)
+    # At the start of a line: a title in the metadata may hold anything.
+    stream = re.search(
+        r"^\S* *Output #0.*?^\S* *Stream #0:0[^\n]*?: Video: (\w+)[^,\n]*, (\w+)(.*)", log, re.DOTALL | re.M
+    )
     if stream is None:
         raise _unusable(path, _reason(log))
     codec, pixel_format, rest = stream.groups()
@@ -305,7 +319,8 @@ def _filters(channels: int, size: Size, fps: float | None, skip: float, alpha: b
     if fps is not None:
         chain += [f"fps={fps!r}"]
     if skip:
-        chain += [f"trim=start={skip:f}", "setpts=PTS-STARTPTS"]
+        chain += [f"trim=start={skip:f}"]
+    chain += ["setpts=PTS-STARTPTS"]  # or the first frame would be repeated where the sound starts before it
     if alpha:
         # Over black. In 16 bits, as the 8-bit product makes 254 of 255.
         chain += ["format=gbrap16le", "premultiply=inplace=1"]
@@ -340,10 +355,12 @@ def _decoded_frames(decoder: _Ffmpeg, shape: tuple[int, int, int]) -> Iterator[F
         yield np.frombuffer(pixels, np.uint8).reshape(shape).astype(np.float32) / np.float32(255)  # (C, H, W)
 
 
-def _no_frames(path: Path, start: float, log: str) -> InputError:
+def _no_frames(path: Path, start: float, fps: float | None, log: str) -> InputError:
     if start and not log.strip():
         whole = _probe(path, packets=2**31 - 1)
-        return past_the_end(path, start, whole.duration or whole.last_frame)
+        return past_the_end(path, start, whole.duration or whole.last_frame or None)
+    if fps and not log.strip():
+        return InputError(f"{path} is too short for {fps:g} frames per second", "pass a larger --fps")
     return _unusable(path, _reason(log))
 
 

@@ -8,6 +8,7 @@ from . import DEBUG
 def doctor(debug: bool = DEBUG) -> None:
     """Tell which devices and scan implementations work here, and why others do not."""
     import platform
+    import subprocess
 
     import imageio_ffmpeg
     import torch
@@ -22,7 +23,7 @@ def doctor(debug: bool = DEBUG) -> None:
     print("device:", _device_line(device))
     try:
         print("ffmpeg:", imageio_ffmpeg.get_ffmpeg_version())
-    except RuntimeError as error:
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         print(f"ffmpeg: missing ({error})")
     print("bundled weights:", ", ".join(weights.registry()) or "none", f"in {weights.bundled_folder()}")
     print("scan:")

@@ -71,6 +71,7 @@ def evaluate(
         (limit, "--limit", 1, 2**31),
         (batch_size, "--batch-size", 1, 2**31),
         (save_worst, "--save-worst", 0, 1000),
+        (size, "--size", 2, 2**16),
     ):
         if number is not None and not least <= number <= most:
             raise InputError(f"{what} is {number}", f"give a number from {least} to {most}")
@@ -157,10 +158,11 @@ def _print_table(summary: dict[str, Any]) -> None:
 
 def _with_interval(scores: dict[str, Any], key: str) -> str:
     if scores[key] is None:
-        return "–"
+        return "∞" if "psnr" in key else "–"
     digits = 4 if "ssim" in key or key == "lpips" or scores[key] < 1 else 2
-    low, high = scores["interval_95"][key]
-    return f"{scores[key]:.{digits}f} ({low:.{digits}f} … {high:.{digits}f})"
+    interval = scores["interval_95"][key]
+    around = " ({:.{n}f} … {:.{n}f})".format(*interval, n=digits) if interval else ""  # none of a single clip
+    return f"{scores[key]:.{digits}f}{around}"
 
 
 def _draw(path: Path, summary: dict[str, Any], overwrite: bool) -> None:
@@ -212,5 +214,6 @@ def _write_worst(result: Evaluation, context: int, pictures: list[Path], name: s
         outputs.make_folder(picture.parent)
         predictor.write_forecast(
             picture, list(clip[:context]), map(predictor.Step, prediction, clip[context:]),
-            fps=10, frames=len(prediction), has_truth=True, title=f"{name}, MSE {error:.1f}", overwrite=overwrite,
+            fps=10, has_clock=False, frames=len(prediction), has_truth=True, title=f"{name}, MSE {error:.4g}",
+            overwrite=overwrite,
         )  # fmt: skip

@@ -50,6 +50,7 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
     from .. import checkpoints, scan, weights
     from .. import flops as count
     from ..devices import pick_device
+    from ..errors import InputError
     from ..model import VMRNN
     from ..predictor import clip_size
 
@@ -58,6 +59,8 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
     config = model.config
     chosen = clip_size("", config, size) if size is not None else config.image_size
     grid = config.image_size if chosen is None else (chosen, chosen) if isinstance(chosen, int) else chosen
+    if min(grid) < config.patch_size:
+        raise InputError(f"frames of {grid[1]}x{grid[0]} are smaller than a patch of the model", "give a larger --size")
     steps = config.context - 1 + config.horizon
     macs, operations = count.published_macs_per_step(config, grid), count.flops_per_step(config, grid)
     device = pick_device("auto")

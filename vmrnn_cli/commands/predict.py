@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .. import interrupts
-from ..errors import InputError, VMRNNError, one_line
+from ..errors import InputError, VMRNNError, explained, one_line
 
 if TYPE_CHECKING:
     from ..predictor import Forecasting, Predictor, Progress
@@ -61,8 +61,11 @@ def predict(
     threads: int | None = _option(_MODEL, "CPU threads."),
 ) -> None:
     """Predict how clips go on, and show the forecast beside what really came. Under torchrun, processes share clips."""
+    if weights == "":
+        raise InputError("--weights is empty", "name some, or leave it out")
     targets = _targets(sources, output)
-    _check_before_loading(sources, targets, panels, overwrite)
+    folder = targets[0].parent if output is not None and targets[0] != output else None
+    _check_before_loading(sources, targets, folder, panels, overwrite)
 
     with interrupts.deferred():
         from .. import devices, outputs, predictor
@@ -96,11 +99,13 @@ def predict(
             ) as forecasting, _progress(forecasting.frames, shown=shown) as progress:  # fmt: skip
                 outputs.make_folder(target.parent)
                 forecasting.write(target, panels=_split(panels), title=name, overwrite=overwrite, progress=progress)
-        except VMRNNError as error:
-            if debug or len(sources) == ranks.world == 1:
+        except Exception as error:
+            known = explained(error)
+            if known is None or debug or len(sources) == ranks.world == 1:
                 raise
-            outcomes[number] = str(error), error.exit_code
-            print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
+            line = str(error if isinstance(error, VMRNNError) else f"{source}: {known}")
+            outcomes[number] = line, known.exit_code
+            print(f"error: {one_line(line)}", file=sys.stderr, flush=True)
             continue
         result = outcomes[number] = _result(forecasting, runner, name, target)
         if not (as_json or quiet):
@@ -126,20 +131,23 @@ def _split(panels: str | None) -> list[str] | None:
 
 def _targets(sources: list[Path], output: Path | None) -> list[Path]:
     """One output file per source."""
-    is_folder = output is not None and (output.is_dir() or (len(sources) > 1 and not output.suffix))
+    is_folder = output is not None and (output.is_dir() or not output.suffix)
     if output is not None and not is_folder:
         if len(sources) > 1:
             raise InputError(f"{output} is one file for {len(sources)} sources", "give a folder with -o")
         return [output]
     folder = output or Path()
-    targets = [folder / f"{source.resolve().stem}_predicted.gif" for source in sources]
+    names = [source.resolve().name if source.is_dir() else source.resolve().stem for source in sources]
+    targets = [folder / f"{name}_predicted.gif" for name in names]
     twice = next((target for target in targets if targets.count(target) > 1), None)
     if twice is not None:
         raise InputError(f"two sources would both be written to {twice}", "predict them one at a time, with -o")
     return targets
 
 
-def _check_before_loading(sources: list[Path], targets: list[Path], panels: str | None, overwrite: bool) -> None:
+def _check_before_loading(
+    sources: list[Path], targets: list[Path], folder: Path | None, panels: str | None, overwrite: bool
+) -> None:
     """Refuse what cannot end well before PyTorch and the weights are loaded, which takes seconds."""
     from .. import outputs, render
 
@@ -151,10 +159,10 @@ def _check_before_loading(sources: list[Path], targets: list[Path], panels: str 
             raise InputError(f"{target} is a source itself", "name another output")
         if target.suffix.lower() == ".png" and source.is_dir() and target.parent.resolve() == source.resolve():
             raise InputError(f"{target} would become a frame of {source}", "write it to another folder")
-        if len(sources) > 1:
-            outputs.check_folder(target.parent, "-o")
-        if len(sources) == 1 or target.parent.exists():  # a folder for several outputs is made with the first
+        if folder is None or target.parent.exists():  # else it is made with the first output
             outputs.check_target(target, overwrite)
+        else:
+            outputs.check_folder(folder, "-o")
     render.check_panels(_split(panels))
 
 
@@ -212,7 +220,7 @@ def _summary(source: Path, forecasting: Forecasting, result: dict[str, Any]) -> 
     def row(label: str, means: dict[str, float | None]) -> str:
         mse, ssim, psnr = (means[key] for key in ("mse", "ssim", "psnr"))
         return "  ".join(
-            (f"  {label:<20}", _number(mse, "10.2f"), _number(ssim, "7.4f"), _number(psnr, "7.2f"))
+            (f"  {label:<20}", _number(mse, "10.2f"), _number(ssim, "7.4f"), _number(psnr, "7.2f", "∞"))
         )  # fmt: skip
 
     timing = forecasting.timing
@@ -237,5 +245,5 @@ def _one_line(source: Path, result: dict[str, Any]) -> str:
     return f"{line}, wrote {result['output']}"
 
 
-def _number(value: float | None, form: str) -> str:
-    return format(value, form) if value is not None else "–".rjust(int(form.split(".")[0]))
+def _number(value: float | None, form: str, none: str = "–") -> str:
+    return format(value, form) if value is not None else none.rjust(int(form.split(".")[0]))
