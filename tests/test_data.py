@@ -190,6 +190,8 @@ def test_taxibj(tmp_path):
     [
         {"Y_test": None}, {"X_train": np.zeros((5, 4, 2, 8, 8))}, {"Y_train": np.zeros((6, 4, 2, 8, 9))},
         {"X_train": np.float32(0), "Y_train": np.float32(0)}, {"X_train": np.zeros((0, 4, 2, 8, 8))},
+        {key: np.full((6, 4, 2, 8, 8), "text") for key in arrays.TAXIBJ_KEYS},
+        {key: np.zeros((6, 4, 0, 8, 8)) for key in arrays.TAXIBJ_KEYS},
     ],
 )  # fmt: skip
 def test_unusable_taxibj(tmp_path, change):

@@ -118,3 +118,6 @@ def test_a_world_without_torchrun(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match="torchrun"):
         Ranks("cpu")
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with pytest.raises(InputError, match="WORLD_SIZE is 'many'"):
+        Ranks("cpu")

@@ -34,7 +34,7 @@ class Ranks:
         Raises:
             InputError: no such device, or the environment does not say where the others are.
         """
-        self.world, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        self.world, self.rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
         if self.world > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
             device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         self.device = pick_device(device)
@@ -81,3 +81,11 @@ class Ranks:
         if self.world > 1:
             dist.all_gather_object(everyone, own)
         return everyone
+
+
+def _number(variable: str, default: int) -> int:
+    """What torchrun says in a variable of the environment."""
+    text = os.environ.get(variable, "")
+    if text and not text.isdecimal():
+        raise InputError(f"{variable} is {text!r}", "start the processes with torchrun, or unset it")
+    return int(text or default)

@@ -66,9 +66,12 @@ class TaxiBJ:
         parts = {"train": ("train",), "all": ("train", "test")}.get(split, ("test",))
         self._pairs = [(arrays[f"X_{part}"], arrays[f"Y_{part}"]) for part in parts]
         shapes = {array.shape[1:] for pair in self._pairs for array in pair}
-        if len(shapes) > 1 or any(X.ndim != 5 or len(X) != len(Y) for X, Y in self._pairs):
+        if len(shapes) > 1 or any(X.ndim != 5 or len(X) != len(Y) or 0 in X.shape[1:] for X, Y in self._pairs):
             every = ", ".join(f"{key} {arrays[key].shape}" for key in TAXIBJ_KEYS)
             raise InputError(f"{path}: the shapes do not fit: {every}", "give TaxiBJ's dataset.npz")
+        kinds = {array.dtype for pair in self._pairs for array in pair}
+        if any(kind.kind != "f" for kind in kinds):
+            raise InputError(f"{path} holds {', '.join(map(str, kinds))} values", "give TaxiBJ's dataset.npz")
         T, C, H, W = shapes.pop()
         if length > 2 * T:
             raise InputError(
