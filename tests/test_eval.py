@@ -137,12 +137,15 @@ def test_shares_make_up_the_whole(world):
     assert sorted(forecast.number for forecast in whole.worst) == list(range(7))
 
 
-def test_limited_clips_are_spread_over_the_data():
+@pytest.mark.parametrize(("spread", "chosen"), [(False, [0, 1, 2, 3]), (True, [0, 2, 5, 7])])
+def test_limited_clips(spread, chosen):
     array = np.linspace(0, 1, 10, dtype=np.float32).reshape(10, 1, 1, 1, 1) * np.ones((1, 3, 1, 8, 8), np.float32)
     predictor = Predictor(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,))))
     clips = arrays.ReadyClips("clips", array, 3)
-    result = evaluate.evaluate(predictor, clips, context=2, horizon=1, batch_size=3, limit=4, keep_worst=4)
-    assert sorted(forecast.number for forecast in result.worst) == [0, 2, 5, 7]
+    result = evaluate.evaluate(
+        predictor, clips, context=2, horizon=1, batch_size=3, limit=4, spread=spread, keep_worst=4
+    )
+    assert sorted(forecast.number for forecast in result.worst) == chosen
     for forecast in result.worst:
         np.testing.assert_array_equal(forecast.clip, array[forecast.number])
 

@@ -127,19 +127,20 @@ def evaluate(
     horizon: int,
     batch_size: int = 16,
     limit: int | None = None,
+    spread: bool = False,
     names: Sequence[str] = ALL,
     keep_worst: int = 0,
     progress: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
-    """Forecast the clips of a data set, `limit` of them at most, which are spread evenly over it, and score them.
+    """Forecast and score the clips of a data set: the first `limit` of them or, with `spread`, as many evenly spaced.
 
     `progress` is called with the number of clips done so far. Of several `ranks`, each takes the batches whose turn is
     its own, and all return the whole: the same as a single process, as batches and their order are the same.
     """
     rank, world = (ranks.rank, ranks.world) if ranks else (0, 1)
     total = min(len(dataset), limit or len(dataset))
-    chosen = np.arange(total) * len(dataset) // total  # neighbours are alike where clips come from footage
+    chosen = np.arange(total) * (len(dataset) if spread else total) // total
     done = Evaluation(Scores(), {name: Scores() for name in BASELINES}, 0, [])
     for first in range(rank * batch_size, total, world * batch_size):
         numbers = chosen[first : first + batch_size].tolist()

@@ -405,7 +405,9 @@ class Trainer:
     # ---- evaluation
 
     def evaluate(self) -> dict[str, Any]:
-        """Score the averaged weights on the evaluation clips, a share on each rank; rank 0 keeps the best in `best/`.
+        """Score the averaged weights on evaluation clips, a share on each rank; rank 0 keeps the best in `best/`.
+
+        The clips are spread over the split: neighbours show the same person where they come from footage.
 
         Raises:
             VMRNNError: the forecasts are not finite.
@@ -415,7 +417,7 @@ class Trainer:
         try:
             scores = evaluate(
                 averaged, self.eval_set, context=c.context, horizon=c.horizon, batch_size=c.batch_size,
-                limit=c.eval_clips, names=FAST, keep_worst=1, ranks=self.ranks,
+                limit=c.eval_clips, spread=True, names=FAST, keep_worst=1, ranks=self.ranks,
             )  # fmt: skip
         except NotFiniteError as error:
             raise self._diverged(f"{error.what} at step {self.progress.step}") from error
@@ -535,14 +537,7 @@ def read_state(out: Path) -> dict[str, Any]:
     for path in (out / STATE_NAME, out / PREVIOUS_STATE_NAME):
         with contextlib.suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # none there, or damaged
             state = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(state, dict) and state.keys() >= {
-                "config",
-                "network",
-                "progress",
-                "model",
-                "ema",
-                "optimizers",
-            }:
+            if isinstance(state, dict) and state.keys() >= {"config", "network", "progress", "ema", "optimizers"}:
                 return state
     raise InputError(f"there is no checkpoint in {out}", "start the run without --resume")
 

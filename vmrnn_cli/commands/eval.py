@@ -33,7 +33,7 @@ def evaluate(
     split: str | None = typer.Option(None, help="train, val, test or all. (default: test where there is one)"),
     context: int | None = typer.Option(None, help="Frames in. (default: as trained)"),
     horizon: int | None = typer.Option(None, help="Frames out. (default: as trained)"),
-    limit: int | None = typer.Option(None, help="Use only so many clips, evenly spread."),
+    limit: int | None = typer.Option(None, help="Use only the first so many clips."),
     batch_size: int = typer.Option(16, help="Clips at once."),
     size: int | None = typer.Option(
         None, help="Side of the squares that clips from a folder are scaled and cut to. (default: the weights')"
