@@ -32,6 +32,7 @@ two $(averaged 6) --seed 8 --batch-size 32 --dtype bfloat16 --max-time 72m --eva
 two --init runs/mmnist-d-7/best --seed 9 --batch-size 32 --max-time 115m --eval-every 250 \
     $(settings 8 '[[0.28, 6, 2], [0.42, 8, 4]]' 0.45)
 
-# And again, from part 8 in half precision, over longer clips from the beginning, and without a loss where nothing tells yet how the digits move.
+# And again, from part 8 in half precision, over longer clips from the beginning, and without a loss where nothing tells
+# yet how the digits move.
 two --init runs/mmnist-d-8/best --lr 0.005 --seed 10 --batch-size 32 --dtype bfloat16 --max-time 112m --eval-every 400 \
     $(settings 9 '[[0.4, 6, 6], [0.7, 6, 10]]' 0.25 2)
