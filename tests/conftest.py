@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-# A shell ignores Ctrl-C in what it runs in the background, and so would the commands that tests interrupt.
+# A shell ignores Ctrl-C in what it runs in the background, as nohup does SIGHUP, and so would the commands that tests
+# interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 GOLDEN_HERE = Path(__file__).parent / "golden"
 
