@@ -8,7 +8,7 @@ weight_decay = 0.0
 schedule = "cosine"
 warmup = 0.0
 plateau = 0.0
-final_lr = 0.0
+final_lr = 0.01
 clip_norm = 0.0
 ema = 0.0
 END

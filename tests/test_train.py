@@ -169,7 +169,7 @@ def test_data_is_known_again_from_another_folder(vmrnn, clips, tmp_path, monkeyp
     assert vmrnn("train", "--data", "a/clips.npy", "--steps", 3, "--out", "run", "--resume", *BASE)[0] == 0
 
 
-def test_dry_run_measures_whole_clips(clips, tmp_path, monkeypatch):
+def test_dry_run_measures_whole_clips(clips, tmp_path):
     given = {"data": str(clips), "context": 3, "horizon": 2, "steps": 3, "batch_size": 4}
     trainer = train.Trainer(recipes.make_config({"curriculum": [[0.9, 2, 1]]}, given), tmp_path / "run")
     lengths = []

@@ -31,14 +31,14 @@ def main() -> None:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
         os._exit(code)
-    for number in interrupts.numbers():  # all is done: nothing to stop while Python takes itself down
+    for number in interrupts.signals():  # all is done: nothing to stop while Python takes itself down
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    for number in interrupts.numbers():
+    for number in interrupts.signals():
         if number != signal.SIGINT:  # which is for `main` to decide
             signal.signal(number, _interrupt)  # ends like Ctrl-C: temporary files are removed
     try:

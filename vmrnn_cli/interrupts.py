@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def numbers() -> list[int]:
+def signals() -> list[int]:
     """The signals that ask to end: Ctrl-C, SIGTERM and, of a closed terminal, SIGHUP, which nohup has ignored."""
     asking: list[int] = [signal.SIGINT, signal.SIGTERM]
     hangup: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
@@ -27,7 +27,7 @@ def deferred() -> Iterator[None]:
         yield
         return
     caught: list[int] = []
-    previous = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in numbers()}
+    previous = {number: signal.signal(number, lambda number, _: caught.append(number)) for number in signals()}
     try:
         yield
     finally:

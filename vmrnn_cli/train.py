@@ -549,7 +549,7 @@ def handle_signals(trainer: Trainer) -> None:
         trainer.stop = True
         signal.signal(number, signal.default_int_handler)
 
-    for number in interrupts.numbers():
+    for number in interrupts.signals():
         signal.signal(number, stop)
 
 

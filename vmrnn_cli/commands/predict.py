@@ -99,7 +99,7 @@ def predict(
             ) as forecasting, _progress(forecasting.frames, shown=shown) as progress:  # fmt: skip
                 outputs.make_folder(target.parent)
                 forecasting.write(target, panels=_split(panels), title=name, overwrite=overwrite, progress=progress)
-        except Exception as error:
+        except Exception as error:  # whatever one clip runs into, memory above all, must not end the batch
             known = explained(error)
             if known is None or debug or len(sources) == ranks.world == 1:
                 raise

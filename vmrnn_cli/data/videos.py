@@ -197,8 +197,9 @@ def is_kth(folder: Path) -> bool:
 class KTH:
     """KTH: persons 1-16 train, 17-25 test (and val), as published; 128x128 gray.
 
-    In the test split a window starts every (length - 1) frames, every 3 for jogging and running; in training anywhere,
-    so that an epoch has some seven times the windows of the published loader, which spaces them there too.
+    In the test split a window starts every (length - 1) frames, every 3 for jogging and running; in training anywhere.
+    The published loader spaces training windows like those of the test split: at a length of 30, an epoch here has 7.5
+    times as many ((4/30 + 2/3) / 6 of the frames start one there, all of them here).
     """
 
     def __init__(self, folder: Path, split: str, length: int) -> None:
