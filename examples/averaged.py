@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vmrnn_cli import checkpoints, train
 from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.outputs import atomic_folder
 
 
 def main() -> None:
@@ -22,8 +23,8 @@ def main() -> None:
     state = train.read_state(run)
     model = VMRNN(VMRNNConfig(**state["network"]))
     model.load_state_dict(state["ema"])
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoints.save_model(model, folder, half=False)
+    with atomic_folder(folder, overwrite=False) as made:
+        checkpoints.save_model(model, made, half=False)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 #!/bin/sh
 # The published recipe against ours at an equal budget of clips: sh examples/compare_recipes.sh bikenyc.npz
 set -e
-cat > published.toml <<'END'
+cat > published.toml <<'END' # that of the preset vmrnn-b-taxibj
 optimizer = "adam"
-lr = 1e-4
+lr = 4e-4
 weight_decay = 0.0
 schedule = "cosine"
-warmup = 0.0
+warmup = 0.025
 plateau = 0.0
-final_lr = 0.01
+final_lr = 0.0025
 clip_norm = 0.0
 ema = 0.0
 END

@@ -54,7 +54,7 @@ def main() -> None:
     summary, budget = result.summary(), dict(entry.split("=", 1) for entry in options.budget)
 
     judged_on = f"the {options.split} split of {clips.name}"
-    card = model_card(model.config, options.trained_on, judged_on, budget, summary)
+    card = model_card(model.config, options.trained_on, judged_on, budget, summary, licence="apache-2.0")
     if options.clip is not None:
         predict(options.clip, weights=model).save(folder / "forecast.png", overwrite=True)
         card += f"\nA forecast of {options.clip.name}, which is drawn:\n\n![Forecast](forecast.png)\n"

@@ -18,6 +18,7 @@ import numpy as np
 
 from vmrnn_cli import checkpoints, data
 from vmrnn_cli.evaluate import evaluate
+from vmrnn_cli.outputs import atomic_folder
 from vmrnn_cli.predictor import Predictor
 
 THRESHOLDS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03)
@@ -59,8 +60,8 @@ def main() -> None:
         parser.error(f"no threshold makes {options.weights} better than the last frame")
     chosen = min(threshold for threshold, share in shares.items() if share > max(shares.values()) - TOLERANCE)
     model.config = dataclasses.replace(model.config, shrink=chosen)
-    options.out.mkdir(parents=True, exist_ok=True)
-    checkpoints.save_model(model, options.out)
+    with atomic_folder(options.out, overwrite=False) as folder:
+        checkpoints.save_model(model, folder)
     print(f"shrink {model.config.shrink}, in {options.out}")
 
 

@@ -29,4 +29,4 @@ part 5 35m --data "$1" --max-time 28m --init runs/natural-4/best --lr 0.005 --se
 plateau = 0.0
 ema = 0.99
 END
-python "$(dirname "$0")/temper.py" runs/natural-5/best --data "$1" --out weights/vmrnn-b-natural
+python "$(dirname "$0")/temper.py" runs/natural-5/best --data "$1" --out runs/natural

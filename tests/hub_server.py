@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer({"errors": [], "warnings": []})
         if self.path == "/api/repos/create":
             asked = json.loads(self.content)
-            name = f"{asked['organization']}/{asked['name']}"
+            name = f"{asked['organization'] or 'me'}/{asked['name']}"
             server.repositories.setdefault(name, {"main": {}})
             server.created[name] = asked
             return self.answer({"url": f"{server.url}/{name}"})

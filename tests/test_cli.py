@@ -22,6 +22,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "examples" / "digits.npz"
 CLIP = ROOT / "examples" / "digits.mp4"
+COMMANDS = ("predict", "train", "eval", "info", "data", "weights", "doctor")
 
 
 def vmrnn(*arguments, cwd, **options):
@@ -78,7 +79,7 @@ def one_error_line(err):
 # ---- speed of the answers that need no model
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["predict", "--help"], ["weights", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
 def test_help_answers_without_importing_torch(arguments, tmp_path):
     code = (
         "import sys; from vmrnn_cli.__main__ import run; code = run(sys.argv[1:]);"
@@ -412,6 +413,13 @@ def test_a_batch_goes_on_when_memory_runs_out(run, tiny, tmp_path, monkeypatch):
     assert "huge.npy: out of memory" in one_error_line(err)
 
 
+def test_an_output_folder_that_is_a_file(run, tmp_path):
+    (tmp_path / "taken").write_text("")
+    code, _, err = run("predict", DIGITS, "-o", "taken")
+    assert code == 2
+    assert "taken is a file" in one_error_line(err)
+
+
 def test_one_source_into_a_new_folder(run, tiny, tmp_path):
     assert run("predict", DIGITS, "--weights", tiny, "-o", "new/", "--frames", 1)[0] == 0
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["digits_predicted.gif"]
@@ -683,6 +691,17 @@ def test_doctor_without_ffmpeg(run, tmp_path, monkeypatch, ffmpeg):
     assert code == 0
     assert "ffmpeg: missing (" in out
     assert "bundled weights:" in out
+
+
+def test_info_of_our_weights_is_of_them_and_not_of_their_preset(run, monkeypatch):
+    from vmrnn_cli import weights
+
+    loaded = []
+    load = weights.load
+    monkeypatch.setattr(weights, "load", lambda name: loaded.append(name) or load(name))
+    assert run("info")[0] == run("info", "vmrnn-b-mmnist")[0] == run("info", "vmrnn-b-kth")[0] == 0
+    assert loaded == [weights.default_name(), "vmrnn-b-mmnist"]
+    assert run("info", "")[0] == 2
 
 
 def test_info_of_frames_smaller_than_a_patch(run):

@@ -235,6 +235,7 @@ def test_two_processes_pull_at_once(server, tmp_path):
     server.talking.clear()
     processes = [child("-c", DOWNLOAD, endpoint=server.url, home=tmp_path) for _ in range(2)]
     while len(server.requests) < 2:
+        assert all(process.poll() is None for process in processes)
         threading.Event().wait(0.01)
     server.talking.set()
     done = [finished(process) for process in processes]
@@ -354,6 +355,26 @@ def test_an_endpoint_that_is_no_hub(server, cache, run_weights, monkeypatch):
     assert "transfer of 'owner/name' broke off" in error
 
 
+def test_tokens_that_are_none(server, cache, run_weights, monkeypatch):
+    with pytest.raises(InputError, match="hf auth login"):
+        vmrnn_cli.VMRNN.from_pretrained("owner/name", token=True)
+    monkeypatch.setenv("HF_TOKEN", "hf_\xe9")
+    code, _, error = run_weights("pull", "owner/name")
+    assert (code, "HF_TOKEN" in error) == (2, True)
+
+
+def test_an_environment_that_is_wrong(tmp_path):
+    for wrong in ({"HF_ENDPOINT": "http://127.0.0.1:abc"}, {"HF_HUB_DOWNLOAD_TIMEOUT": "abc"}):
+        home = {"endpoint": NOWHERE, "home": tmp_path, **wrong}
+        code, _, error = finished(child("-m", "vmrnn_cli", "weights", "pull", "owner/name", **home))
+        assert code == 2
+        assert "check the environment's HF_ variables" in error.splitlines()[-1]
+        assert finished(child("-m", "vmrnn_cli", "weights", "list", **home))[0] == 0
+    code, _, error = finished(child("-m", "vmrnn_cli", "weights", "pull", "o/n", endpoint="127.0.0.1:9", home=tmp_path))
+    assert code == 1
+    assert "check the network and HF_ENDPOINT, which is 127.0.0.1:9" in error
+
+
 def test_the_environment_is_honoured(server, tmp_path):
     server.token = "hf_secret"
     code, _, err = finished(child("-c", DOWNLOAD, endpoint=server.url, home=tmp_path))
@@ -423,14 +444,18 @@ def folder(tmp_path, files):
 def test_push_and_pull_again(server, cache, run_weights, folder, files, monkeypatch):
     server.token = "hf_secret"
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    (folder / "curve.png").write_bytes(b"a picture of the card")
     assert run_weights("push", folder, "me/mine", "--private") == (0, f"{server.url}/me/mine\n", "")
     asked = server.created["me/mine"]
     assert asked.get("visibility") == "private" or asked.get("private") is True  # as huggingface_hub is new or old
     wanted = {name: files[name] for name in (CONFIG_NAME, WEIGHTS_NAME, "README.md")}
+    wanted["curve.png"] = b"a picture of the card"
     assert server.repositories["me/mine"]["main"] == wanted
     assert same(weights.load("me/mine"), network())
     assert run_weights("push", folder, "me/mine", "--revision", "v2")[1] == f"{server.url}/me/mine/tree/v2\n"
     assert server.repositories["me/mine"]["v2"] == wanted
+    assert run_weights("push", folder, "short")[1] == f"{server.url}/me/short\n"  # the owner is who has the token
+    assert server.repositories["me/short"]["main"] == wanted
 
 
 def test_push_without_a_token(server, cache, run_weights, folder):
@@ -458,6 +483,7 @@ def test_push_of_nothing_and_to_nowhere(server, cache, run_weights, folder, tmp_
     assert run_weights("push", "nowhere", "me/mine")[0] == 2
     assert run_weights("push", folder / WEIGHTS_NAME, "me/mine")[0] == 2
     assert run_weights("push", folder, "me/mi ne")[0] == 2
+    assert "--revision" in run_weights("push", folder, "me/mine@v2")[2]
     assert not server.requests
     use_endpoint(monkeypatch, NOWHERE)
     code, _, error = run_weights("push", folder, "me/mine")

@@ -406,6 +406,12 @@ def test_fine_tuning_starts_from_weights(vmrnn, clips, tmp_path):
         torch.testing.assert_close(weights("b")[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+def test_fine_tuning_for_other_frames_is_said(clips, tmp_path):
+    given = {"data": str(clips), "init": "vmrnn-b-mmnist", "context": 3, "horizon": 2, "steps": 1, "batch_size": 2}
+    lines = train.Trainer(recipes.make_config({}, given), tmp_path / "run").describe()
+    assert "vmrnn-b-mmnist was made for 64x64, 10 -> 10 frames; now 16x16, 3 -> 2 frames" in lines
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -551,6 +557,9 @@ def test_config_file_under_flags():
     config = recipes.make_config({"lr": 1, "seed": 3, "preset": "vmrnn-b-taxibj"}, {"seed": 5, "data": "x", "lr": None})
     assert (config.lr, config.seed, config.context, config.optimizer) == (1.0, 5, 4, "adam")
     assert recipes.make_config({}, {"preset": "vmrnn-d-mmnist"}).loss == "mse+l1"
+    assert recipes.make_config({}, {"init": "vmrnn-b-natural"}).preset == "vmrnn-b-natural"
+    assert recipes.make_config({"init": "vmrnn-b-natural"}, {"preset": "tiny"}).preset == "tiny"
+    assert recipes.make_config({}, {"init": "runs/mine/best"}).preset == "tiny"
     moving_mnist = recipes.make_config({}, {"preset": "vmrnn-d-mmnist"})
     assert [train.learning_rate(moving_mnist, share) for share in (0, 0.5, 1)] == [1, 1, 1]  # as published
     for limits in (

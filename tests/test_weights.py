@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,8 @@ def folder(tmp_path):
 
 def test_bundled_weights_load_and_are_described():
     registry = weights.registry()
-    assert weights.default_name() in registry
+    assert [bool(entry.get("default")) for entry in registry.values()].count(True) == 1
+    assert [bool(entry.get("digits")) for entry in registry.values()].count(True) <= 1
     for name, entry in registry.items():
         assert weights.is_bundled(name) or "repo" in entry
     for name, entry in ((name, entry) for name, entry in registry.items() if weights.is_bundled(name)):
@@ -97,9 +99,38 @@ def test_weights_are_picked_by_the_clip(tmp_path, monkeypatch):
     }  # fmt: skip
     assert {source: load_weights(None, tmp_path / source)[1] for source in picked} == picked
     assert load_weights("digits", tmp_path / "two.npy")[0].config.image_channels == 1
+    np.save(tmp_path / "later.npy", np.concatenate([np.zeros_like(digits), digits]))  # 10 frames a second
+    assert [load_weights(None, tmp_path / "later.npy", start)[1] for start in (0.0, 0.9)] == ["clips", "digits"]
 
 
-@pytest.mark.parametrize("name", ["nothing", "a/b/c", "./x/y", "own er/name", ""])
+def test_the_folder_of_a_run_is_not_yet_one_of_weights(folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    folder(B).rename(tmp_path / "run" / "best")
+    with pytest.raises(InputError, match=r"there is no .*run/config\.json — name .*run/best"):
+        weights.load(tmp_path / "run")
+
+
+def test_cards_show_and_name_what_is_there():
+    for name in filter(weights.is_bundled, weights.registry()):
+        card = (weights.bundled_folder() / name / "README.md").read_text()
+        assert card.startswith("---\nlibrary_name: vmrnn\n")
+        for link in re.findall(r"\]\(([^)]+)\)", card):
+            assert (weights.bundled_folder() / name / link).exists(), link
+            assert "/" not in link  # which would lead nowhere on the Hub
+
+
+def test_the_table_of_the_readme_says_what_the_cards_say():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    for name, entry in weights.registry().items():
+        ours, last = re.match(r"MSE ([\d.]+) \(last frame repeated ([\d.]+)\)", entry["metrics"]).groups()
+        card = (weights.bundled_folder() / name / "README.md").read_text()
+        assert re.search(rf"^\| \[`{name}`\].*\| {ours} \| {last}0* \|", readme, re.M), name
+        assert re.search(rf"^\| this network \| {ours} \|", card, re.M), name
+        clips = re.search(r"^\| clips \| (\d+)", card.replace(",", ""), re.M)[1]
+        assert f"{int(clips):,} clips" in readme
+
+
+@pytest.mark.parametrize("name", ["nothing", "a/b/c", "./x/y", "own er/name", "", "n" * 300])
 def test_names_that_mean_nothing(name):
     with pytest.raises(InputError) as caught:
         weights.load(name)

@@ -26,9 +26,15 @@ def code_version() -> str:
 
 
 def model_card(
-    network: VMRNNConfig, trained_on: str, judged_on: str, budget: Mapping[str, Any], summary: Mapping[str, Any]
+    network: VMRNNConfig,
+    trained_on: str,
+    judged_on: str,
+    budget: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    *,
+    licence: str | None = None,
 ) -> str:
-    """Markdown from the budget and from what `Evaluation.summary` returns."""
+    """Markdown from the budget and from what `Evaluation.summary` returns, with what the Hub wants to know on top."""
     forecasts = {
         "this network": summary,
         "last frame repeated": summary["baseline_last_frame"],
@@ -43,7 +49,11 @@ def model_card(
     by_step = "".join(_by_step(name, forecasts) for name in ("mse", "ssim") if name in summary)
     shape = f"patch {network.patch_size}, width {network.embed_dim}, {network.image_channels} channel(s)"
     shape += ", predicts the change of the frame" if network.residual else ""
-    return f"""# VMRNN-{network.variant}, {shape}
+    for_the_hub = "library_name: vmrnn\ntags:\n- video-prediction\n" + (f"license: {licence}\n" if licence else "")
+    return f"""---
+{for_the_hub}---
+
+# VMRNN-{network.variant}, {shape}
 
 Trained on {trained_on}: {network.context} frames in, {network.horizon} out.
 

@@ -26,8 +26,9 @@ from torch import Tensor
 from .errors import InputError
 from .model import VMRNN, VMRNNConfig
 from .outputs import atomic_path
+from .weights import WEIGHTS_NAME as WEIGHTS_NAME
 
-CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"
+CONFIG_NAME = "config.json"
 _HEADER_KEY = "vmrnn_config"
 _WRITTEN_BY_US = "give a weights folder that `vmrnn` wrote"
 
@@ -276,7 +277,9 @@ def read_config(path: Path) -> VMRNNConfig:
     try:
         return _parse_config(path.read_text(), path)
     except FileNotFoundError:
-        raise InputError(f"there is no {path}", _WRITTEN_BY_US) from None
+        best = path.parent / "best"  # of a training run
+        todo = f"name {best}" if (best / CONFIG_NAME).exists() else _WRITTEN_BY_US
+        raise InputError(f"there is no {path}", todo) from None
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}", _WRITTEN_BY_US) from None
 
@@ -289,19 +292,17 @@ def _embedded_config(path: Path) -> VMRNNConfig | None:
 
 
 def _parse_config(text: str, path: Path) -> VMRNNConfig:
-    todo = _WRITTEN_BY_US
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {error}", todo) from None
+        raise InputError(f"{path} cannot be read: {error}", _WRITTEN_BY_US) from None
     if not isinstance(values, dict) or values.pop("architecture", None) != "VMRNN":
-        raise InputError(f"{path} is not the configuration of a VMRNN", todo)
-    values.pop("about", None)
+        raise InputError(f"{path} is not the configuration of a VMRNN", _WRITTEN_BY_US)
     try:
         _check_types(values)
         return VMRNNConfig(**values)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path} is not the configuration of a VMRNN: {error}", todo) from None
+        raise InputError(f"{path} is not the configuration of a VMRNN: {error}", _WRITTEN_BY_US) from None
 
 
 def _check_types(values: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -60,7 +62,7 @@ def download(
     """The folder in the cache that holds a repository's config.json, model.safetensors and card.
 
     The Hub is asked whether there is something newer than the cache, unless `revision` is a full commit hash. When it
-    cannot be reached or is too busy, the cached copy is taken and a warning logged. A damaged file leaves the cache.
+    cannot be reached or is too busy, the cached copy is taken and a warning logged. Damaged weights leave the cache.
 
     Args:
         repository: owner/name.
@@ -118,7 +120,7 @@ def cached(repository: str, revision: str | None = None, cache_dir: str | Path |
 
 
 def push(folder: Path, repository: str, *, private: bool | None = None, revision: str | None = None) -> str:
-    """Upload a weights folder, making the repository and the branch `revision` where there are none.
+    """Upload a weights folder, its card and pictures, making the repository and the branch where there are none.
 
     Returns its address.
 
@@ -126,16 +128,18 @@ def push(folder: Path, repository: str, *, private: bool | None = None, revision
         InputError: there is no token, or the Hub refuses.
         VMRNNError: network or Hub fail.
     """
+    if "@" in repository:
+        raise InputError(f"'{repository}' is no repository to push to", "give the branch with --revision")
     with pushing(repository):
         api = HfApi()
-        api.create_repo(repository, private=private, exist_ok=True)
+        repository = api.create_repo(repository, private=private, exist_ok=True).repo_id  # with the owner, if left out
         if revision:
             api.create_branch(repository, branch=revision, exist_ok=True)
         api.upload_folder(
             repo_id=repository,
             folder_path=folder,
             revision=revision,
-            allow_patterns=[CONFIG_NAME, WEIGHTS_NAME, CARD_NAME],
+            allow_patterns=[CONFIG_NAME, WEIGHTS_NAME, CARD_NAME, "*.png"],
             commit_message="Upload weights of a VMRNN",
         )
     return f"{api.endpoint}/{repository}" + (f"/tree/{revision}" if revision else "")
@@ -220,13 +224,18 @@ def _explained(error: BaseException, name: str) -> VMRNNError:
     """What to tell about a failure. The order matters: the classes of errors overlap."""
     if isinstance(error, (LocalEntryNotFoundError, RuntimeError)) and error.__cause__ is not None:
         return _explained(error.__cause__, name)
+    if isinstance(error, LocalTokenNotFoundError):
+        return InputError(f"'{name}' is asked for with a token, and there is none", _LOG_IN)
+    if isinstance(error, UnicodeEncodeError):
+        return InputError("HF_TOKEN holds what no token of the Hub does", _LOG_IN)
     if isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)):
         return InputError(
             f"weights '{name}' are neither here nor in the cache, and the Hub is not asked in offline mode",
             "unset HF_HUB_OFFLINE, or check the name",
         )
     if _is_outage(error):
-        return VMRNNError(_outage(error, name), "check the network, or try again later")
+        where = f" and HF_ENDPOINT, which is {constants.ENDPOINT}" if os.environ.get("HF_ENDPOINT") else ""
+        return VMRNNError(_outage(error, name), f"check the network{where}, or try again later")
     refused = f"the Hub refuses '{name}': {_reason(error)}"
     status = _status(error)
     if isinstance(error, GatedRepoError) or status == 403:

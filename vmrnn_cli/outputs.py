@@ -144,6 +144,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def _check_folder_of(target: Path) -> None:
     folder = target.parent
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"cannot write {target}: {folder} is a file", "name another folder")
     if not folder.is_dir():
         raise InputError(
             f"cannot write {target}: there is no folder {folder}", "create the folder, or name another one"

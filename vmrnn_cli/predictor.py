@@ -285,7 +285,7 @@ def predict(
     """
     set_threads(threads)
     begin = time.perf_counter()
-    model, name = load_weights(weights, source)
+    model, name = load_weights(weights, source, start)
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     load_s = time.perf_counter() - begin
     predictions, truths = [], []
@@ -312,16 +312,18 @@ def predict(
     )
 
 
-def fitting_weights(source: str | Path) -> str:
-    """The bundled weights that fit a clip, by its first frame."""
-    return weights.default_name(video.first_frame(Path(source)))
+def fitting_weights(source: str | Path, start: float = 0.0) -> str:
+    """The bundled weights that fit a clip, by its first frame after `start` seconds."""
+    return weights.default_name(video.first_frame(Path(source), start))
 
 
-def load_weights(given: str | Path | VMRNN | None, source: str | Path | None = None) -> tuple[VMRNN, str]:
+def load_weights(
+    given: str | Path | VMRNN | None, source: str | Path | None = None, start: float = 0.0
+) -> tuple[VMRNN, str]:
     """The model to use and the name to show for it; without a given one, the bundled weights that fit `source`."""
     if isinstance(given, VMRNN):
         return given, "vmrnn"
-    name = given or (fitting_weights(source) if source else weights.default_name())
+    name = given or (fitting_weights(source, start) if source else weights.default_name())
     path = Path(name)
     shown = (path.resolve().name if path.is_dir() else path.stem) if path.exists() else str(name)
     return weights.load(name), shown

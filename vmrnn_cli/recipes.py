@@ -110,13 +110,16 @@ def make_config(
 ) -> TrainConfig:
     """The preset, the values of a config file over it, and the command line over both.
 
-    Of a run that is resumed, `before` is what its config.toml holds, in place of the preset.
+    Without a preset, weights to start from bring that of their name, if there is one. Of a run that is resumed,
+    `before` is what its config.toml holds, in place of the preset.
 
     Raises:
         InputError: unknown preset, unknown key (the nearest one is named) or a value of the wrong type.
     """
     before = before or {}
-    preset = flags.get("preset") or file_values.get("preset") or before.get("preset") or TrainConfig.preset
+    init = flags.get("init") or file_values.get("init")
+    usual = init if init in tuple(PRESETS) else TrainConfig.preset
+    preset = flags.get("preset") or file_values.get("preset") or before.get("preset") or usual
     if preset not in tuple(PRESETS):  # nor is what cannot be a key
         raise InputError(f"there is no preset '{preset}'", f"use one of {', '.join(PRESETS)}")
     values = {**(before or PRESETS[preset]), "preset": preset}

@@ -120,6 +120,11 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     return config.final_lr + (1 - config.final_lr) * shape
 
 
+def _made_for(network: VMRNNConfig) -> str:
+    height, width = network.image_size
+    return f"{width}x{height}, {network.context} -> {network.horizon} frames"
+
+
 def _distributed(loss: RolloutLoss) -> DistributedDataParallel:
     """The same, averaging its gradients over all processes."""
     for parameter in loss.parameters():
@@ -253,7 +258,9 @@ class Trainer:
             raise InputError(
                 f"the weights want {model.config.image_channels} channels and the data has {channels}", "change --init"
             )
-        model.config = dataclasses.replace(model.config, **made_for)
+        before, model.config = model.config, dataclasses.replace(model.config, **made_for)
+        if _made_for(before) != _made_for(model.config):
+            self._warnings.append(f"{c.init} was made for {_made_for(before)}; now {_made_for(model.config)}")
         return model
 
     def describe(self) -> list[str]:

@@ -128,13 +128,16 @@ def open_clip(
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file") from error
 
 
-def first_frame(path: Path) -> Frame | None:
-    """The first frame at its own size, of arrays with all channels, of all else in gray; None if it cannot be read."""
+def first_frame(path: Path, start: float = 0.0) -> Frame | None:
+    """The first frame after `start` seconds, at its own size; None if it cannot be read.
+
+    Of arrays with all channels, of all else in gray.
+    """
     try:
         if path.suffix.lower() in (".npy", ".npz"):
-            return next(open_array(path, None, None, DEFAULT_FPS, 0.0))
-        with open_clip(path) as clip:
-            return next(clip)
+            return next(open_array(path, None, None, DEFAULT_FPS, start), None)
+        with open_clip(path, start=start) as clip:
+            return next(clip, None)
     except (InputError, OSError):
         return None  # whoever opens it says why
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 
-if TYPE_CHECKING:  # which import PyTorch or NumPy; names and files do without
+if TYPE_CHECKING:  # most of which import PyTorch or NumPy; names and files do without
+    from types import ModuleType
+
     import numpy as np
     from numpy.typing import NDArray
 
     from .model import VMRNN
 
-REGISTRY_NAME = "registry.json"
+REGISTRY_NAME, WEIGHTS_NAME = "registry.json", "model.safetensors"
 
 
 def bundled_folder() -> Path:
@@ -93,7 +95,11 @@ def locate(name: str | Path, revision: str | None = None, **options: Any) -> Pat
     if is_bundled(text):
         return _without_revision(bundled_folder() / text, revision)
     path = Path(name)
-    if (text and path.exists()) or path.suffix in (".safetensors", ".pth", ".pt"):
+    try:
+        there = bool(text) and path.exists()
+    except OSError as error:  # too long for a name, or links in a circle
+        raise InputError(f"'{name}' is no path: {error.strerror}", "check the name") from None
+    if there or path.suffix in (".safetensors", ".pth", ".pt"):
         return _without_revision(path, revision)
     if "repo" in known.get(text, {}) or (text.count("/") == 1 and not text.startswith((".", "/", "~"))):
         return from_hub(text, revision, **options)
@@ -104,8 +110,7 @@ def locate(name: str | Path, revision: str | None = None, **options: Any) -> Pat
 
 def from_hub(name: str, revision: str | None = None, **options: Any) -> Path:
     """The folder in the cache with the weights of a registered name or `owner/name[@revision]`; see `hub.download`."""
-    from . import hub
-
+    hub = _hub()
     repository, branch, sha256 = hub_address(name)
     if revision is not None and revision != branch:
         branch, sha256 = revision, None  # the hash is that of the registered revision
@@ -125,11 +130,18 @@ def find(name: str) -> tuple[str, Path | None]:
     """Where the weights of a registered name are: "bundled", "cached" or "on the Hub", and in which folder."""
     if is_bundled(name):
         return "bundled", bundled_folder() / name
-    from . import hub
-
     repository, revision, _ = hub_address(name)
-    folder = hub.cached(repository, revision)
+    folder = _hub().cached(repository, revision)
     return ("cached" if folder else "on the Hub"), folder
+
+
+def _hub() -> ModuleType:
+    """The module `hub`; huggingface_hub reads HF_ENDPOINT and others when it is imported, and may not like them."""
+    try:
+        from . import hub
+    except ValueError as error:
+        raise InputError(f"huggingface_hub cannot start: {error}", "check the environment's HF_ variables") from None
+    return hub
 
 
 def _without_revision(path: Path, revision: str | None) -> Path:

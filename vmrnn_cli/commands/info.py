@@ -54,8 +54,9 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
     from ..model import VMRNN
     from ..predictor import clip_size
 
-    name = what or weights.default_name()
-    model = VMRNN(checkpoints.PRESETS[name]) if name in checkpoints.PRESETS else weights.load(name)
+    name = weights.default_name() if what is None else what
+    untrained = name in checkpoints.PRESETS and not weights.is_bundled(name)
+    model = VMRNN(checkpoints.PRESETS[name]) if untrained else weights.load(name)
     config = model.config
     chosen = clip_size("", config, size) if size is not None else config.image_size
     grid = config.image_size if chosen is None else (chosen, chosen) if isinstance(chosen, int) else chosen

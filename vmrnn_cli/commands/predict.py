@@ -83,7 +83,7 @@ def predict(
             runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
             loaded[wanted] = runner, name, time.perf_counter() - begin
             if shown:
-                print(f"{name}{_known_for(name)} on {runner.describe()}", file=sys.stderr)
+                print(f"{name}{_known_for(wanted)} on {runner.describe()}", file=sys.stderr)
         return loaded[wanted]
 
     if weights is not None:
@@ -92,7 +92,7 @@ def predict(
     for number in range(ranks.rank, len(sources), ranks.world):
         source, target = sources[number], targets[number]
         try:
-            runner, name, load_s = load(weights or predictor.fitting_weights(source))
+            runner, name, load_s = load(weights or predictor.fitting_weights(source, start))
             with predictor.Forecasting(
                 runner, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
                 load_s=load_s,
@@ -191,11 +191,11 @@ def _progress_bar(frames: int) -> Any:
     return bar()
 
 
-def _known_for(name: str) -> str:
-    """What bundled weights were trained on: people should not expect more of them."""
+def _known_for(wanted: str) -> str:
+    """What weights of ours were trained on: people should not expect more of them."""
     from ..weights import registry
 
-    entry = registry().get(name)
+    entry = registry().get(wanted)
     return f" ({entry['data']})" if entry else ""
 
 

@@ -147,8 +147,7 @@ def _registry() -> dict[str, dict[str, Any]]:
 
 def _whereabouts(name: str) -> dict[str, Any]:
     """Where weights are, and how many bytes they take if that is on this machine."""
-    from ..hub import WEIGHTS_NAME
-    from ..weights import find
+    from ..weights import WEIGHTS_NAME, find
 
     where, folder = find(name)
     return {"where": where, **({"size": (folder / WEIGHTS_NAME).stat().st_size} if folder else {})}
