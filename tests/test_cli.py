@@ -413,6 +413,38 @@ def test_a_batch_goes_on_when_memory_runs_out(run, tiny, tmp_path, monkeypatch):
     assert "huge.npy: out of memory" in one_error_line(err)
 
 
+@pytest.mark.parametrize("name", ["-", ".gif", ".MP4"])
+def test_outputs_without_a_name(run, name, tmp_path):
+    code, _, err = run("predict", DIGITS, "-o", name)
+    assert code == 2
+    assert f"{name} names no output" in one_error_line(err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("source", ["-", "https://example.org/clip.mp4"])
+def test_sources_that_are_no_files(run, source):
+    code, _, err = run("predict", source)
+    assert code == 2
+    assert "save it as a file first" in one_error_line(err)
+
+
+def test_frames_that_are_not_needed_are_not_looked_at(run, tiny, tmp_path):
+    frames = np.full((9, 16, 16), 0.5, np.float32)
+    frames[5] = np.nan  # 3 given, 2 predicted
+    np.save(tmp_path / "x.npy", frames)
+    assert run("predict", "x.npy", "--weights", tiny, "-o", "o.gif")[0] == 0
+    code, _, err = run("predict", "x.npy", "--weights", tiny, "-o", "p.gif", "--frames", 3)
+    assert code == 2
+    assert "frame 5, holds NaN" in one_error_line(err)
+
+
+def test_json_tells_what_was_measured(run, tiny):
+    code, out, _ = run("predict", DIGITS, "--weights", tiny, "-o", "o.gif", "--frames", 40, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert (result["source"], result["frames"], result["known_frames"]) == (str(DIGITS), 40, 17)
+
+
 def test_an_output_folder_that_is_a_file(run, tmp_path):
     (tmp_path / "taken").write_text("")
     code, _, err = run("predict", DIGITS, "-o", "taken")

@@ -167,6 +167,23 @@ def test_grids_are_split_by_time_and_scaled_by_the_training_part(tmp_path):
     assert splits["test"].clip(8, rng()).max() == 1
 
 
+def test_grids_that_are_scaled_already_stay_as_they_are(tmp_path):
+    """As `predict` takes the same file."""
+    for frames in (np.full((100, 2, 4, 4), 51, np.uint8), np.full((100, 2, 4, 4), 0.2, np.float32)):
+        np.save(tmp_path / "x.npy", frames)
+        clip = opened(tmp_path / "x.npy", split="test").clip(0, np.random.default_rng(0))
+        np.testing.assert_allclose(clip, 0.2, rtol=1e-6)
+
+
+def test_clips_that_share_frames_are_of_one_group(tmp_path):
+    np.save(tmp_path / "grid.npy", np.random.default_rng(0).random((400, 2, 4, 4)))
+    grid = opened(tmp_path / "grid.npy", split="train")
+    T = grid.clip_shape[0]
+    assert [grid.group(number) for number in (0, T - 1, T)] == [0, 0, 1]
+    np.save(tmp_path / "clips.npy", np.zeros((7, 30, 2, 8, 8), np.uint8))
+    assert [opened(tmp_path / "clips.npy").group(number) for number in range(3)] == [0, 1, 2]
+
+
 def test_taxibj(tmp_path):
     parts = {
         f"{key}_{split}": np.full((n, 4, 2, 32, 32), value, np.float32)
@@ -227,13 +244,14 @@ def test_arrays_of_clips(tmp_path, shape, clip):
     "array",
     [
         np.zeros((3, 3)), np.zeros((4, 2, 8, 8)), np.full((90, 2, 4, 4), np.nan), np.full((90, 2, 4, 4), -1.0),
+        np.zeros((20, 9, 9, 3), np.uint8), np.zeros((20, 9, 9, 1), np.uint8), np.zeros((9, 20, 9, 9, 3), np.uint8),
         np.zeros((90, 2, 4, 4), np.int64), np.zeros((7, 4, 2, 8, 8), np.float32), np.array(["a"]),
     ],
-    ids=str,
+    ids=lambda array: f"{array.dtype} {array.shape}",
 )  # fmt: skip
 def test_unusable_arrays(tmp_path, array):
     np.save(tmp_path / "x.npy", array)
-    with pytest.raises(InputError, match=r"x(\.npy)?"):
+    with pytest.raises(InputError, match=r"x\.npy|^x:"):
         opened(tmp_path / "x.npy")
 
 

@@ -84,6 +84,23 @@ def test_interval_narrows_with_clips_and_holds_the_mean():
     assert width[1] < width[0] / 4
 
 
+def test_clips_of_a_group_are_drawn_together():
+    """Ten times the same clips say no more than once."""
+    once = np.random.default_rng(2).normal(50, 10, (30, 1))
+    tenfold = evaluate.Scores({"mse": np.repeat(once, 10, axis=0).tolist()})
+    alone = evaluate.Scores({"mse": once.tolist()}).summary()
+    grouped = tenfold.summary(np.repeat(np.arange(30), 10).tolist())
+    np.testing.assert_allclose(grouped["interval_95"]["mse"], alone["interval_95"]["mse"])
+    assert np.ptp(tenfold.summary()["interval_95"]["mse"]) < np.ptp(alone["interval_95"]["mse"]) / 2
+    assert tenfold.summary([0] * 300)["interval_95"]["mse"] is None
+
+
+def test_groups_of_unequal_size_keep_the_mean():
+    values = np.concatenate([np.full((1, 1), 0.0), np.full((3, 1), 1.0)])
+    low, high = evaluate.Scores({"mse": values.tolist()}).summary([0, 1, 1, 1])["interval_95"]["mse"]
+    assert (low, high) == (0.0, 1.0)
+
+
 def test_intervals_per_frame_ahead():
     values = np.random.default_rng(1).normal([10, 100], [1, 20], (400, 2))
     summary = evaluate.Scores({"mse": values.tolist()}).summary()
@@ -191,6 +208,31 @@ def test_json_has_the_promised_keys(vmrnn, setting, tmp_path):
     clips = np.load(tmp_path / "mnist_test_seq.npy").astype(np.float64) / 255  # (20, N, 64, 64)
     repeated = [np.square(clips[4 + i] - clips[3]).sum((1, 2)).mean() for i in range(3)]
     np.testing.assert_allclose(result["baseline_last_frame"]["per_frame"]["mse"], repeated, rtol=1e-5)
+
+
+def test_a_plot_that_would_be_written_over(vmrnn, setting):
+    code, _, err = vmrnn(*setting, "--plot", "worst-1.png", "--save-worst", 1, "--overwrite")
+    assert code == 2
+    assert "--plot" in err
+
+
+def test_size_is_for_folders(vmrnn, setting):
+    code, _, err = vmrnn(*setting, "--size", 32)
+    assert code == 2
+    assert "--size" in err
+
+
+def test_small_grids(vmrnn, setting, tmp_path):
+    """What they are divided by is told, and a split that is too short is one line that names the way out."""
+    np.save(tmp_path / "flow.npy", np.arange(120, dtype=np.float32).repeat(128).reshape(120, 1, 8, 16))
+    grid = ["eval", "--data", "flow.npy", "--weights", tmp_path / "w"]
+    code, out, _ = vmrnn(*grid, "--json")
+    assert (code, json.loads(out)["divided_by"]) == (0, 95)
+    np.save(tmp_path / "short.npy", np.zeros((5, 2, 8, 16)))
+    code, _, err = vmrnn("eval", "--data", "short.npy")
+    assert code == 2
+    assert "too few for 4 + 4" in err
+    assert "--split" in err
 
 
 def test_table_plot_and_worst(vmrnn, setting, tmp_path):

@@ -55,18 +55,20 @@ class Scores:
             rows = self.values.setdefault(name, [])
             rows += [[metric(p, t) for p, t in zip(*clip, strict=True)] for clip in zip(prediction, truth, strict=True)]
 
-    def summary(self, seed: int = 0) -> dict[str, Any]:
-        """Mean of each metric, the same per frame ahead, and 95 % bootstrap intervals of these means over clips.
+    def summary(self, groups: Sequence[int] | None = None, seed: int = 0) -> dict[str, Any]:
+        """Mean of each metric, the same per frame ahead, and 95 % bootstrap intervals of these means.
 
+        `groups` has a number for each clip: those of one group are drawn together. By default each is a group.
         What has no finite value is None: a mean PSNR if any frame was met exactly, the SSIM of frames too small for it.
         """
         table: dict[str, Any] = {"per_frame": {}, "interval_95": {}, "per_frame_interval_95": {}}
         for name, rows in self.values.items():
             values = np.array(rows)
+            owners = np.arange(len(values)) if groups is None else np.array(groups)
             table[name] = _mean(values)
             table["per_frame"][name] = [_mean(column) for column in values.T]
-            table["interval_95"][name] = _intervals(values.mean(1, keepdims=True), seed)[0]
-            table["per_frame_interval_95"][name] = _intervals(values, seed)
+            table["interval_95"][name] = _intervals(values.mean(1, keepdims=True), owners, seed)[0]
+            table["per_frame_interval_95"][name] = _intervals(values, owners, seed)
         return table
 
 
@@ -75,17 +77,22 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return mean if math.isfinite(mean) else None
 
 
-def _intervals(values: NDArray[np.float64], seed: int, draws: int = 1000) -> list[list[float] | None]:
-    """Of each column's mean over the rows (clips), which are drawn anew, all columns of a row together.
+def _intervals(
+    values: NDArray[np.float64], groups: NDArray[np.int64], seed: int, draws: int = 1000
+) -> list[list[float] | None]:
+    """Of each column's mean over the rows (clips); groups of them are drawn anew, all columns of a row together.
 
-    None for a column that is not finite, and for a single clip.
+    None for a column that is not finite, and for a single group.
     """
-    clips = len(values)
-    if clips == 1:
+    found, owner = np.unique(groups, return_inverse=True)
+    if len(found) == 1:
         return [None] * values.shape[1]
-    times = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=draws)  # (draws, clips)
     finite = [bool(np.isfinite(column).all()) for column in values.T]
-    edges = np.percentile(times @ np.where(finite, values, 0) / clips, [2.5, 97.5], axis=0).T  # (columns, 2)
+    sums = np.zeros((len(found), values.shape[1]))
+    np.add.at(sums, owner, np.where(finite, values, 0))
+    times = np.random.default_rng(seed).multinomial(len(found), np.full(len(found), 1 / len(found)), size=draws)
+    means = times @ sums / (times @ np.bincount(owner))[:, None]  # (draws, columns)
+    edges = np.percentile(means, [2.5, 97.5], axis=0).T  # (columns, 2)
     return [pair if known else None for pair, known in zip(edges.tolist(), finite, strict=True)]
 
 
@@ -106,17 +113,18 @@ class Forecast(NamedTuple):
 
 @dataclass
 class Evaluation:
-    """Scores of the model and of the baselines over the same clips."""
+    """Scores of the model and of the baselines over the same clips, and the group of each."""
 
     model: Scores
     baselines: dict[str, Scores]
     clips: int
     worst: list[Forecast]  # the worst first
+    groups: list[int]
 
     def summary(self) -> dict[str, Any]:
         """What `vmrnn eval --json` prints of it."""
-        baselines = {name: scores.summary() for name, scores in self.baselines.items()}
-        return {**self.model.summary(), **baselines, "clips": self.clips}
+        baselines = {name: scores.summary(self.groups) for name, scores in self.baselines.items()}
+        return {**self.model.summary(self.groups), **baselines, "clips": self.clips}
 
 
 def evaluate(
@@ -141,7 +149,8 @@ def evaluate(
     rank, world = (ranks.rank, ranks.world) if ranks else (0, 1)
     total = min(len(dataset), limit or len(dataset))
     chosen = np.arange(total) * (len(dataset) if spread else total) // total
-    done = Evaluation(Scores(), {name: Scores() for name in BASELINES}, 0, [])
+    groups = [dataset.group(number) for number in chosen.tolist()]
+    done = Evaluation(Scores(), {name: Scores() for name in BASELINES}, 0, [], groups)
     for first in range(rank * batch_size, total, world * batch_size):
         numbers = chosen[first : first + batch_size].tolist()
         clips = _float_clips(dataset, numbers)
@@ -186,4 +195,5 @@ def _merge(parts: list[Evaluation], batch_size: int, keep_worst: int) -> Evaluat
         {name: merge([part.baselines[name] for part in parts]) for name in BASELINES},
         clips,
         _worst([forecast for part in parts for forecast in part.worst], keep_worst),
+        parts[0].groups,
     )

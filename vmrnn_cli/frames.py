@@ -155,7 +155,9 @@ def _checked(frame: NDArray[Any], name: str) -> Frame:
 def _frames_to_skip(path: Path, frames: int, fps: float, start: float) -> int:
     skip = round(start * fps)
     if skip >= frames:
-        raise past_the_end(path, start, frames / fps)
+        raise InputError(
+            f"{path} has {frames} frame(s), {fps:g} a second: nothing at {start:g} s", "pass a smaller --start"
+        )
     return skip
 
 
@@ -171,11 +173,16 @@ def _with_channels(frame: Frame, channels: int) -> Frame:
 def _resized(frame: Frame, size: Size) -> Frame:
     _, H, W = frame.shape
     if isinstance(size, int):
-        size = (max(2, 2 * round(H / W * size / 2)), size) if W < H else (size, max(2, 2 * round(W / H * size / 2)))
+        size = (_even(H / W * size), size) if W < H else (size, _even(W / H * size))
     if size is None or size == (H, W):
         return frame
     planes = [Image.fromarray(plane).resize((size[1], size[0]), Image.Resampling.LANCZOS) for plane in frame]
     return np.stack([np.asarray(plane) for plane in planes]).clip(0, 1)  # (C, H, W)
+
+
+def _even(side: float) -> int:
+    """The nearest even number, at least 2; halfway up, as ffmpeg rounds."""
+    return max(2, 2 * math.floor(side / 2 + 0.5))
 
 
 def past_the_end(path: Path, start: float, duration: float | None) -> InputError:

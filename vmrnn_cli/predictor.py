@@ -166,8 +166,8 @@ class Forecasting:
         self.context = list(given)
         if len(self.context) < context:
             raise InputError(
-                f"{self._clip.name} has only {len(self.context)} frames to start from, the context takes {context}",
-                "give a longer clip, an earlier --start or a smaller --context",
+                f"{self._clip.name} has only {len(self.context)} frame(s) to start from, the context takes {context}",
+                "give a longer clip, an earlier --start, a smaller --context or a larger --fps",
             )
         self._first_truth = next(self._frames, None)
         self.has_truth = self._first_truth is not None
@@ -180,12 +180,13 @@ class Forecasting:
 
     def __iter__(self) -> Iterator[Step]:
         truth = self._first_truth
-        for prediction in self._predictor.stream(self.context, self.frames, self.timing):
+        for number, prediction in enumerate(self._predictor.stream(self.context, self.frames, self.timing)):
+            if number and truth is not None:
+                truth = next(self._frames, None)
             if truth is not None:
                 self.score.add(prediction, truth)
                 self.baseline.add(self.context[-1], truth)
             yield Step(prediction, truth)
-            truth = next(self._frames, None) if truth is not None else None
 
     def _timed(self, clip: video.Clip) -> Iterator[Frame]:
         while True:

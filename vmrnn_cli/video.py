@@ -246,8 +246,9 @@ def _open_video(path: Path, channels: int, size: Size, fps: float | None, start:
     seek = ["-ss", f"{coarse:f}"] if coarse else []
     filters = _filters(channels, size, fps or probe.fps, start - coarse, probe.alpha)
     output = ["-map", "0:V:0", "-vf", filters, "-f", "yuv4mpegpipe", "-"]
+    # By default, frames that change their size would start the filters anew, and time with them.
     decoder = _Ffmpeg(
-        [*probe.input_options, *seek, *_local_input(path), *output],
+        ["-reinit_filter", "0", *probe.input_options, *seek, *_local_input(path), *output],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     )
@@ -257,7 +258,7 @@ def _open_video(path: Path, channels: int, size: Size, fps: float | None, start:
         header = {field[:1]: field[1:] for field in decoder.stdout.readline().decode().split()[1:]}
         H, W = int(header.get("H", 0)) // channels, int(header.get("W", 0))
         rate = float(Fraction(header.get("F", "0:1").replace(":", "/")))
-        return Clip(str(path), "video", rate, _decoded_frames(decoder, (channels, H, W)), decoder)
+        return Clip(str(path), "video", rate, _decoded_frames(path, decoder, (channels, H, W)), decoder)
     except StopIteration:
         log = decoder.log()
         decoder.stop()
@@ -285,26 +286,31 @@ def _probe(path: Path, packets: int = 100) -> _Probe:
     # Only libvpx decodes the second track in which WebM keeps its alpha.
     input_options = ["-c:v", {"vp8": "libvpx", "vp9": "libvpx-vp9"}[codec]] if alpha_track else []
     alpha = alpha_track or re.match(r"yuva|rgba|bgra|argb|abgr|gbrap|ya\d|pal8", pixel_format) is not None
-    times = _packet_times(done.stdout.decode())
+    times, timed = _packet_times(done.stdout.decode())
     clock = re.search(r"Duration: (\d+):(\d+):([\d.]+)", log)
     duration = (
         sum(float(part) * unit for part, unit in zip(clock.groups(), (3600, 60, 1), strict=True)) if clock else None
     )
-    return _Probe(input_options, alpha, _own_rate(rest, times), duration, times[-1] if times else 0.0)
+    return _Probe(input_options, alpha, _own_rate(rest, times, timed), duration, times[-1] if times else 0.0)
 
 
-def _packet_times(framecrc: str) -> list[float]:
-    """Presentation times in seconds, sorted, from lines "stream, dts, pts, duration, size, checksum"."""
+def _packet_times(framecrc: str) -> tuple[list[float], bool]:
+    """Presentation times in seconds, sorted, and whether all packets have one.
+
+    From lines "stream, dts, pts, duration, size, checksum".
+    """
     time_base = re.search(r"^#tb 0: (\d+/\d+)", framecrc, re.MULTILINE)
     ticks = [int(pts) for pts in re.findall(r"^0, +-?\d+, +(-?\d+),", framecrc, re.MULTILINE)]
     known = sorted(tick for tick in ticks if tick > -(2**62))  # the lowest number says "unknown"
-    return [float(tick * Fraction(time_base[1])) for tick in known] if time_base else []
+    times = [float(tick * Fraction(time_base[1])) for tick in known] if time_base else []
+    return times, len(times) == len(ticks)
 
 
-def _own_rate(stream: str, times: list[float]) -> float | None:
+def _own_rate(stream: str, times: list[float], timed: bool) -> float | None:
     """Return the rate of most frames where ffmpeg would choose one at which every packet time falls on a frame.
 
     For a GIF with uneven delays that is 100 fps, for an animated PNG 100,000: nearly all frames would be repeats.
+    Where not all packets have a time, their average is the best there is.
     """
     average, common = (
         float(match[1]) * (1000 if match[2] else 1) if match else None
@@ -312,6 +318,8 @@ def _own_rate(stream: str, times: list[float]) -> float | None:
     )
     if average and common and common <= 1.5 * average:
         return None
+    if not timed:
+        return average
     gaps = [after - before for before, after in itertools.pairwise(times) if after > before]
     return 1 / statistics.median(gaps) if gaps else None
 
@@ -349,13 +357,15 @@ def _scaled_sides(size: Size) -> tuple[str, str]:
     return str(size[1]), str(size[0])
 
 
-def _decoded_frames(decoder: _Ffmpeg, shape: tuple[int, int, int]) -> Iterator[Frame]:
+def _decoded_frames(path: Path, decoder: _Ffmpeg, shape: tuple[int, int, int]) -> Iterator[Frame]:
     assert decoder.stdout is not None
     while decoder.stdout.readline():  # b"FRAME\n"
         pixels = decoder.stdout.read(math.prod(shape))
         if len(pixels) < math.prod(shape):
             break
         yield np.frombuffer(pixels, np.uint8).reshape(shape).astype(np.float32) / np.float32(255)  # (C, H, W)
+    if decoder.finish() < 0:  # by a signal: what it left out must not count as the end of the clip
+        raise VMRNNError(f"ffmpeg was killed while it read {path}", "close other programs, as memory may be short")
 
 
 def _no_frames(path: Path, start: float, fps: float | None, log: str) -> InputError:

@@ -54,7 +54,7 @@ def make(
     from ..digits import draw_digit
     from ..outputs import check_target
 
-    if out.suffix != ".npy":
+    if out.suffix.lower() != ".npy":
         raise InputError(f"{out} is no .npy file", "end its name in .npy")
     check_target(out, overwrite)
     if digits == "drawn":

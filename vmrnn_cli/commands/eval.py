@@ -43,7 +43,7 @@ def evaluate(
     save_worst: int = typer.Option(0, metavar="N", help="Write the N worst forecasts as film strips, worst-1.png ..."),
     out: Path = typer.Option(Path(), help="Folder for --save-worst."),
     scan: str = typer.Option("auto", help="auto, native, torch, reference, triton or mamba."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda or mps."),
     dtype: str = typer.Option("auto", help="auto, float32 or bfloat16."),
     threads: int | None = typer.Option(None, help="CPU threads."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing outputs."),
@@ -59,6 +59,7 @@ def evaluate(
         from .. import data as datasets
         from .. import devices, metrics, outputs, predictor
         from .. import weights as known_weights
+        from ..data.arrays import GridWindows
         from ..evaluate import ALL
         from ..evaluate import evaluate as score
         from ..ranks import DAY, Ranks
@@ -76,6 +77,8 @@ def evaluate(
         if number is not None and not least <= number <= most:
             raise InputError(f"{what} is {number}", f"give a number from {least} to {most}")
     pictures = [out / f"worst-{place}.png" for place in range(1, save_worst + 1)]
+    if plot is not None and plot.resolve() in [picture.resolve() for picture in pictures]:
+        raise InputError(f"--plot and --save-worst would both write {plot}", "name another --plot")
     _check_pictures(pictures, overwrite)
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
@@ -98,6 +101,8 @@ def evaluate(
             f"{data} has {channels} channels, and the weights take {model.config.image_channels}",
             "give other weights with --weights",
         )
+    if size is not None and clips.clip_shape[2:] != (size, size):
+        raise InputError(f"{data} is taken as it is, whatever --size says", "leave out --size")
     if lpips:
         metrics.check_lpips_frames(clips.clip_shape[1:])
     total = min(len(clips), limit or len(clips))
@@ -117,6 +122,8 @@ def evaluate(
     if ranks.rank:
         return  # every rank has the whole result, one tells it
     summary = {**result.summary(), "context": context, "horizon": horizon, "weights": name}
+    if isinstance(clips, GridWindows):
+        summary["divided_by"] = clips.scale
     if as_json:
         import json
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -107,7 +108,7 @@ def predict(
             outcomes[number] = line, known.exit_code
             print(f"error: {one_line(line)}", file=sys.stderr, flush=True)
             continue
-        result = outcomes[number] = _result(forecasting, runner, name, target)
+        result = outcomes[number] = _result(source, forecasting, runner, name, target)
         if not (as_json or quiet):
             summary = _summary(source, forecasting, result) if ranks.world == 1 else _one_line(source, result)
             print(summary, flush=True)
@@ -131,6 +132,10 @@ def _split(panels: str | None) -> list[str] | None:
 
 def _targets(sources: list[Path], output: Path | None) -> list[Path]:
     """One output file per source."""
+    from ..outputs import OUTPUT_SUFFIXES
+
+    if str(output).lower() in ("-", *OUTPUT_SUFFIXES):
+        raise InputError(f"{output} names no output", "give a file with a name, or a folder")
     is_folder = output is not None and (output.is_dir() or not output.suffix)
     if output is not None and not is_folder:
         if len(sources) > 1:
@@ -152,7 +157,8 @@ def _check_before_loading(
     from .. import outputs, render
 
     if not any(source.exists() for source in sources):
-        raise InputError(f"{sources[0]} does not exist", "check the path")
+        todo = "save it as a file first" if re.match(r"-$|\w+:/", str(sources[0])) else "check the path"
+        raise InputError(f"{sources[0]} does not exist", todo)
     for source, target in zip(sources, targets, strict=True):
         outputs.check_output_suffix(target)
         if target.exists() and any(target.samefile(other) for other in sources if other.exists()):
@@ -199,10 +205,11 @@ def _known_for(wanted: str) -> str:
     return f" ({entry['data']})" if entry else ""
 
 
-def _result(forecasting: Forecasting, runner: Predictor, name: str, target: Path) -> dict[str, Any]:
+def _result(source: Path, forecasting: Forecasting, runner: Predictor, name: str, target: Path) -> dict[str, Any]:
     import dataclasses
 
     return {
+        "source": str(source),
         "output": str(target),
         "device": str(runner.device),
         "dtype": str(runner.dtype).removeprefix("torch."),
@@ -210,6 +217,7 @@ def _result(forecasting: Forecasting, runner: Predictor, name: str, target: Path
         "weights": name,
         "context": len(forecasting.context),
         "frames": forecasting.frames,
+        "known_frames": forecasting.score.frames,
         "timing": dataclasses.asdict(forecasting.timing),
         "metrics": forecasting.score.means(),
         "baseline_last_frame": forecasting.baseline.means(),
@@ -219,8 +227,9 @@ def _result(forecasting: Forecasting, runner: Predictor, name: str, target: Path
 def _summary(source: Path, forecasting: Forecasting, result: dict[str, Any]) -> str:
     def row(label: str, means: dict[str, float | None]) -> str:
         mse, ssim, psnr = (means[key] for key in ("mse", "ssim", "psnr"))
+        digits = 4 if mse and mse < 1 else 2
         return "  ".join(
-            (f"  {label:<20}", _number(mse, "10.2f"), _number(ssim, "7.4f"), _number(psnr, "7.2f", "∞"))
+            (f"  {label:<20}", _number(mse, f"10.{digits}f"), _number(ssim, "7.4f"), _number(psnr, "7.2f", "∞"))
         )  # fmt: skip
 
     timing = forecasting.timing

@@ -48,6 +48,9 @@ class ReadyClips:
             return clip
         return checked(clip, self.name)
 
+    def group(self, index: int) -> int:
+        return index
+
     def describe(self) -> list[str]:
         T, C, H, W = self.clip_shape
         return [f"{self.name}: {len(self)} clips of {T} frames, {C} x {H} x {W}"]
@@ -94,13 +97,18 @@ class TaxiBJ:
         clip = np.concatenate([X[index], Y[index]])[: self.clip_shape[0]]  # (T, C, H, W)
         return checked((clip.astype(np.float32) + np.float32(1)) / np.float32(2), self.name)
 
+    def group(self, index: int) -> int:
+        return index // self.clip_shape[0]  # clips begin half an hour apart
+
     def describe(self) -> list[str]:
         T, C, H, W = self.clip_shape
         return [f"{self.name}, {self.split}: {len(self)} clips of {T} frames, {C} x {H} x {W}"]
 
 
 class GridWindows:
-    """All windows of a gridded sequence (T, C, H, W), scaled to [0, 1] by the maximum of its training part.
+    """All windows of a gridded sequence (T, C, H, W), scaled to [0, 1]: uint8 by 255, floats by their maximum.
+
+    That of the training part, unless it is 1 or less: then they are taken as they are, as `predict` does.
 
     The last tenth (or `HOURLY_TEST` steps of a sequence ten times as long) is the test split, what comes before it, as
     long, the validation split. A window belongs to the split of the frames it predicts: the context of the first test
@@ -116,10 +124,10 @@ class GridWindows:
         if not len(self.starts):
             raise InputError(
                 f"{name}: the {split} split has {last - first} frames, too few for {context} + {horizon}",
-                "give a smaller --context or --horizon",
+                "give a smaller --context or --horizon, or another --split",
             )
         self.name, self.split = name, split
-        self.scale = float(np.max(frames[: edges["train"][1]])) or 1.0
+        self.scale = 255.0 if frames.dtype == np.uint8 else max(1.0, float(np.max(frames[: edges["train"][1]])))
         self._frames = frames
         self.clip_shape = (context + horizon, C, H, W)
 
@@ -130,6 +138,9 @@ class GridWindows:
         start = self.starts[index]
         window = np.asarray(self._frames[start : start + self.clip_shape[0]], dtype=np.float32)
         return checked(np.minimum(window / np.float32(self.scale), 1), self.name)
+
+    def group(self, index: int) -> int:
+        return index // self.clip_shape[0]
 
     def describe(self) -> list[str]:
         _, C, H, W = self.clip_shape
@@ -160,6 +171,11 @@ def open_arrays(
     if frames.ndim not in (4, 5) or 0 in frames.shape:
         raise InputError(
             f"{path} has shape {frames.shape}", "give (T,H,W), (T,C,H,W), (N,T,H,W), (N,T,C,H,W) or (20,N,64,64)"
+        )
+    if dataset is None and frames.shape[-1] in (1, 3, 4) and frames.shape[-3] > 4:
+        raise InputError(
+            f"{path} has shape {frames.shape}, channels last",
+            "store it as (T, C, H, W) or (N, T, C, H, W), or say what it is with --dataset",
         )
     dataset = dataset or _kind(frames)
     if dataset == "moving-mnist" and _kind(frames) == "moving-mnist":

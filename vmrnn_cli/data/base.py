@@ -34,6 +34,10 @@ class ClipDataset(Protocol):
         """Return clip `index`: uint8, or float32 in [0, 1], of `clip_shape`. What is random comes from `rng` alone."""
         ...
 
+    def group(self, index: int) -> int:
+        """Return the group of clip `index`: those of one group are alike, as they share frames or a scene."""
+        ...
+
     def describe(self) -> list[str]:
         """Say in a line or two what is there."""
         ...

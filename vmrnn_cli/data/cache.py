@@ -22,6 +22,8 @@ from ..frames import Size
 from ..outputs import atomic_path
 from ..video import Clip, open_clip
 
+_DECODING = 2  # raised with every change of what is decoded from the same file
+
 
 @dataclass(frozen=True)
 class Video:
@@ -105,7 +107,7 @@ def decode(source: Path, channels: int, size: Size, content: str | None = None) 
 
 
 def _cached_path(content: str, channels: int, size: Size) -> Path:
-    key = hashlib.sha256(f"{content}|{channels}|{size}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{_DECODING}|{content}|{channels}|{size}".encode()).hexdigest()[:32]
     return cache_folder() / "clips" / f"{key}.npy"
 
 

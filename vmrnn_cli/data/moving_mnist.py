@@ -103,6 +103,9 @@ class MovingMNIST:
             rng = np.random.default_rng((TEST_SEED, index))
         return make_clip(self._digits, rng, self.clip_shape[0])
 
+    def group(self, index: int) -> int:
+        return index
+
     def describe(self) -> list[str]:
         return [f"{self.name}, {self.split}: {len(self._digits)} digits, {len(self)} clips an epoch"]
 

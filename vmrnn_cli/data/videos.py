@@ -124,6 +124,9 @@ class FolderClips:
             clip = clip[::-1] if rng.random() < 0.1 else clip
         return clip
 
+    def group(self, index: int) -> int:
+        return int(self._windows[index, 0])
+
     def describe(self) -> list[str]:
         return [f"{self.name}, {self.split}: {len(self._videos)} videos, {len(self)} windows", *self._notes]
 
@@ -229,6 +232,9 @@ class KTH:
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
         number, start = self._windows[index]
         return np.asarray(self._videos[number].frames()[start : start + self.clip_shape[0]])
+
+    def group(self, index: int) -> int:
+        return int(self._windows[index, 0])
 
     def describe(self) -> list[str]:
         lines = [f"KTH, {self.split}: {len(self._videos)} clips, {len(self)} windows"]
