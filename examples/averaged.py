@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from vmrnn_cli import checkpoints, train
+from vmrnn_cli.errors import run_script
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.outputs import atomic_folder
 
@@ -28,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,8 +20,10 @@ from matplotlib import pyplot
 from numpy.typing import NDArray
 
 from vmrnn_cli.data.arrays import GridWindows
+from vmrnn_cli.errors import run_script
 from vmrnn_cli.evaluate import last_frame, linear_extrapolation
 from vmrnn_cli.frames import only_array, read_arrays
+from vmrnn_cli.outputs import atomic_path
 from vmrnn_cli.predictor import Predictor, load_weights
 
 DAY = 24
@@ -79,8 +81,9 @@ def draw_chart(path: Path, truth: NDArray[np.float32], forecasts: dict[str, NDAr
         axes.plot(flow(forecasts[label]), style, lw=1.2, label=f"{label}, +{horizon} h")
     axes.set(xlabel="hour", ylabel="bikes in and out an hour", xlim=(0, 7 * DAY), xticks=range(0, 7 * DAY + 1, DAY))
     figure.legend(loc="outside upper center", ncols=4, fontsize="small")
-    figure.savefig(path, dpi=100)
+    with atomic_path(path, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=100)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

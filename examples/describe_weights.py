@@ -23,7 +23,9 @@ from matplotlib import pyplot
 
 from vmrnn_cli import checkpoints, data, predict, weights
 from vmrnn_cli.cards import model_card
+from vmrnn_cli.errors import run_script
 from vmrnn_cli.evaluate import evaluate
+from vmrnn_cli.outputs import atomic_path
 from vmrnn_cli.predictor import Predictor
 
 
@@ -63,7 +65,8 @@ def main() -> None:
         card += "\nMSE on evaluation clips while it trained:\n\n![Learning curve](curve.png)\n"
     if options.notes is not None:
         card += "\n" + options.notes.read_text()
-    (folder / "README.md").write_text(card)
+    with atomic_path(folder / "README.md", overwrite=True) as temporary:
+        temporary.write_text(card)
 
     path = weights.bundled_folder() / weights.REGISTRY_NAME
     registry = json.loads(path.read_text())
@@ -82,7 +85,8 @@ def main() -> None:
         "licence": "Apache-2.0",
         "sha256": hashlib.sha256((folder / checkpoints.WEIGHTS_NAME).read_bytes()).hexdigest(),
     } | roles
-    path.write_text(json.dumps(registry, indent=2) + "\n")
+    with atomic_path(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(registry, indent=2) + "\n")
     print(card)
 
 
@@ -97,4 +101,4 @@ def draw_curve(table: Path, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vmrnn_cli.digits import moving_digits
+from vmrnn_cli.errors import run_script
 from vmrnn_cli.outputs import atomic_path
 from vmrnn_cli.video import write_video
 
@@ -39,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from vmrnn_cli.errors import run_script
 from vmrnn_cli.video import write_video
 
 FPS, SIDE, SCALE = 25, 128, 4  # drawn SCALE times as large, for smooth edges
@@ -96,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

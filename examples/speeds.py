@@ -15,6 +15,7 @@ import numpy as np
 
 from vmrnn_cli import data, weights
 from vmrnn_cli.data.arrays import ReadyClips
+from vmrnn_cli.errors import run_script
 from vmrnn_cli.evaluate import FAST, evaluate
 from vmrnn_cli.predictor import Predictor
 
@@ -39,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from vmrnn_cli import checkpoints, data
+from vmrnn_cli.errors import run_script
 from vmrnn_cli.evaluate import evaluate
 from vmrnn_cli.outputs import atomic_folder
 from vmrnn_cli.predictor import Predictor
@@ -66,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

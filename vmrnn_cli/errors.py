@@ -1,6 +1,8 @@
 """Errors meant for the person at the keyboard: one line, what is wrong and what to do about it."""
 
 import errno
+import sys
+from collections.abc import Callable
 
 _WRONG_PATHS = {
     errno.ENAMETOOLONG: "use a shorter name",
@@ -54,3 +56,15 @@ def explained(error: Exception) -> VMRNNError | None:
             return InputError(what, _WRONG_PATHS[error.errno])
         return VMRNNError(what, "free some space, or use another place")
     return None
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run the main function of a script; what it cannot do ends in one line and not in a traceback."""
+    try:
+        main()
+    except Exception as error:
+        known = explained(error)
+        if known is None:
+            raise
+        print(f"error: {one_line(known)}", file=sys.stderr)
+        sys.exit(known.exit_code)

@@ -546,7 +546,7 @@ def read_state(out: Path) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
             if isinstance(state, dict) and state.keys() >= {"config", "network", "progress", "ema", "optimizers"}:
                 return state
-    raise InputError(f"there is no checkpoint in {out}", "start the run without --resume")
+    raise InputError(f"there is no checkpoint in {out}", "check the folder, or start the run without --resume")
 
 
 def handle_signals(trainer: Trainer) -> None:
