@@ -27,7 +27,7 @@ from vmrnn_cli.checkpoints import PRESETS
 from vmrnn_cli.model import VMRNN, rollout
 from vmrnn_cli.scan import native
 
-# Ratios not to be exceeded, on two idle cores.
+# Ratios aimed at, on two idle cores; README.md has those that are reached.
 PRODUCT_TARGET = 2.0  # a step of vmrnn-b-kth against a 2048^3 matrix product
 LOOP_TARGETS = {"vmrnn-d-mmnist": 1 / 80, "vmrnn-b-taxibj": 1 / 70}  # a step against one with a plain token loop
 BACKWARD_TARGET = 3.5  # the scan's backward pass against its forward, 64x64

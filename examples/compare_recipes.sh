@@ -7,6 +7,7 @@ lr = 4e-4
 weight_decay = 0.0
 schedule = "cosine"
 warmup = 0.025
+warmup_from = 0.025
 plateau = 0.0
 final_lr = 0.0025
 clip_norm = 0.0

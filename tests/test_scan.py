@@ -68,6 +68,17 @@ def test_reference_gradients_are_those_of_its_output():
     assert torch.autograd.gradcheck(lambda *t: scan.selective_scan(*t, "reference"), tensors)
 
 
+@pytest.mark.parametrize("backend", [NATIVE, "torch", "reference"])
+def test_float64_stays_float64(backend):
+    tensors = [t.requires_grad_() for t in inputs(2, 5, 4, 8, 2, N=4, dtype=torch.float64)]
+    y = scan.selective_scan(*tensors, backend)
+    want = scan.selective_scan(*tensors, "reference")
+    assert y.dtype == torch.float64
+    torch.testing.assert_close(y, want, rtol=1e-12, atol=1e-12)
+    for a, b in zip(torch.autograd.grad(y.sum(), tensors), torch.autograd.grad(want.sum(), tensors), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("N", [1, 3, 4, 7, 8, 13, 16])
 @pytest.mark.parametrize("backend", [NATIVE, "torch"])
 def test_fewer_states(backend, N):

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 
 import vmrnn_cli
-from vmrnn_cli import metrics, recipes, train
+from vmrnn_cli import interrupts, metrics, recipes, train
 from vmrnn_cli.__main__ import run as run_command
 from vmrnn_cli.checkpoints import load_model, save_model
 from vmrnn_cli.errors import InputError, VMRNNError
@@ -49,7 +49,7 @@ BASE = ["--context", "3", "--horizon", "2", "--batch-size", "4", "--eval-every",
 def vmrnn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VMRNN_CACHE", str(tmp_path / "cache"))
-    threads, handlers = torch.get_num_threads(), {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    threads, handlers = torch.get_num_threads(), {n: signal.getsignal(n) for n in interrupts.signals()}
 
     def vmrnn(*arguments):
         code = run_command([str(a) for a in arguments])
@@ -123,9 +123,62 @@ def test_resume_is_bit_for_bit(vmrnn, clips):
         time.sleep(0.01)
     process.kill()
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert train.read_state(Path("killed"))["progress"]["step"] < 14
     assert vmrnn(*common, "--out", "killed", "--resume")[0] == 0
     assert same("straight", "killed")
     assert losses("straight") == losses("killed")
+
+
+def test_a_weight_decay_that_is_given_on_resuming_counts(vmrnn, clips):
+    Path("decay.toml").write_text("weight_decay = 5.0\n")
+    common = ["train", "--data", clips, "--steps", 5, "--lr", 0.05, *BASE[:-1]]
+    assert vmrnn(*common[:4], 3, *common[5:], "--out", "run")[0] == 0
+    shutil.copytree("run", "other")
+    code, _, err = vmrnn(*common, "--out", "run", "--resume", "--config", "decay.toml", "--init", "w")
+    assert code == 0, err
+    assert "weight_decay was 0.01 and is 5.0" in err
+    assert "init" not in err  # which began the run, or did not
+    assert vmrnn(*common, "--out", "other", "--resume")[0] == 0
+    norms = [sum(float(t.norm()) for name, t in weights(run).items() if "in_proj" in name) for run in ("run", "other")]
+    assert norms[0] < 0.9 * norms[1]
+
+
+def test_what_a_run_left_before_its_first_checkpoint_is_no_obstacle(vmrnn, clips):
+    common = ["train", "--data", clips, "--steps", 1, "--out", "run", *BASE]
+    Path("run").mkdir()
+    for name in ("config.toml", "metrics.csv", ".vmrnn-0123.pt", "events.out.tfevents.1"):
+        Path("run", name).write_text("")
+    assert vmrnn(*common)[0] == 0
+    assert "--resume" in vmrnn(*common)[2]
+    Path("full").mkdir()
+    Path("full/mine.txt").write_text("")
+    code, _, err = vmrnn("train", "--data", clips, "--steps", 1, "--out", "full", *BASE)
+    assert code == 2
+    assert "holds mine.txt" in err
+
+
+def test_a_residual_network_does_not_learn_by_bce(clips, tmp_path):
+    given = {
+        "data": str(clips),
+        "init": "vmrnn-b-natural",
+        "preset": "tiny",
+        "batch_size": 2,
+        "context": 3,
+        "horizon": 2,
+    }
+    with pytest.raises(InputError, match=r'bce.*set loss = "mse"'):
+        train.Trainer(recipes.make_config({"loss": "mse+bce"}, given), tmp_path / "run")
+
+
+def test_ignored_signals_stay_ignored(monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell has it for what runs in the background
+    try:
+        assert interrupts.signals() == [signal.SIGTERM, signal.SIGHUP]
+        with interrupts.deferred():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_resume_draws_the_same_drop_path(vmrnn, clips):
@@ -573,6 +626,12 @@ def test_config_survives_toml():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
     config = recipes.make_config({"curriculum": [[0.5, 3, 2]]}, {"steps": 5, "data": 'a "b"\\c'})
     assert recipes.make_config(tomllib.loads(recipes.config_to_toml(config)), {}) == config
+
+
+def test_the_published_warm_up_of_taxibj():
+    config = recipes.make_config({}, {"preset": "vmrnn-b-taxibj"})
+    assert config.lr * train.learning_rate(config, 0.0) == pytest.approx(1e-5)
+    assert config.lr * train.learning_rate(config, config.warmup) == pytest.approx(4e-4, rel=2e-3)
 
 
 def test_learning_rate_warms_up_and_falls():

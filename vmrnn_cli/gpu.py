@@ -73,14 +73,15 @@ class GraphedStep:
             raise ValueError(f"recorded for frames of {tuple(self._frame.shape)}, not {tuple(frame.shape)}")
         if states is not None and states is not self._states:
             raise ValueError("a recorded step goes on only from the states that its last call returned")
-        if self._replay is None:
-            self._prepare()
-        if states is None:
-            self._forget()
-        self._frame.copy_(frame)
-        assert self._replay is not None
-        self._replay()
-        return self._output.clone(), self._states
+        with torch.cuda.device_of(frame):  # streams and graphs belong to the current GPU
+            if self._replay is None:
+                self._prepare()
+            if states is None:
+                self._forget()
+            self._frame.copy_(frame)
+            assert self._replay is not None
+            self._replay()
+            return self._output.clone(), self._states
 
     def _prepare(self) -> None:
         """Find the shapes of the states, give them their place, and record the step."""

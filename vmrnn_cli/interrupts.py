@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 
 def signals() -> list[int]:
-    """The signals that ask to end: Ctrl-C, SIGTERM and, of a closed terminal, SIGHUP, which nohup has ignored."""
-    asking: list[int] = [signal.SIGINT, signal.SIGTERM]
-    hangup: int | None = getattr(signal, "SIGHUP", None)  # Windows has none
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        asking.append(hangup)
-    return asking
+    """The signals that ask to end: Ctrl-C, SIGTERM and, of a closed terminal, SIGHUP.
+
+    Those that are ignored stay so: SIGHUP under nohup, Ctrl-C where a script runs a command in the background.
+    """
+    known = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]  # Windows lacks the last
+    return [number for number in known if number is not None and signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager

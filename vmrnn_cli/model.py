@@ -333,8 +333,8 @@ class VMRNN(nn.Module):
 def _shrink(change: Tensor, threshold: float) -> Tensor:
     """Keep what changes and drop what flickers: (B, C, H, W) times e / (e + threshold^2), with e its local mean square.
 
-    That is Wiener's filter for noise as strong as `threshold`. The least squared error asks for a little change even
-    where hardly anything happens; over many steps it adds up to a pattern.
+    That is after Wiener's filter, for noise as strong as `threshold`. The least squared error asks for a little change
+    even where hardly anything happens; over many steps it adds up to a pattern.
     """
     if not threshold:
         return change

@@ -17,13 +17,13 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic that Muon's author tun
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """Bring all singular values of (..., rows, columns) close to 1."""
     a, b, c = _NEWTON_SCHULZ
-    wide = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if wide else matrices
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if wide else x
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):

@@ -77,8 +77,11 @@ class Predictor:
                 yield _finite(frame)
 
     def _step_for(self, frame: torch.Tensor) -> VMRNN | GraphedStep:
-        """The model; on a GPU its step as a CUDA graph, recorded anew where frames change their size."""
-        if self.device.type != "cuda":
+        """The model; on a GPU its step as a CUDA graph, recorded anew where frames change their size.
+
+        Scans that loop over tokens in Python make no graph: they wait for the GPU, or launch far too much.
+        """
+        if self.device.type != "cuda" or self.scan_backend not in ("triton", "mamba"):
             return self.model
         if self._recorded is None or not self._recorded.accepts(frame):
             self._recorded = GraphedStep(self.model, frame, self.dtype)

@@ -36,6 +36,7 @@ class TrainConfig:
     burn_in: int = 0  # so many outputs at the start bear no loss: one frame does not tell how things move
     schedule: str = "linear"  # or "cosine"; how the rate falls to `final_lr` after the warm-up and the plateau
     warmup: float = 0.01  # share of the run
+    warmup_from: float = 0.1  # share of the rate
     plateau: float = 0.4  # share of the run
     final_lr: float = 0.01  # share of the rate
     clip_norm: float = 1.0
@@ -89,6 +90,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "final_lr": 0.0025,
         "loss": "mse",
         "warmup": 0.025,
+        "warmup_from": 0.025,
         "epochs": 200,
         "context": 4,
         "horizon": 4,
@@ -100,7 +102,7 @@ _BOUNDS = {
     (1, 2**31): ("batch_size", "context", "horizon", "checkpoint_every", "eval_every", "eval_clips"),
     (0, 2**31): ("epochs", "steps", "size", "crop", "workers", "max_time", "weight_decay", "clip_norm"),
     (0, 2**63 - 1): ("seed",),
-    (0, 1): ("warmup", "plateau", "final_lr", "ema", "teacher_forcing"),
+    (0, 1): ("warmup", "warmup_from", "plateau", "final_lr", "ema", "teacher_forcing"),
 }
 _LIMITS = {"epochs", "steps", "max_time"}
 

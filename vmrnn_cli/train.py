@@ -18,7 +18,6 @@ import itertools
 import json
 import math
 import pickle
-import resource
 import signal
 import sys
 import time
@@ -85,7 +84,7 @@ class RolloutLoss(nn.Module):
             "mse": lambda: F.mse_loss(outputs, truth),
             "l1": lambda: F.l1_loss(outputs, truth),
             "ssim": lambda: 1 - structural_similarity(outputs, truth),
-            # Cross-entropy has the same minimum as MSE, and no flat region where the final sigmoid saturates.
+            # Cross-entropy has the same minimum as MSE, and no flat region where the final sigmoid begins to saturate.
             "bce": lambda: -(truth * outputs.clamp(1e-6).log() + (1 - truth) * (1 - outputs).clamp(1e-6).log()).mean(),
         }
         return torch.stack([weight * terms[name]() for name, weight in self.terms.items()]).sum()
@@ -114,7 +113,7 @@ def structural_similarity(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
 def learning_rate(config: TrainConfig, progress: float) -> float:
     """Share of the full rate at a point of the run, `progress` in [0, 1]."""
     if progress < config.warmup:
-        return 0.1 + 0.9 * progress / config.warmup
+        return config.warmup_from + (1 - config.warmup_from) * progress / config.warmup
     left = min(1.0, max(0.0, (1 - progress) / (1 - config.plateau))) if config.plateau < 1 else 1.0
     shape = left if config.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))
     return config.final_lr + (1 - config.final_lr) * shape
@@ -201,6 +200,8 @@ class Trainer:
                 "give a smaller --batch-size",
             )
         self.model = self._make_model(state).to(self.device)
+        if self.model.config.residual and "bce" in loss_terms(config.loss):  # its outputs may be 0 and 1 exactly
+            raise InputError("a network that predicts the change of the frame cannot learn by bce", 'set loss = "mse"')
         self.ema = VMRNN(self.model.config).to(self.device).requires_grad_(False)
         self.ema.load_state_dict(self.model.state_dict())
         self.optimizers = make_optimizers(self.model, config)
@@ -287,7 +288,7 @@ class Trainer:
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated() / 2**30
         else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+            peak = peak_gib()
         return [
             f"peak memory {peak:.2f} GiB",
             f"{seconds:.2f} s a step, {seconds * self.batches_per_epoch / 60:.1f} min an epoch of "
@@ -364,7 +365,7 @@ class Trainer:
                 yield clips.float() / 255 if clips.dtype == torch.uint8 else clips.float()
 
     def _step(self, clips: Tensor) -> tuple[float, float, float]:
-        """One update: loss, gradient norm and the share of the learning rate."""
+        """One update: loss, gradient norm and learning rate."""
         c, share = self.config, self.share()
         # What is random in a step (drop path) depends on its number: a resumed run draws the same.
         torch.manual_seed(hash((c.seed, self.progress.step, self.ranks.rank)))
@@ -387,7 +388,7 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self._update_ema()
-        return value, norm, rate
+        return value, norm, rate * c.lr
 
     def _diverged(self, what: str) -> VMRNNError:
         saved = f"{self.out / STATE_NAME}" if (self.out / STATE_NAME).exists() else "none was written yet"
@@ -400,7 +401,7 @@ class Trainer:
         """Which inputs beyond the context are true frames: ever fewer. A resumed run draws the same."""
         if share >= self.config.teacher_forcing:
             return None
-        generator = torch.Generator().manual_seed(hash((self.config.seed, self.progress.step, self.ranks.rank)))
+        generator = torch.Generator().manual_seed(hash((self.config.seed, self.progress.step, self.ranks.rank, 1)))
         drawn = torch.rand(clips.shape[1] - context, clips.shape[0], generator=generator)
         return (drawn < 1 - share / self.config.teacher_forcing).to(self.device)
 
@@ -423,7 +424,8 @@ class Trainer:
         averaged = Predictor(self.ema, device=str(self.device), dtype=c.dtype)
         try:
             scores = evaluate(
-                averaged, self.eval_set, context=c.context, horizon=c.horizon, batch_size=c.batch_size,
+                averaged, self.eval_set, context=c.context, horizon=c.horizon,
+                batch_size=min(c.batch_size, -(-c.eval_clips // self.ranks.world)),  # so that no rank is idle
                 limit=c.eval_clips, spread=True, names=FAST, keep_worst=1, ranks=self.ranks,
             )  # fmt: skip
         except NotFiniteError as error:
@@ -512,10 +514,13 @@ class Trainer:
                 )
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
+        decays = [group["weight_decay"] for group in self._groups()]
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        for group, decay in zip(self._groups(), decays, strict=True):  # what is given now counts
+            group["weight_decay"] = decay
         self.progress = Progress(**state["progress"])
-        before = {**state["config"], "data": self.config.data}
+        before = {**state["config"], "data": self.config.data, "init": self.config.init}
         changed = [key for key, value in vars(self.config).items() if key in before and before[key] != value]
         self._changes = "".join(f", {key} was {before[key]} and is {getattr(self.config, key)}" for key in changed)
 
@@ -558,6 +563,15 @@ def handle_signals(trainer: Trainer) -> None:
 
     for number in interrupts.signals():
         signal.signal(number, stop)
+
+
+def peak_gib() -> float:
+    """The most memory that this process has had, in GiB; NaN on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def _keep_freed_memory() -> None:

@@ -45,7 +45,7 @@ class MetricsLog:
         """Write what a step tells."""
         p, scores = report.progress, report.evaluation
         values = (
-            p.step, p.epoch, p.clips, f"{p.seconds:.1f}", f"{report.lr:.5f}", f"{report.loss:.8f}",
+            p.step, p.epoch, p.clips, f"{p.seconds:.1f}", f"{report.lr:.5g}", f"{report.loss:.8f}",
             f"{report.grad_norm:.4f}", f"{report.clips_per_s:.2f}",
             "" if scores is None else f"{scores['mse']:.4f}",
             "" if scores is None else f"{scores['baseline_last_frame']['mse']:.4f}",

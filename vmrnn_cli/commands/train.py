@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -48,7 +49,9 @@ def train(
     memory: str | None = _option(_RECIPE, "normal, or low: recompute time steps in the backward pass."),
     epochs: int | None = _option(_RUN, "End after so many passes over the data."),
     steps: int | None = _option(_RUN, "End after so many steps."),
-    max_time: str | None = _option(_RUN, "End after a time such as 90s, 25m or 2h.", metavar="TIME"),
+    max_time: str | None = _option(
+        _RUN, "End after so much training in all, parts before included: 90s, 25m or 2h.", metavar="TIME"
+    ),
     out: Path | None = _option(_RUN, "The run's folder. (default: runs/DATA-PRESET)", metavar="runs/NAME"),
     resume: bool = _option(_RUN, "Go on from the last checkpoint in the run's folder.", "--resume", default=False),
     checkpoint_every: int | None = _option(_RUN, "Steps between checkpoints."),
@@ -126,12 +129,18 @@ def train(
 def _check_folder(folder: Path, *, fresh: bool) -> None:
     """Refuse a folder that cannot be written, or that holds a run where a fresh one is to begin."""
     from .. import outputs
-    from ..train import CONFIG_NAME
+    from ..train import has_state
 
     outputs.check_folder(folder, "--out")
-    started = {CONFIG_NAME, "metrics.csv"}  # all that a run leaves that ended before its first checkpoint
-    if fresh and folder.exists() and any(path.name not in started for path in folder.iterdir()):
+    if not (fresh and folder.exists()):
+        return
+    if has_state(folder):
         raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
+    # What a run leaves that ended before its first checkpoint.
+    started = re.compile(r"config\.toml|metrics\.csv|curves\.png|samples|events\.out\..*|\.vmrnn-.*")
+    other = [path.name for path in folder.iterdir() if not started.fullmatch(path.name)]
+    if other:
+        raise InputError(f"{folder} is not empty: it holds {min(other)}", "name another --out")
 
 
 def _seconds(text: str) -> float:
@@ -161,13 +170,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _line(report: Report) -> str:
-    import resource
+    from ..train import peak_gib
 
     p = report.progress
     line = f"step {p.step}  epoch {p.epoch}  loss {report.loss:.5f}  {report.clips_per_s:.1f} clips/s"
     left = p.seconds / report.share * (1 - report.share) if report.share else 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-    line += f"  {report.share:.0%} done, {left / 60:.0f} min left  {peak:.1f} GiB"
+    line += f"  {report.share:.0%} done, {left / 60:.0f} min left  {peak_gib():.1f} GiB"
     if report.evaluation is not None:
         last = report.evaluation["baseline_last_frame"]["mse"]
         line += f"  | MSE {report.evaluation['mse']:.2f}, last frame {last:.2f}"

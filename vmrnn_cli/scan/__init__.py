@@ -113,7 +113,7 @@ def selective_scan(
         (B, H, W, D), float32 (float64 for float64 inputs).
     """
     inputs: tuple[Tensor, ...] = (x, x_dbl, dt_weight, dt_bias, A_logs, Ds)
-    if x.dtype == torch.float64 and backend in _GPU_ONLY:  # they compute in float32
+    if x.dtype == torch.float64 and backend != "reference":  # the others compute in float32
         backend = "torch"
     if backend == "mamba":
         with torch.autocast(x.device.type, enabled=False):

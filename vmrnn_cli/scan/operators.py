@@ -31,6 +31,9 @@ def _full_precision(t: Tensor) -> torch.autocast:
     return torch.autocast(t.device.type, enabled=False)
 
 
+_its_device = torch.cuda.device_of  # Triton launches on the current GPU, wherever the tensors are
+
+
 def _empty(t: Tensor, shape: Any) -> Tensor:
     """What a scan makes: float32 whatever comes in, float64 for float64."""
     return t.new_empty(shape, dtype=torch.promote_types(t.dtype, torch.float32))
@@ -49,7 +52,7 @@ def selective_scan(
     x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A_logs: Tensor, Ds: Tensor, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """y, and with `keep` the states that the backend's backward pass wants (else an empty tensor)."""
-    with _full_precision(x):
+    with _full_precision(x), _its_device(x):
         return _scan_function(backend, "forward")(x, x_dbl, dt_weight, dt_bias, A_logs, Ds, keep)
 
 
@@ -70,7 +73,7 @@ def _(
 def selective_scan_backward(dy: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     """Gradients of the six inputs of `selective_scan`."""
     *tensors, backend = inputs
-    with _full_precision(dy):
+    with _full_precision(dy), _its_device(dy):
         gradients = _scan_function(backend, "backward")(dy, *tensors)
     return tuple(gradient.contiguous() for gradient in gradients)
 
@@ -83,9 +86,12 @@ def _(dy: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
 def _save_scan(ctx: Context, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs[:6], output[1])
     ctx.backend = inputs[6]
+    ctx.set_materialize_grads(False)  # the states have none, and zeros in their place would be as large
 
 
-def _backward_scan(ctx: Context, dy: Tensor, _: Tensor) -> tuple:
+def _backward_scan(ctx: Context, dy: Tensor | None, _: None) -> tuple:
+    if dy is None:
+        return (None,) * 8
     return (*torch.ops.vmrnn.selective_scan_backward(dy, *ctx.saved_tensors, ctx.backend), None, None)
 
 
@@ -124,7 +130,8 @@ def _(dy: tuple, x: tuple, x_dbl: tuple, dt_weight: tuple, dt_bias: tuple, A_log
 )
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor, backend: str = "native") -> Tensor:
     """SiLU(depthwise 3x3 convolution) of x (B, H, W, D) -> (B, H, W, D)."""
-    return _module(backend).conv_forward(x, weight, bias)
+    with _its_device(x):
+        return _module(backend).conv_forward(x, weight, bias)
 
 
 @conv_silu.register_fake
@@ -142,7 +149,8 @@ def conv_silu_backward(
     dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, backend: str = "native"
 ) -> tuple[Tensor, ...]:
     """Gradients of the inputs of `conv_silu`."""
-    return tuple(gradient.contiguous() for gradient in _module(backend).conv_backward(dy, x, weight, bias))
+    with _its_device(dy):
+        return tuple(gradient.contiguous() for gradient in _module(backend).conv_backward(dy, x, weight, bias))
 
 
 @conv_silu_backward.register_fake
@@ -186,7 +194,8 @@ def _(dy: tuple, *_: Any, **__: Any) -> int:
 )
 def norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float, backend: str = "native") -> Tensor:
     """LayerNorm(y) * SiLU(z), all (B, H, W, D), in the type of z."""
-    return _module(backend).gate_forward(y, z, weight, bias, eps)
+    with _its_device(y):
+        return _module(backend).gate_forward(y, z, weight, bias, eps)
 
 
 @norm_gate.register_fake
@@ -204,7 +213,8 @@ def norm_gate_backward(
     d_out: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float, backend: str = "native"
 ) -> tuple[Tensor, ...]:
     """Gradients of the inputs of `norm_gate`."""
-    return _module(backend).gate_backward(d_out, y, z, weight, bias, eps)
+    with _its_device(d_out):
+        return _module(backend).gate_backward(d_out, y, z, weight, bias, eps)
 
 
 @norm_gate_backward.register_fake

@@ -514,9 +514,9 @@ static struct moments moments_of(const float *row, int D, float eps) {
     const float mean = sum_lanes(sum) / D;
     for (int c = 0; c < D; c += LANES) {
         const int lanes = min_int(LANES, D - c);
-        const vec d = load_some(row + c, lanes) - mean;
+        vec d = load_some(row + c, lanes) - mean;
+        d = load_some((const float *)&d, lanes); /* the missing lanes do not count */
         squares += d * d;
-        if (lanes < LANES) squares -= (LANES - lanes) * mean * mean / LANES; /* the missing lanes counted as zeros */
     }
     return (struct moments){mean, 1.0f / __builtin_sqrtf(sum_lanes(squares) / D + eps)};
 }
