@@ -155,8 +155,8 @@ def test_json_has_the_promised_keys_and_nothing_else_is_printed(run, tiny):
     result = json.loads(out)
     assert (code, err) == (0, "")
     assert set(result) == {
-        "output", "device", "dtype", "scan_backend", "weights", "context", "frames", "timing", "metrics",
-        "baseline_last_frame",
+        "source", "output", "device", "dtype", "scan_backend", "weights", "context", "frames", "known_frames", "timing",
+        "metrics", "baseline_last_frame",
     }  # fmt: skip
     assert set(result["timing"]) == {"load_s", "decode_s", "predict_s", "write_s", "steps"}
     assert result["timing"]["steps"] == 3 - 1 + 2
