@@ -421,6 +421,11 @@ def test_outputs_without_a_name(run, name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_may_have_a_dot_in_its_name(run, tiny, tmp_path):
+    assert run("predict", DIGITS, "--weights", tiny, "-o", "results.v2/", "--frames", 1)[0] == 0
+    assert (tmp_path / "results.v2" / "digits_predicted.gif").exists()
+
+
 @pytest.mark.parametrize("source", ["-", "https://example.org/clip.mp4"])
 def test_sources_that_are_no_files(run, source):
     code, _, err = run("predict", source)

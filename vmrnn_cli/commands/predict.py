@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -28,7 +29,7 @@ def predict(
     sources: list[Path] = typer.Argument(
         ..., metavar="SOURCE", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays."
     ),
-    output: Path | None = typer.Option(
+    output: str | None = typer.Option(  # a Path would lose the slash of a folder's name
         None,
         "-o",
         "--output",
@@ -130,18 +131,18 @@ def _split(panels: str | None) -> list[str] | None:
     return None if panels is None else [panel.strip() for panel in panels.split(",")]
 
 
-def _targets(sources: list[Path], output: Path | None) -> list[Path]:
+def _targets(sources: list[Path], output: str | None) -> list[Path]:
     """One output file per source."""
     from ..outputs import OUTPUT_SUFFIXES
 
-    if str(output).lower() in ("-", *OUTPUT_SUFFIXES):
-        raise InputError(f"{output} names no output", "give a file with a name, or a folder")
-    is_folder = output is not None and (output.is_dir() or not output.suffix)
-    if output is not None and not is_folder:
+    if output is not None and output.lower() in ("", "-", *OUTPUT_SUFFIXES):
+        raise InputError(f"{output or '-o'} names no output", "give a file with a name, or a folder")
+    folder = Path(output or "")
+    is_folder = output is None or output.endswith(("/", os.sep)) or folder.is_dir() or not folder.suffix
+    if not is_folder:
         if len(sources) > 1:
             raise InputError(f"{output} is one file for {len(sources)} sources", "give a folder with -o")
-        return [output]
-    folder = output or Path()
+        return [folder]
     names = [source.resolve().name if source.is_dir() else source.resolve().stem for source in sources]
     targets = [folder / f"{name}_predicted.gif" for name in names]
     twice = next((target for target in targets if targets.count(target) > 1), None)
