@@ -1,6 +1,6 @@
 """Compile every Triton kernel for GPUs that are not there, and say what each thread of it takes.
 
-    python benchmarks/compile_kernels.py            # sm_80 and sm_90, every choice, the presets' widths
+    python benchmarks/compile_kernels.py            # sm_75, sm_80 and sm_90, every choice, the presets' widths
     python benchmarks/compile_kernels.py --quick    # sm_90, one choice, a small tile
 
 One JSON object a line: registers, bytes of stack (spilled registers) and of shared memory, machine instructions, and
@@ -40,9 +40,7 @@ def work(quick: bool) -> Iterator[tuple[Any, dict[str, Any], int]]:
                 for final in (True, False):
                     flags = {"FINAL": final, "CHUNKED": True, "KEEP": final}
                     yield kernel.fn, sizes | choice.kwargs | flags, choice.num_warps
-        for choice in kernels._gradient_kernel.configs[: 1 if quick else None]:
-            constants = sizes | choice.kwargs | {"BLOCK_D": kernels.GRADIENT_BLOCK}
-            yield kernels._gradient_kernel.fn, constants, choice.num_warps
+        yield kernels._gradient_kernel, sizes | kernels.gradient_constants(16), 1
         yield kernels._carry_kernel, sizes | {"REVERSED": True, "BLOCK_D": 128, "UNROLL": 8}, 4
         block = {"D": D, "TOKENS": kernels.CONV_TOKENS, "BLOCK_D": 64}
         for mirrored in (False, True):
@@ -104,7 +102,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--kernel", help="only kernels whose name has this in it")
     options = parser.parse_args()
-    for architecture in (90,) if options.quick else (80, 90):
+    for architecture in (90,) if options.quick else (75, 80, 90):
         for kernel, constants, warps in work(options.quick):
             if options.kernel is None or options.kernel in kernel.__name__:
                 print(json.dumps(compile_kernel(kernel, constants, warps, architecture, low=True)), flush=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
+import numpy as np
 import pytest
 import scan_inputs
 import torch
@@ -24,6 +25,7 @@ from vmrnn_cli.devices import autocast
 from vmrnn_cli.errors import InputError
 from vmrnn_cli.gpu import GraphedStep
 from vmrnn_cli.model import SS2D, VMRNN, VMRNNConfig, rollout
+from vmrnn_cli.predictor import Predictor, Timing
 from vmrnn_cli.scan import mamba, operators, reference
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -241,8 +243,7 @@ def test_the_published_numbers(kernels, monkeypatch, golden, name):
     # Wide blocks, all states at once: the interpreter takes as long for a wide operation as for a narrow one.
     monkeypatch.setattr(kernels, "TILE", 16)
     monkeypatch.setattr(kernels, "GRADIENT_BLOCK", 128)
-    all_states = kernels.triton.Config({"STATES": 16}, num_warps=1)
-    monkeypatch.setattr(kernels._gradient_kernel, "configs", [all_states])
+    monkeypatch.setattr(kernels, "GRADIENT_STATES", 16)
     assert_rollout_is_published(golden, name, "triton")
 
 
@@ -257,25 +258,24 @@ def test_gpu_backends_say_why_not(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert scan.why_unavailable("triton", "cuda") == "PyTorch finds no GPU"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert "compute capability 8.0" in scan.why_unavailable("triton", "cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
+    assert "compute capability 7.5" in scan.why_unavailable("triton", "cuda")
+    assert "compute capability 8.0" in scan.why_unavailable("mamba", "cuda")
 
 
 @pytest.mark.parametrize(
     ("installed", "reason"), [(None, "not installed"), ("3.2.0", "Triton 3.3 or later"), ("3.9.0", "OSError: broken")]
 )
 def test_why_there_is_no_triton(monkeypatch, installed, reason):
-    def version(name):
+    def import_module(name, *_):
+        if name != "triton":
+            raise OSError("broken")
         if installed is None:
-            raise scan.importlib.metadata.PackageNotFoundError
-        return installed
-
-    def broken(*_):
-        raise OSError("broken")
+            raise ModuleNotFoundError
+        return mock.Mock(__version__=installed)
 
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(scan.importlib.metadata, "version", version)
-    monkeypatch.setattr(scan.importlib, "import_module", broken)
+    monkeypatch.setattr(scan.importlib, "import_module", import_module)
     scan._why_no_triton.cache_clear()
     try:
         assert reason in scan.why_unavailable("triton", "cpu")
@@ -283,10 +283,32 @@ def test_why_there_is_no_triton(monkeypatch, installed, reason):
         scan._why_no_triton.cache_clear()
 
 
+@needs_triton
+def test_where_triton_cannot_launch(kernels, monkeypatch):
+    def compilerless(*_):
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+    for conv_forward, reason in ((kernels.conv_forward, None), (compilerless, "fails: RuntimeError: Failed to find C")):
+        monkeypatch.setattr(kernels, "conv_forward", conv_forward)
+        scan._why_no_launch.cache_clear()
+        try:
+            why = scan.why_unavailable("triton", "cpu")
+        finally:
+            scan._why_no_launch.cache_clear()
+        assert why is None if reason is None else reason in why
+
+
+@needs_triton
+@pytest.mark.parametrize("sizes", [{"d_state": 65}, {"rank": 129}], ids=str)
+def test_what_is_too_large_for_registers(kernels, sizes):
+    assert "registers hold up to" in scan.why_unavailable("triton", "cpu", **sizes)
+
+
 def test_on_a_gpu_triton_comes_first_then_mamba_then_torch(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(scan, "_why_no_triton", lambda: None)
+    monkeypatch.setattr(scan, "_why_no_launch", lambda device: None)
     monkeypatch.setattr(mamba, "why_unavailable", lambda: None)
     assert scan.pick_backend("auto", "cuda") == "triton"
     assert scan.pick_backend("auto", "cuda", d_state=4) == "triton"
@@ -294,6 +316,7 @@ def test_on_a_gpu_triton_comes_first_then_mamba_then_torch(monkeypatch):
     assert scan.pick_backend("auto", "cuda") == "mamba"
     monkeypatch.setattr(mamba, "why_unavailable", lambda: "no")
     assert scan.pick_backend("auto", "cuda") == "torch"
+    assert scan.describe("torch", "cuda", 16, 8) == "torch (slow on GPUs; triton is not available: no)"
 
 
 @needs_triton
@@ -425,11 +448,40 @@ def test_a_recorded_step_is_the_step(dtype):
 def test_a_recorded_step_refuses_what_it_was_not_recorded_for():
     step = GraphedStep(tiny(), torch.rand(1, 1, 16, 16), record=lambda work: work)
     _, states = step(torch.rand(1, 1, 16, 16))
-    assert not step.accepts(torch.rand(2, 1, 16, 16))
+    assert step.fits(torch.rand(1, 1, 16, 16))
+    assert not step.fits(torch.rand(2, 1, 16, 16))
     with pytest.raises(ValueError, match="recorded for frames of"):
         step(torch.rand(1, 1, 16, 20))
     with pytest.raises(ValueError, match="states"):
         step(torch.rand(1, 1, 16, 16), [*states])
+    step(torch.rand(1, 1, 16, 16))
+    with pytest.raises(ValueError, match="states"):  # of a rollout that another one has ended
+        step(torch.rand(1, 1, 16, 16), states)
+
+
+def test_a_recorded_step_knows_when_the_weights_have_moved():
+    model, frame = tiny(), torch.rand(1, 1, 16, 16)
+    step = GraphedStep(model, frame, record=lambda work: work)
+    model.to(torch.float64)
+    assert not step.fits(frame)
+    model.to(torch.float32)
+    assert not step.fits(frame)  # other places than at first
+
+
+def test_rollouts_of_one_predictor_do_not_share_a_recorded_step():
+    predictor = Predictor(tiny(), device="cpu")
+    contexts = torch.rand(2, 3, 1, 16, 16).numpy()
+    want = [list(predictor.stream(list(context), 4)) for context in contexts]
+    records = []
+    predictor._record = lambda work: records.append(work) or work
+    timing = Timing()
+    together = list(zip(*(predictor.stream(list(context), 4, timing) for context in contexts), strict=True))
+    for a, b in zip(zip(*together, strict=True), want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert timing.load_s > 0
+    assert len(records) == 2
+    assert len(list(predictor.stream(list(contexts[0]), 2))) == 2
+    assert len(records) == 2  # the idle one is used again
 
 
 def test_the_state_stays_float32_under_autocast_and_a_rollout_stays_close():

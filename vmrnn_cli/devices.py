@@ -38,13 +38,16 @@ def pick_device(name: str) -> torch.device:
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     """The precision of the matrix products; "auto" is bfloat16 on NVIDIA GPUs that have it, else float32.
 
-    The scan and the recurrent state are float32 always.
+    The scan and the recurrent state are float32 always. float32 is meant in convolutions, too: there PyTorch would
+    round to ten bits (TF32) on GPUs, and no longer does so in this process.
     """
     if name == "auto":
         fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return torch.bfloat16 if fast else torch.float32
+        name = "bfloat16" if fast else "float32"
     if name not in DTYPES:
         raise InputError(f"there is no precision '{name}'", f"use auto, {' or '.join(DTYPES)}")
+    if name == "float32" and device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
     return DTYPES[name]
 
 

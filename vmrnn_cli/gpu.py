@@ -31,16 +31,19 @@ def record_cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
             work()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # PyTorch's own stream for this stays on the GPU that was current when it was made. What other threads do meanwhile
+    # (a server's, a process group's) is no part of the graph.
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         work()
     return graph.replay
 
 
 class GraphedStep:
-    """One step of a model for frames of one shape, recorded at the first call; takes the model's place in `rollout`.
+    """One step of a model for frames of one shape, recorded when it is made; takes the model's place in `rollout`.
 
     The recurrent state lives inside: `states` of a call only says whether a rollout begins (None) or goes on with what
-    the last call returned. One rollout at a time, therefore. Inference only.
+    the last call returned. One rollout at a time, therefore: when another begins, the one before can't go on.
+    Inference only.
 
     Args:
         model: the network, on a GPU and in evaluation mode.
@@ -52,14 +55,23 @@ class GraphedStep:
     def __init__(
         self, model: VMRNN, frame: Tensor, dtype: torch.dtype = torch.float32, record: Record = record_cuda_graph
     ) -> None:
-        self._model, self._device, self._dtype, self._record = model, frame.device, dtype, record
+        self._model, self._device, self._dtype = model, frame.device, dtype
         self._frame = torch.zeros_like(frame)
-        self._output = torch.empty(0)
-        self._states: tuple[State, ...] = ()
-        self._replay: Callable[[], None] | None = None
+        # What is recorded reads the weights where they lie now. Held here, they stay there.
+        self._weights = [p.data for p in model.parameters()]
+        with torch.inference_mode(), torch.cuda.device_of(frame):  # streams and graphs belong to the current GPU
+            with self._autocast():
+                output, states = model(self._frame)
+            self._output = torch.empty_like(output)
+            self._states = tuple(State(*(torch.zeros_like(t) for t in state)) for state in states)
+            self._replay = record(self._step)
 
-    def accepts(self, frame: Tensor) -> bool:
-        """Whether the graph is for such frames."""
+    def fits(self, frame: Tensor) -> bool:
+        """Whether the graph is for such frames, and the model's weights are where they were."""
+        where = [(p.data_ptr(), p.dtype) for p in self._model.parameters()]
+        return self._takes(frame) and where == [(w.data_ptr(), w.dtype) for w in self._weights]
+
+    def _takes(self, frame: Tensor) -> bool:
         return (frame.shape, frame.device) == (self._frame.shape, self._frame.device)
 
     @torch.inference_mode()
@@ -69,27 +81,16 @@ class GraphedStep:
         Raises:
             ValueError: a frame of another shape or device, or states that are not of the last call.
         """
-        if not self.accepts(frame):
+        if not self._takes(frame):
             raise ValueError(f"recorded for frames of {tuple(self._frame.shape)}, not {tuple(frame.shape)}")
-        if states is not None and states is not self._states:
+        if states is None:
+            self._forget()
+        elif states is not self._states:
             raise ValueError("a recorded step goes on only from the states that its last call returned")
-        with torch.cuda.device_of(frame):  # streams and graphs belong to the current GPU
-            if self._replay is None:
-                self._prepare()
-            if states is None:
-                self._forget()
+        with torch.cuda.device_of(frame):
             self._frame.copy_(frame)
-            assert self._replay is not None
             self._replay()
             return self._output.clone(), self._states
-
-    def _prepare(self) -> None:
-        """Find the shapes of the states, give them their place, and record the step."""
-        with self._autocast():
-            output, states = self._model(self._frame)
-        self._output = torch.empty_like(output)
-        self._states = tuple(State(*(torch.zeros_like(t) for t in state)) for state in states)
-        self._replay = self._record(self._step)
 
     def _step(self) -> None:
         with self._autocast():
@@ -107,6 +108,7 @@ class GraphedStep:
 
     def _forget(self) -> None:
         """A rollout begins: zeros, which the first block normalises like any other hidden state."""
+        self._states = (*self._states,)  # the same places, but another tuple than an earlier rollout has
         for state in self._states:
             state.hidden.zero_()
             state.cell.zero_()

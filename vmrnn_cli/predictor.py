@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from . import outputs, render, scan, video, weights
 from .devices import autocast, describe, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
-from .gpu import GraphedStep
+from .gpu import GraphedStep, Record, record_cuda_graph
 from .metrics import Score
 from .model import VMRNN, VMRNNConfig, rollout
 
@@ -53,39 +53,46 @@ class Predictor:
         self.scan_backend = scan.pick_backend(scan_backend, self.device, model.config.d_state, model.rank)
         self.model = model.to(self.device).eval()
         self.model.scan_backend = self.scan_backend
-        self._recorded: GraphedStep | None = None
+        # Scans that loop over tokens in Python make no graph: they wait for the GPU, or launch far too much.
+        has_graphs = self.device.type == "cuda" and self.scan_backend in ("triton", "mamba")
+        self._record: Record | None = record_cuda_graph if has_graphs else None
+        self._idle: GraphedStep | None = None
 
     def describe(self) -> str:
         """Device, precision and scan backend, in words."""
-        backend = self.scan_backend
-        if backend == "native":
-            backend += f" ({scan.native.load().instruction_set})"
+        backend = scan.describe(self.scan_backend, self.device, self.model.config.d_state, self.model.rank)
         return f"{describe(self.device, self.dtype)}, scan {backend}"
 
     def stream(self, context: Sequence[Frame], frames: int, timing: Timing | None = None) -> Iterator[Frame]:
         """Yield `frames` frames that follow `context`, one at a time; `timing` gets the model's share."""
         timing = timing or Timing()
         inputs = [torch.from_numpy(np.ascontiguousarray(frame))[None].to(self.device) for frame in context]
-        steps = rollout(self._step_for(inputs[0]), inputs, frames)
-        for step in range(len(context) - 1 + frames):
+        with self._step_for(inputs[0], timing) as model:
+            steps = rollout(model, inputs, frames)
+            for step in range(len(context) - 1 + frames):
+                begin = time.perf_counter()
+                with torch.inference_mode(), autocast(self.device, self.dtype):
+                    frame = next(steps)[0].float().cpu().numpy()
+                timing.predict_s += time.perf_counter() - begin
+                timing.steps += 1
+                if step >= len(context) - 1:
+                    yield _finite(frame)
+
+    @contextmanager
+    def _step_for(self, frame: torch.Tensor, timing: Timing) -> Iterator[VMRNN | GraphedStep]:
+        """The model; on a GPU its step as a CUDA graph of this rollout's own, recorded anew where none is idle."""
+        if self._record is None:
+            yield self.model
+            return
+        recorded, self._idle = self._idle, None
+        if recorded is None or not recorded.fits(frame):
             begin = time.perf_counter()
-            with torch.inference_mode(), autocast(self.device, self.dtype):
-                frame = next(steps)[0].float().cpu().numpy()
-            timing.predict_s += time.perf_counter() - begin
-            timing.steps += 1
-            if step >= len(context) - 1:
-                yield _finite(frame)
-
-    def _step_for(self, frame: torch.Tensor) -> VMRNN | GraphedStep:
-        """The model; on a GPU its step as a CUDA graph, recorded anew where frames change their size.
-
-        Scans that loop over tokens in Python make no graph: they wait for the GPU, or launch far too much.
-        """
-        if self.device.type != "cuda" or self.scan_backend not in ("triton", "mamba"):
-            return self.model
-        if self._recorded is None or not self._recorded.accepts(frame):
-            self._recorded = GraphedStep(self.model, frame, self.dtype)
-        return self._recorded
+            recorded = GraphedStep(self.model, frame, self.dtype, self._record)
+            timing.load_s += time.perf_counter() - begin  # kernels are compiled and tuned
+        try:
+            yield recorded
+        finally:
+            self._idle = recorded
 
     def batch(self, context: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
         """Forecast several clips at once: (B, T, C, H, W) in [0, 1] -> (B, frames, C, H, W).

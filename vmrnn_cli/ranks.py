@@ -51,9 +51,11 @@ class Ranks:
                 ) from None
 
     def leave(self) -> None:
-        """Wait until all ranks are done; the last thing that a command does with them."""
+        """Wait until all ranks are done, and part; the last thing that a command does with them."""
         with contextlib.suppress(RuntimeError):  # another rank that waited for us may be gone already
             self.any(False)
+            if self.world > 1:
+                dist.destroy_process_group()
 
     def max(self, value: float) -> float:
         """The largest value of any rank."""

@@ -267,7 +267,8 @@ class Trainer:
     def describe(self) -> list[str]:
         """What is about to happen, a line each."""
         parameters = sum(p.numel() for p in self.model.parameters())
-        backend = scan.pick_backend("auto", self.device, self.model.config.d_state, self.model.rank)
+        sizes = self.model.config.d_state, self.model.rank
+        backend = scan.describe(scan.pick_backend("auto", self.device, *sizes), self.device, *sizes)
         lines = [*self.train_set.describe(), *self.eval_set.describe(), *self._warnings]
         lines.append(
             f"VMRNN-{self.model.config.variant}, {parameters:,} parameters, on {describe(self.device, self.dtype)}, "
@@ -282,15 +283,13 @@ class Trainer:
         self.config = dataclasses.replace(self.config, curriculum=[])  # the costliest steps are what must fit
         clips = self._clips()
         self._step(next(clips))
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()  # the choice among kernels took more
         begin = time.monotonic()
         self._step(next(clips))
         seconds = time.monotonic() - begin
-        if self.device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated() / 2**30
-        else:
-            peak = peak_gib()
         return [
-            f"peak memory {peak:.2f} GiB",
+            f"peak memory {peak_gib(self.device):.2f} GiB",
             f"{seconds:.2f} s a step, {seconds * self.batches_per_epoch / 60:.1f} min an epoch of "
             f"{self.batches_per_epoch} steps",
             f"would write to {self.out}: {CONFIG_NAME}, {STATE_NAME}, {WEIGHTS_NAME}, best/, metrics.csv, curves.png, "
@@ -565,8 +564,10 @@ def handle_signals(trainer: Trainer) -> None:
         signal.signal(number, stop)
 
 
-def peak_gib() -> float:
-    """The most memory that this process has had, in GiB; NaN on Windows, which does not tell."""
+def peak_gib(device: torch.device) -> float:
+    """The most memory that this process has had, in GiB: the GPU's on one; NaN on Windows, which does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
     try:
         import resource
     except ImportError:

@@ -16,6 +16,8 @@ from .. import interrupts
 from ..errors import InputError
 
 if TYPE_CHECKING:
+    import torch
+
     from ..train import Report, Trainer
 
 _DATA, _RECIPE, _RUN = "Data", "Recipe", "Run"
@@ -169,13 +171,13 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not TOML: {error}", "write key = value lines") from None
 
 
-def _line(report: Report) -> str:
+def _line(report: Report, device: torch.device) -> str:
     from ..train import peak_gib
 
     p = report.progress
     line = f"step {p.step}  epoch {p.epoch}  loss {report.loss:.5f}  {report.clips_per_s:.1f} clips/s"
     left = p.seconds / report.share * (1 - report.share) if report.share else 0.0
-    line += f"  {report.share:.0%} done, {left / 60:.0f} min left  {peak_gib():.1f} GiB"
+    line += f"  {report.share:.0%} done, {left / 60:.0f} min left  {peak_gib(device):.1f} GiB"
     if report.evaluation is not None:
         last = report.evaluation["baseline_last_frame"]["mse"]
         line += f"  | MSE {report.evaluation['mse']:.2f}, last frame {last:.2f}"
@@ -186,7 +188,7 @@ class _LogView:
     """A line at the first steps, then every half minute and at each evaluation: for logs and pipes."""
 
     def __init__(self, trainer: Trainer, *, shown: bool) -> None:
-        self._shown, self._next = shown, 0.0
+        self._device, self._shown, self._next = trainer.device, shown, 0.0
 
     def __enter__(self) -> _LogView:
         return self
@@ -196,7 +198,7 @@ class _LogView:
 
     def show(self, report: Report) -> None:
         if self._shown and (report.evaluation is not None or time.monotonic() >= self._next):
-            print(_line(report), file=sys.stderr, flush=True)
+            print(_line(report, self._device), file=sys.stderr, flush=True)
             self._next = time.monotonic() + 30
 
 
@@ -207,6 +209,7 @@ class _LiveView:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self._device = trainer.device
         console = Console(stderr=True)
         self._bar = Progress(BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn(), console=console)
         self._task = self._bar.add_task("starting", total=1.0)
@@ -220,6 +223,6 @@ class _LiveView:
         self._bar.stop()
 
     def show(self, report: Report) -> None:
-        self._bar.update(self._task, completed=report.share, description=_line(report))
+        self._bar.update(self._task, completed=report.share, description=_line(report, self._device))
         if report.evaluation is not None:
-            self._bar.console.print(_line(report))
+            self._bar.console.print(_line(report, self._device))

@@ -31,6 +31,8 @@ from . import mamba, native, operators
 
 BACKENDS = ("native", "triton", "mamba", "torch", "reference")  # "auto" takes the first that can run
 _GPU_ONLY = ("triton", "mamba")
+_CAPABILITY = {"triton": (7, 5), "mamba": (8, 0)}
+_TRITON_STATES, _TRITON_RANK = 64, 128
 
 
 def why_unavailable(backend: str, device: torch.device | str, d_state: int = 16, rank: int = 1) -> str | None:
@@ -50,10 +52,13 @@ def why_unavailable(backend: str, device: torch.device | str, d_state: int = 16,
             return "it runs on NVIDIA GPUs only"
         if not torch.cuda.is_available():
             return "PyTorch finds no GPU"
-        if torch.cuda.get_device_capability(device) < (8, 0):
-            return "it needs a GPU of compute capability 8.0 or later"
+        least = _CAPABILITY[backend]
+        if torch.cuda.get_device_capability(device) < least:
+            return f"it needs a GPU of compute capability {least[0]}.{least[1]} or later"
     if backend == "triton":
-        return _why_no_triton()
+        if d_state > _TRITON_STATES or rank > _TRITON_RANK:
+            return f"its registers hold up to {_TRITON_STATES} states and a rank of dt up to {_TRITON_RANK}"
+        return _why_no_triton() or _why_no_launch(str(device))
     if backend == "mamba":
         return mamba.why_unavailable()
     return None
@@ -67,15 +72,29 @@ def _interpreted() -> bool:
 @functools.cache
 def _why_no_triton() -> str | None:
     try:
-        installed = importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
+        installed = importlib.import_module("triton").__version__  # its package has several names
+    except ModuleNotFoundError:
         return "the package triton is not installed (a CUDA build of PyTorch brings it on Linux)"
+    except Exception as error:  # a broken installation fails in its own ways
+        return f"triton is installed but its import fails: {type(error).__name__}: {error}"
     if tuple(int(part) for part in installed.split(".")[:2]) < (3, 3):
         return f"it needs Triton 3.3 or later, as PyTorch 2.7 and later bring it; this is {installed}"
     try:
         importlib.import_module(".triton", __name__)
-    except Exception as error:  # a broken installation fails in its own ways
-        return f"triton {installed} is installed but its import fails: {type(error).__name__}: {error}"
+    except Exception as error:
+        return f"triton {installed} is installed but our kernels' import fails: {type(error).__name__}: {error}"
+    return None
+
+
+@functools.cache
+def _why_no_launch(device: str) -> str | None:
+    """Triton builds its launcher with a C compiler when a kernel first runs: try one before a model needs it."""
+    kernels = importlib.import_module(".triton", __name__)
+    try:
+        kernels.conv_forward(*(torch.zeros(shape, device=device) for shape in ((1, 1, 1, 1), (1, 1, 3, 3), (1,))))
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        return f"its first kernel fails: {type(error).__name__}: {reason} (it needs a C compiler and Python's headers)"
     return None
 
 
@@ -92,6 +111,15 @@ def pick_backend(backend: str, device: torch.device | str, d_state: int = 16, ra
     reason = why_unavailable(backend, device, d_state, rank)
     if reason is not None:
         raise InputError(f"scan backend '{backend}' is not available: {reason}", "use `auto`, or see `vmrnn doctor`")
+    return backend
+
+
+def describe(backend: str, device: torch.device | str, d_state: int, rank: int) -> str:
+    """A backend in words; where a GPU does without a kernel of its own, why."""
+    if backend == "native":
+        return f"native ({native.load().instruction_set})"
+    if backend == "torch" and torch.device(device).type == "cuda":
+        return f"torch (slow on GPUs; triton is not available: {why_unavailable('triton', device, d_state, rank)})"
     return backend
 
 

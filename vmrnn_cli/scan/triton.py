@@ -7,7 +7,8 @@ How the scan is laid out:
 
 - One program is one warp that walks over tokens with the state (N, BLOCK_D) in registers, a thread owning whole
   channels: the sum over N needs no other thread. Directions are ways to compute `place`; nothing is flipped.
-- Every direction writes its own output, and PyTorch adds the four: no atomics, so results are reproducible.
+- Every direction writes its own output, and PyTorch adds the four: no atomics, so results are reproducible (on the
+  same card and for the same batch: the chunks depend on both).
 - Where batch x channels x directions are too few to fill the chip, the sequence is cut into chunks. Each is scanned
   from zero, which gives its last state and its total decay; a carry pass turns those into the state before each chunk;
   then all chunks run at once.
@@ -15,7 +16,7 @@ How the scan is laid out:
   gives the gradient that enters each tile from behind, with the same chunks. Then each tile is on its own: its states
   are recomputed into registers and it is walked backwards.
 
-float32 inside whatever comes in. A is scaled by log2(e) in advance, so that a decay is a single exp2.
+float32 inside whatever comes in. A is scaled by log2(e), so that a decay is a single exp2.
 """
 
 from __future__ import annotations
@@ -29,21 +30,33 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 16  # tokens from one kept state to the next
-GRADIENT_BLOCK = 32  # channels of a program of `_gradient_kernel`; more and the states of a tile leave the registers
-LOG2_E = 1.4426950408889634
+# Channels and states that `_gradient_kernel` has in registers; more leave them. Fixed, as sums depend on them.
+GRADIENT_BLOCK, GRADIENT_STATES = 32, 4
+LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
 # Passed at every launch: sums of products as fused multiply-adds, which a later Triton no longer does unasked.
 FUSED: dict[str, Any] = {"enable_fp_fusion": True}
 
 
-def _tuned(*configs: tuple[dict[str, int], int], key: list[str], **more: Any) -> Any:
-    """Choose among (constants, warps) by timing, once per `key`, remembered on disk. The interpreter takes the last."""
+# Integers whose divisibility is worth nothing here: a kernel is not compiled anew for another size of frame or batch.
+SIZES = ["B", "H", "W", "L", "chunk", "chunks", "programs", "rows"]
+
+
+def _kernel(function: Any) -> Any:
+    """Triton's compiler, once for all sizes of frames and batches."""
+    return triton.jit(function, do_not_specialize=[n for n in inspect.signature(function).parameters if n in SIZES])
+
+
+def _tuned(*configs: tuple[dict[str, int], int], key: list[str]) -> Any:
+    """Choose among (constants, warps) by timing, once per `key`, remembered on disk. The interpreter takes the last.
+
+    No choice may change a result: none of the constants is part of the order of a sum.
+    """
     choices = [triton.Config(constants, num_warps=warps) for constants, warps in configs]
     if not isinstance(tl.sum, triton.JITFunction):  # Triton was imported with TRITON_INTERPRET=1
         choices = choices[-1:]
-    if "cache_results" in inspect.signature(triton.autotune).parameters:
-        more["cache_results"] = True
-    return triton.autotune(choices, key=key, **more)
+    remembered = {"cache_results": True} if "cache_results" in inspect.signature(triton.autotune).parameters else {}
+    return triton.autotune(choices, key=key, **remembered)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -97,9 +110,17 @@ def _load_dt(dt_weight, dt_bias, k, d, D: tl.constexpr, R: tl.constexpr, R_PAD: 
     """dt_weight of a direction as (R, BLOCK_D) and its bias as (BLOCK_D,)."""
     r = tl.arange(0, R_PAD)
     mask = (r < R)[:, None] & (d < D)[None, :]
-    rd = tl.multiple_of((k * R + r[:, None]) * D + d[None, :], (1, 1))
+    rd = tl.max_contiguous(tl.multiple_of((k * D + d[None, :]) * R + r[:, None], (1, 1)), (1, 1))
     weight = tl.load(dt_weight + rd, mask=mask, other=0.0)
     return weight.to(tl.float32), tl.load(dt_bias + k * D + d, mask=d < D, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _decay_rate(A_logs, k, n, d, D: tl.constexpr, N: tl.constexpr):
+    """A log2(e) of states n and channels d of a direction: (N, BLOCK_D), 0 where there are none."""
+    mask = (n < N)[:, None] & (d < D)[None, :]
+    nd = tl.max_contiguous(tl.multiple_of((k * D + d[None, :]) * N + n[:, None], (1, 1)), (1, 1))
+    return -LOG2_E * tl.exp(tl.load(A_logs + nd, mask=mask, other=float("-inf")).to(tl.float32))
 
 
 @_tuned(
@@ -110,13 +131,13 @@ def _load_dt(dt_weight, dt_bias, k, d, D: tl.constexpr, R: tl.constexpr, R_PAD: 
     ({"BLOCK_D": 128, "UNROLL": 2}, 4),
     key=["programs", "D", "N", "FINAL", "KEEP"],
 )
-@triton.jit
+@_kernel
 def _scan_kernel(
     x,  # (B, L, D)
     x_dbl,  # (B, L, K, S)
-    dt_weight,  # (K, R, D)
+    dt_weight,  # (K, D, R)
     dt_bias,  # (K, D)
-    A,  # (K, N, D), times log2(e)
+    A_logs,  # (K * D, N)
     Ds,  # (K, D)
     chunk_states,  # (B, K, chunks, N, D): of the first pass the last states, in the final pass the states before
     chunk_deltas,  # (B, K, chunks, D), of the first pass: sums of delta
@@ -135,7 +156,7 @@ def _scan_kernel(
     nd = tl.multiple_of(n[:, None] * D + d[None, :], (1, 1))
     nd_mask = (n < N)[:, None] & (d < D)[None, :]
     weight, bias = _load_dt(dt_weight, dt_bias, k, d, D, R, R_PAD)
-    decay_rate = tl.load(A + k * N * D + nd, mask=nd_mask, other=0.0)
+    decay_rate = _decay_rate(A_logs, k, n, d, D, N)
     skip = tl.load(Ds + k * D + d, mask=d < D, other=0.0).to(tl.float32)
     bk = (b * 4 + k).to(tl.int64)
     in_chunk = (bk * tl.num_programs(0) + c) * D
@@ -183,13 +204,13 @@ def _scan_kernel(
     ({"BLOCK_D": 128, "UNROLL": 2}, 4),
     key=["programs", "D", "N", "FINAL"],
 )
-@triton.jit
+@_kernel
 def _adjoint_kernel(
     dy,  # (B, L, D)
     x_dbl,  # (B, L, K, S)
-    dt_weight,  # (K, R, D)
+    dt_weight,  # (K, D, R)
     dt_bias,  # (K, D)
-    A,  # (K, N, D), times log2(e)
+    A_logs,  # (K * D, N)
     chunk_states,  # (B, K, chunks, N, D): of the first pass what leaves each chunk, in the final pass what enters it
     chunk_deltas,  # (B, K, chunks, D), of the first pass: sums of delta
     adjoint,  # (B, K, tiles, N, D): gradient of the state after each tile, by all that comes later
@@ -206,7 +227,7 @@ def _adjoint_kernel(
     nd = tl.multiple_of(n[:, None] * D + d[None, :], (1, 1))
     nd_mask = (n < N)[:, None] & (d < D)[None, :]
     weight, bias = _load_dt(dt_weight, dt_bias, k, d, D, R, R_PAD)
-    decay_rate = tl.load(A + k * N * D + nd, mask=nd_mask, other=0.0)
+    decay_rate = _decay_rate(A_logs, k, n, d, D, N)
     bk = (b * 4 + k).to(tl.int64)
     in_chunk = (bk * tl.num_programs(0) + c) * D
     tiles = (L + TILE - 1) // TILE
@@ -244,18 +265,19 @@ def _adjoint_kernel(
         tl.store(chunk_deltas + in_chunk + d, total, mask=d < D)
 
 
-@triton.jit
+@_kernel
 def _carry_kernel(
     chunk_states,  # (B, K, chunks, N, D): each chunk's result from zero; becomes the state that enters it
     chunk_deltas,  # (B, K, chunks, D)
-    A,  # (K, N, D), times log2(e)
+    A_logs,  # (K * D, N)
     chunks,
     D: tl.constexpr, N: tl.constexpr, REVERSED: tl.constexpr, BLOCK_D: tl.constexpr, UNROLL: tl.constexpr,
 ):  # fmt: skip
     """Go over the chunks, for one state of a block of channels: state = decay of the chunk * state + its own result."""
     n, bk = tl.program_id(0), tl.program_id(2)
     d = _channels(tl.program_id(1), BLOCK_D)
-    decay_rate = tl.load(A + (bk % 4 * N + n) * D + d, mask=d < D, other=0.0)
+    A_log = tl.load(A_logs + (bk % 4 * D + d) * N + n, mask=d < D, other=float("-inf")).to(tl.float32)
+    decay_rate = -LOG2_E * tl.exp(A_log)
     row = bk.to(tl.int64) * chunks
     state = tl.zeros((BLOCK_D,), tl.float32)
     for c0 in range(0, chunks, UNROLL):
@@ -271,17 +293,11 @@ def _carry_kernel(
             state = tl.exp2(decay_rate * deltas[i]) * state + results[i]
 
 
-@_tuned(
-    ({"STATES": 2}, 1),
-    ({"STATES": 4}, 1),
-    key=["programs", "D", "N"],
-    restore_value=["delta", "adjoint"],
-)
-@triton.jit
+@_kernel
 def _gradient_kernel(
     x, dy,  # (B, L, D)
     x_dbl,  # (B, L, K, S)
-    A,  # (K, N, D), times log2(e)
+    A_logs,  # (K * D, N)
     Ds,  # (K, D)
     kept,  # (B, K, tiles, N, D)
     delta,  # (K, B, L, D); becomes the gradient before softplus
@@ -289,7 +305,6 @@ def _gradient_kernel(
     dx,  # (K, B, L, D)
     dBC,  # (blocks, B, L, K, 2N), of each block of channels
     B, H, W, L,
-    programs,  # their number, rounded up, for the choice of constants
     D: tl.constexpr, N: tl.constexpr, R: tl.constexpr, TILE: tl.constexpr, BLOCK_D: tl.constexpr,
     STATES: tl.constexpr,
 ):  # fmt: skip
@@ -312,7 +327,7 @@ def _gradient_kernel(
         n = n0 + tl.arange(0, STATES)
         nd = tl.multiple_of(n[:, None] * D + d[None, :], (1, 1))
         nd_mask = (n < N)[:, None] & (d < D)[None, :]
-        decay_rate = tl.load(A + k * N * D + nd, mask=nd_mask, other=0.0)
+        decay_rate = _decay_rate(A_logs, k, n, d, D, N)
         state = tl.load(kept + in_tile + nd, mask=nd_mask, other=0.0)
         states = (state,)
         for t in tl.static_range(TILE):
@@ -368,6 +383,11 @@ def kept_shape(shape: tuple[int, ...], K: int, N: int) -> tuple[int, ...]:
     return (B, K, triton.cdiv(H * W, TILE), N, D)
 
 
+def gradient_constants(N: int) -> dict[str, int]:
+    """The choice of constants of `_gradient_kernel`."""
+    return {"BLOCK_D": GRADIENT_BLOCK, "STATES": min(GRADIENT_STATES, triton.next_power_of_2(N))}
+
+
 def chunk_tokens(B: int, L: int, D: int, device: torch.device) -> int:
     """How many tokens a program takes: all, or fewer so that a card is full of programs even at batch 1."""
     if device.type != "cuda":
@@ -388,8 +408,7 @@ class _Scan:
         self.device = x.device
         self.chunk = chunk or chunk_tokens(self.B, self.L, self.D, x.device)
         self.chunks = triton.cdiv(self.L, self.chunk)
-        self.dt_weight = dt_weight.transpose(1, 2).contiguous()  # (K, R, D)
-        self.A = -(A_logs.float().exp() * LOG2_E).view(self.K, self.D, self.N).transpose(1, 2).contiguous()
+        self.A_logs = A_logs
 
     def empty(self, *shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.float32, device=self.device)
@@ -421,7 +440,7 @@ class _Scan:
             kernel[grid](*arguments, FINAL=False, **first)
             block = min(128, triton.next_power_of_2(self.D))
             _carry_kernel[(self.N, triton.cdiv(self.D, block), self.B * self.K)](
-                *buffers, self.A, self.chunks,
+                *buffers, self.A_logs, self.chunks,
                 D=self.D, N=self.N, REVERSED=reversed_order, BLOCK_D=block, UNROLL=8, num_warps=block // 32 or 1,
                 **FUSED,
             )  # fmt: skip
@@ -442,13 +461,13 @@ def scan_forward(
 
     Inputs may be of any float types; y is float32. `chunk`: tokens of a chunk, a multiple of TILE; None chooses.
     """
-    x, x_dbl, dt_bias, Ds = (t.contiguous() for t in (x, x_dbl, dt_bias, Ds))
+    x, x_dbl, dt_weight, dt_bias, A_logs, Ds = (t.contiguous() for t in (x, x_dbl, dt_weight, dt_bias, A_logs, Ds))
     scan = _Scan(x, dt_weight, A_logs, chunk)
     y = scan.empty(scan.K, *x.shape)
     kept = scan.empty(*(kept_shape(x.shape, scan.K, scan.N) if keep else (0,)))
     scan.run(
         _scan_kernel,
-        (x, x_dbl, scan.dt_weight, dt_bias, scan.A, Ds, y, kept),
+        (x, x_dbl, dt_weight, dt_bias, A_logs, Ds, y, kept),
         inputs=6,
         reversed_order=False,
         KEEP=keep,
@@ -469,19 +488,16 @@ def scan_backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of the six inputs of `scan_forward`, each in the type of its input."""
     inputs = (x, x_dbl, dt_weight, dt_bias, A_logs, Ds)
-    dy, x, x_dbl, dt_bias, Ds = (t.contiguous() for t in (dy, x, x_dbl, dt_bias, Ds))
+    dy, x, x_dbl, dt_weight, dt_bias, A_logs, Ds = (t.contiguous() for t in (dy, *inputs))
     scan = _Scan(x, dt_weight, A_logs, chunk)
     B, K, L, D, N, R = scan.B, scan.K, scan.L, scan.D, scan.N, scan.R
     adjoint, delta = torch.empty_like(kept), scan.empty(K, B, L, D)
-    scan.run(
-        _adjoint_kernel, (dy, x_dbl, scan.dt_weight, dt_bias, scan.A, adjoint, delta), inputs=5, reversed_order=True
-    )
+    scan.run(_adjoint_kernel, (dy, x_dbl, dt_weight, dt_bias, A_logs, adjoint, delta), inputs=5, reversed_order=True)
     blocks, tiles = triton.cdiv(D, GRADIENT_BLOCK), kept.shape[2]
     dx, dBC = scan.empty(K, B, L, D), scan.empty(blocks, B, L, K, 2 * N)
     _gradient_kernel[(tiles, blocks, B * K)](
-        x, dy, x_dbl, scan.A, Ds, kept, delta, adjoint, dx, dBC, B, scan.H, scan.W, L,
-        triton.next_power_of_2(tiles * B),
-        D=D, N=N, R=R, TILE=TILE, BLOCK_D=GRADIENT_BLOCK, **FUSED,
+        x, dy, x_dbl, A_logs, Ds, kept, delta, adjoint, dx, dBC, B, scan.H, scan.W, L,
+        D=D, N=N, R=R, TILE=TILE, num_warps=1, **gradient_constants(N), **FUSED,
     )  # fmt: skip
     d_before = delta.view(K, B * L, D)  # what delta has become
     dt_r = x_dbl[..., :R].reshape(B * L, K, R).transpose(0, 1).float()  # (K, B*L, R)
@@ -527,7 +543,7 @@ def _convolve(x, stride, weight, l, d, H, W, D: tl.constexpr, MIRRORED: tl.const
     return total
 
 
-@triton.jit
+@_kernel
 def _conv_kernel(
     x,  # (B, L, D), tokens `stride` apart
     weight,  # (D, 3, 3)
@@ -548,7 +564,7 @@ def _conv_kernel(
     tl.store(y + place, out.to(y.dtype.element_ty), mask=(l < L)[:, None] & (d < D)[None, :])
 
 
-@triton.jit
+@_kernel
 def _conv_gradient_kernel(
     x,  # (B, L, D), tokens `stride` apart
     weight,  # (D, 3, 3)
@@ -640,7 +656,7 @@ def _gate_kernel(y, z, weight, bias, out, stride, eps, D: tl.constexpr, BLOCK_D:
     tl.store(out + row * D + d, (normed * zs * tl.sigmoid(zs)).to(out.dtype.element_ty), mask=d < D)
 
 
-@triton.jit
+@_kernel
 def _gate_gradient_kernel(
     d_out, y, z, weight, bias, dy, dz,
     d_weights,  # (programs, 2, D): each program's part of the gradients of weight and bias
