@@ -426,11 +426,91 @@ def test_a_folder_may_have_a_dot_in_its_name(run, tiny, tmp_path):
     assert (tmp_path / "results.v2" / "digits_predicted.gif").exists()
 
 
-@pytest.mark.parametrize("source", ["-", "https://example.org/clip.mp4"])
+@pytest.mark.parametrize("source", ["-", "https://example.org/clip.mp4", ""])
 def test_sources_that_are_no_files(run, source):
     code, _, err = run("predict", source)
     assert code == 2
-    assert "save it as a file first" in one_error_line(err)
+    assert ("save the clip as a file first" if source else "name of a source is empty") in one_error_line(err)
+    assert source in err
+
+
+def test_a_batch_in_another_format_goes_on_where_it_was_stopped(run, tiny, tmp_path):
+    common = ["predict", DIGITS, CLIP, "--weights", tiny, "-o", "out", "--format"]
+    code, _, err = run(*common, "npz")
+    assert code == 2
+    assert f"{DIGITS} and {CLIP} would both be written to" in one_error_line(err)
+    shutil.copy(CLIP, "other.mp4")
+    common[2] = "other.mp4"
+    assert run(*common[:2], *common[3:], "npz")[0] == 0
+    made = tmp_path / "out" / "digits_predicted.npz"
+    before = made.stat().st_mtime_ns
+    code, _, err = run(*common, "npz", "--skip-existing")
+    assert code == 0
+    assert "skipping 1 of 2" in err
+    assert made.stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "other_predicted.npz").exists()
+    code, out, _ = run(*common, "npz", "--skip-existing", "--json")
+    assert (code, json.loads(out)) == (0, {"forecasts": [], "failed": []})
+    for wrong, error in (
+        ((*common, "tiff"), "no format 'tiff'"),
+        ((*common[:2], "-o", "x.gif", "--format", "mp4"), "contradict"),
+        ((*common, "npz", "--overwrite", "--skip-existing"), "contradict"),
+    ):
+        code, _, err = run(*wrong)
+        assert code == 2
+        assert error in one_error_line(err)
+
+
+def test_a_folder_of_clips_is_no_clip(run, tmp_path):
+    (tmp_path / "clips").mkdir()
+    shutil.copy(CLIP, tmp_path / "clips")
+    Image.new("L", (16, 16)).save(tmp_path / "clips" / "cover.png")
+    code, _, err = run("predict", "clips")
+    assert code == 2
+    assert "holds clips such as digits.mp4 — name those: clips/*.mp4" in one_error_line(err)
+
+
+def test_channels_last_are_known(run, tmp_path):
+    np.save(tmp_path / "rgb.npy", np.zeros((15, 32, 32, 3), np.uint8))
+    code, _, err = run("predict", "rgb.npy")
+    assert code == 2
+    assert "channels last" in one_error_line(err)
+
+
+def test_counts_get_the_weights_with_as_many_channels(run, tmp_path):
+    np.save(tmp_path / "counts.npy", np.random.default_rng(0).integers(0, 250, (12, 2, 16, 8)).astype(np.float32))
+    code, out, err = run("predict", "counts.npy", "-o", "counts.npz", "--json")
+    assert code == 0, err
+    assert (json.loads(out)["weights"], json.loads(out)["divided_by"]) == ("vmrnn-b-bikenyc", 267)
+
+
+def test_what_is_assumed_of_weights_without_a_configuration(run, tmp_path):
+    assert run("weights", "convert", "vmrnn-b-mmnist", "mm.pth", "--to-published")[0] == 0
+    code, _, err = run("predict", DIGITS, "--weights", "mm.pth", "-o", "x.npz", "--frames", 1)
+    assert code == 0
+    assert "mm.pth does not say what it was trained for: taken for 64x64 frames, 10 in, 10 out" in err
+
+
+def test_usage_errors_name_the_help_of_the_command(run):
+    code, _, err = run("predict", DIGITS, "--bogus")
+    assert code == 2
+    assert "vmrnn predict --help" in one_error_line(err)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("train --preset vmrnn-d", "vmrnn-d-mmnist"),
+        ("predict --weights ", "vmrnn-b-natural"),
+        ("predict --format ", "npz"),
+    ],
+)
+def test_the_shell_completes_values(words, wanted, tmp_path):
+    environment = {**os.environ, "_VMRNN_COMPLETE": "complete_bash", "COMP_WORDS": f"vmrnn {words}"}
+    environment["COMP_CWORD"] = str(len(f"vmrnn {words}x".split()) - 1)
+    script = "import sys; from vmrnn_cli.cli import app; app(prog_name='vmrnn')"
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert wanted in done.stdout.split()
 
 
 def test_frames_that_are_not_needed_are_not_looked_at(run, tiny, tmp_path):

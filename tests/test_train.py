@@ -208,6 +208,47 @@ def test_resume_keeps_the_settings_of_the_run(vmrnn, clips):
     assert losses("run")[:3] == losses("straight")[:3]
 
 
+def test_resume_finds_the_data_itself(vmrnn, clips):
+    assert vmrnn("train", "--data", clips, *BASE, "--steps", 1, "--out", "run")[0] == 0
+    assert vmrnn("train", "--resume", "--out", "run", "--steps", 2, "-q")[0] == 0
+    assert train.read_state(Path("run"))["progress"]["step"] == 2
+    for arguments, error in (([], "there is no data"), (["--resume", "--out", "other"], "config.toml names no data")):
+        code, _, err = vmrnn("train", *arguments)
+        assert code == 2
+        assert error in err
+
+
+def test_an_unknown_setting(vmrnn, clips):
+    for key, hint in (("learn", "use some of data, dataset"), ("batchsize", "did you mean 'batch_size'?")):
+        Path("x.toml").write_text(f"{key} = 1\n")
+        code, _, err = vmrnn("train", "--data", clips, "--config", "x.toml")
+        assert code == 2
+        assert hint in err
+
+
+def test_grids_of_counts_go_through_training_and_forecast(vmrnn):
+    """What training divided by goes with the weights: a forecast takes counts and gives counts."""
+    grids = np.random.default_rng(0).integers(0, 300, (60, 2, 8, 8)).astype(np.float32)
+    np.save("counts.npy", grids)
+    arguments = ["--preset", "vmrnn-b-bikenyc", "--steps", 1, "--batch-size", 4, "--out", "run", "--threads", 1, "-q"]
+    assert vmrnn("train", "--data", "counts.npy", *arguments)[0] == 0
+    largest = grids[:48].max()  # of the training part
+    code, out, err = vmrnn("predict", "counts.npy", "--weights", "run/best", "-o", "counts.npz")
+    assert code == 0, err
+    assert f"values divided by {largest:g}" in out
+    with np.load("counts.npz") as written:
+        np.testing.assert_allclose(written["context"], np.minimum(grids[:4], largest), rtol=1e-6)
+        assert 1 < written["prediction"].max() <= largest
+    np.save("shares.npy", grids / 300)  # are taken as they are
+    code, out, _ = vmrnn("predict", "shares.npy", "--weights", "run/best", "-o", "shares.npz", "--json")
+    assert code == 0
+    assert json.loads(out)["divided_by"] == 1
+    np.save("other.npy", grids[:, :, :, :4] * 2)
+    code, _, err = vmrnn("eval", "--data", "other.npy", "--weights", "run/best", "--limit", 1)
+    assert code == 0
+    assert f"in training it was divided by {largest:g}" in err
+
+
 def test_data_is_known_again_from_another_folder(vmrnn, clips, tmp_path, monkeypatch):
     for folder in ("a", "b"):
         Path(folder).mkdir()

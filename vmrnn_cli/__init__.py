@@ -9,7 +9,7 @@ forecast.save("out.gif")
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["VMRNN", "VMRNNConfig", "predict"]
+__all__ = ["VMRNN", "InputError", "VMRNNConfig", "VMRNNError", "predict"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from .pretrained import VMRNN
 
         return VMRNN
+    if name in ("InputError", "VMRNNError"):
+        from . import errors
+
+        return getattr(errors, name)
     if name == "VMRNNConfig":
         from .model import VMRNNConfig
 

@@ -69,7 +69,8 @@ def _report(error: Exception, debug: bool) -> int:
     if isinstance(error, usage_error):
         if not error.format_message():
             return 2  # no command was given, and the help has been shown
-        return _fail(f"{error.format_message().rstrip('.')} — see `vmrnn --help`", 2)
+        where = error.ctx.command_path if error.ctx else "vmrnn"
+        return _fail(f"{error.format_message().rstrip('.')} — see `{where} --help`", 2)
     if isinstance(error, OSError) and error.filename is None:
         _print_nothing_more()  # it may be the printing that failed
     known = explained(error)

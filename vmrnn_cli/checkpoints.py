@@ -153,8 +153,8 @@ def to_published(model: VMRNN, layout: str = "mnist") -> dict[str, Tensor]:
 def infer_config(tensors: Mapping[str, Tensor]) -> VMRNNConfig:
     """The configuration of a network from its tensors, under our names.
 
-    What tensors cannot show (frame size, context, horizon) is that of the published configuration with the same
-    variant and patch size, else the default.
+    What tensors cannot show (frame size, context, horizon) is that of the preset with the same tensors, else of the
+    published configuration with the same variant and patch size, else the default.
 
     Raises:
         KeyError: a tensor that every VMRNN has is missing.
@@ -164,19 +164,23 @@ def infer_config(tensors: Mapping[str, Tensor]) -> VMRNNConfig:
     _, d_state = tensors["down.0.blocks.0.ss2d.A_logs"].shape
     depths, depths_up = (_depths(tensors, path) for path in ("down", "up"))
     variant = "D" if depths_up else "B"
-    like = next((p for p in PRESETS.values() if (p.variant, p.patch_size) == (variant, patch_size)), VMRNNConfig())
-    return VMRNNConfig(
+    config = VMRNNConfig(
         variant=variant,
         image_channels=channels,
-        image_size=like.image_size,
         patch_size=patch_size,
         embed_dim=embed_dim,
         depths=depths,
         depths_up=depths_up[::-1],
         d_state=d_state,
-        context=like.context,
-        horizon=like.horizon,
     )
+    plain = [p for p in PRESETS.values() if not p.residual]  # which no published network is
+
+    def shown(c: VMRNNConfig) -> tuple:
+        return c.variant, c.patch_size, c.image_channels, c.embed_dim, c.depths, c.depths_up, c.d_state
+
+    same = [p for p in plain if shown(p) == shown(config)]
+    like = next((p for p in (*same, *plain) if (p.variant, p.patch_size) == (variant, patch_size)), config)
+    return dataclasses.replace(config, image_size=like.image_size, context=like.context, horizon=like.horizon)
 
 
 def _depths(names: Iterable[str], path: str) -> tuple[int, ...]:

@@ -18,6 +18,10 @@ from vmrnn_cli.errors import InputError
 Frame = NDArray[np.float32]  # (C, H, W) in [0, 1]
 Size = tuple[int, int] | int | None  # (H, W); or the shorter side; or as it is
 
+VIDEO_SUFFIXES = {
+    ".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts", ".m2ts", ".mts",
+    ".ogv", ".3gp", ".asf", ".vob", ".y4m", ".apng",
+}  # fmt: skip
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, as Pillow and ffmpeg use for RGB -> gray
 
@@ -29,6 +33,11 @@ def open_images(folder: Path, channels: int, size: Size, fps: float, start: floa
         (file for file in folder.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES and not file.name.startswith(".")),
         key=_natural_order,
     )
+    if len(files) < 2 and (clips := sorted(file for file in folder.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)):
+        raise InputError(
+            f"folder {folder} is taken for one clip, of its images, and holds clips such as {clips[0].name}",
+            f"name those: {folder}/*{clips[0].suffix}",
+        )
     if not files:
         raise InputError(
             f"folder {folder} holds no images", f"give one with {', '.join(sorted(_IMAGE_SUFFIXES))} files"
@@ -75,10 +84,13 @@ def _read_image(file: Path) -> Frame:
     return _checked(frame, str(file))
 
 
-def open_array(path: Path, channels: int | None, size: Size, fps: float, start: float) -> Iterator[Frame]:
-    """Yield the frames of a `.npy` or `.npz`. Arguments and errors as in `vmrnn_cli.video.open_clip`.
+def open_array(
+    path: Path, channels: int | None, size: Size, fps: float, start: float, divided_by: float | None = 1.0
+) -> tuple[Iterator[Frame], float]:
+    """The frames of a `.npy` or `.npz`, and what they are divided by. Arguments and errors as in `video.open_clip`.
 
     channels : None for those it has.
+    divided_by : of floats that exceed 1; None for their maximum.
     """
     array = only_array(path, read_arrays(path))
     if array.dtype.newbyteorder("=") not in (np.uint8, np.float16, np.float32, np.float64):
@@ -90,13 +102,19 @@ def open_array(path: Path, channels: int | None, size: Size, fps: float, start: 
     frames = array[:, None] if array.ndim == 3 else array  # (T, C, H, W)
     found = frames.shape[1]
     channels = found if channels is None else channels
+    if found > 4 and found != channels and frames.shape[-1] in (1, 3, 4):
+        raise InputError(f"{path} is shaped {array.shape}, channels last", "store frames as (T, C, H, W)")
     if found != channels and (found, channels) not in ((1, 3), (3, 1)):
         raise InputError(
             f"{path} has {found} channels, shaped {array.shape}, and {channels} are wanted",
             f"store it as (T, {channels}, H, W), or choose weights for {found} channels",
         )
     skip = _frames_to_skip(path, len(frames), fps, start)
-    return _array_frames(path, frames, skip, channels, size)
+    if frames.dtype == np.uint8 or divided_by == 1.0 or not (highest := float(np.max(frames))) > 1:
+        scale = 1.0
+    else:
+        scale = highest if divided_by is None else divided_by
+    return _array_frames(path, frames, skip, channels, size, scale), scale
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -132,14 +150,17 @@ def only_array(path: Path, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     return next(iter(arrays.values()))
 
 
-def _array_frames(path: Path, frames: NDArray[Any], skip: int, channels: int, size: Size) -> Iterator[Frame]:
+def _array_frames(
+    path: Path, frames: NDArray[Any], skip: int, channels: int, size: Size, scale: float
+) -> Iterator[Frame]:
     for index in range(skip, len(frames)):
         frame = frames[index]  # (C, H, W)
-        frame = (
-            frame.astype(np.float32) / np.float32(255)
-            if frame.dtype == np.uint8
-            else _checked(frame, f"{path}, frame {index},")
-        )
+        if frame.dtype == np.uint8:
+            frame = frame.astype(np.float32) / np.float32(255)
+        else:
+            if scale != 1.0:  # what exceeds it is cut off, as in training
+                frame = np.minimum(frame.astype(np.float32) / np.float32(scale), 1)
+            frame = _checked(frame, f"{path}, frame {index},")
         yield _resized(_with_channels(frame, channels), size)
 
 

@@ -27,7 +27,7 @@ from . import scan
 class VMRNNConfig:
     """Everything that building a VMRNN needs. Saved as JSON with the weights.
 
-    `image_size`, `context` and `horizon` are what the weights were trained for; any size and length run.
+    `image_size`, `context`, `horizon` and `divided_by` are what the weights were trained for; any size and length run.
     """
 
     variant: str = "B"  # "B": one cell; "D": cells on a pyramid of grids, down and up again
@@ -43,6 +43,7 @@ class VMRNNConfig:
     shrink: float = 0.0  # residual only: where the change is weaker than this (of 1), next to nothing changes
     context: int = 10
     horizon: int = 10
+    divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
 
     def __post_init__(self) -> None:
         for name in ("image_size", "depths", "depths_up"):  # JSON has lists
@@ -57,6 +58,8 @@ class VMRNNConfig:
             raise ValueError("a VMRNN-D has as many cells up as down: depths and depths_up must be of the same length")
         if not 0.0 <= self.shrink < 1.0 or (self.shrink and not self.residual):
             raise ValueError(f"shrink must be at least 0 and below 1, and 0 unless residual, not {self.shrink}")
+        if not 1.0 <= self.divided_by < math.inf:
+            raise ValueError(f"divided_by must be a number of at least 1, not {self.divided_by}")
         if len(self.image_size) != 2:
             raise ValueError(f"image_size must be height and width, not {self.image_size}")
         if not 0.0 <= self.drop_path < 1.0:

@@ -120,15 +120,20 @@ def write_npz(
     prediction: Sequence[NDArray[np.float32]],
     truth: Sequence[NDArray[np.float32]] = (),
     fps: float,
+    divided_by: float = 1.0,
     overwrite: bool,
 ) -> None:
     """Write `context`, `prediction`, `truth` (unless empty), each float32 (T, C, H, W), and the scalar `fps`.
+
+    Frames come divided by `divided_by`, and are written in the units that they had before.
 
     InputError and VMRNNError as `atomic_path` raises them.
     """
     clips = {"context": context, "prediction": prediction, "truth": truth}
     arrays: dict[str, Any] = {
-        name: np.stack(list(frames)).astype(np.float32) for name, frames in clips.items() if len(frames)
+        name: np.stack(list(frames)).astype(np.float32) * np.float32(divided_by)
+        for name, frames in clips.items()
+        if len(frames)
     }
     # An open file, as for a name numpy.savez adds ".npz" to all but lower case ones.
     with atomic_path(Path(path), overwrite) as temporary, temporary.open("wb") as file:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import outputs, render, scan, video, weights
+from . import checkpoints, outputs, render, scan, video, weights
 from .devices import autocast, describe, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
 from .gpu import GraphedStep, Record, record_cuda_graph
@@ -128,6 +128,7 @@ class Forecasting:
     frames : how many are predicted
     fps : frames per second
     has_clock : whether that is the clip's own, or asked for; else it is a rate to play it at
+    divided_by : what the values of an array were divided by to lie in [0, 1]; 1 where they did
     has_truth : whether the clip goes on after the context
     score, baseline : of the prediction and of repeating the last given frame, over the frames with a truth
     """
@@ -154,10 +155,11 @@ class Forecasting:
         self._predictor = predictor
         begin = time.perf_counter()
         self._clip = video.open_clip(
-            source, channels=config.image_channels, size=clip_size(source, config, size), fps=fps, start=start
-        )
+            source, channels=config.image_channels, size=clip_size(source, config, size), fps=fps, start=start,
+            divided_by=config.divided_by,
+        )  # fmt: skip
         self.timing.decode_s = time.perf_counter() - begin
-        self.fps, self.has_clock = self._clip.fps, self._clip.has_clock
+        self.fps, self.has_clock, self.divided_by = self._clip.fps, self._clip.has_clock, self._clip.divided_by
         try:
             self._read_context(context, from_end)
         except BaseException:
@@ -220,7 +222,7 @@ class Forecasting:
         write_forecast(
             path, self.context, self, fps=self.fps, has_clock=self.has_clock, frames=self.frames,
             has_truth=self.has_truth, panels=panels, title=title, overwrite=overwrite, progress=progress,
-            timing=self.timing,
+            timing=self.timing, divided_by=self.divided_by,
         )  # fmt: skip
 
 
@@ -234,6 +236,7 @@ class Forecast:
     fps : frames per second
     has_clock : whether that is the clip's own, or asked for; else it is a rate to play it at
     metrics, baseline_last_frame : {mse, ssim, psnr}, None without truth
+    divided_by : what the values of an array were divided by to lie in [0, 1]; an .npz is written in its own units
     """
 
     context: Frame
@@ -245,6 +248,7 @@ class Forecast:
     timing: Timing = field(repr=False)
     title: str = ""
     has_clock: bool = True
+    divided_by: float = 1.0
 
     def save(self, path: str | Path, *, panels: Sequence[str] | None = None, overwrite: bool = False) -> None:
         """Write the comparison: .gif, .mp4, .webm, .png (film strip) or .npz. Raises as `Forecasting.write`."""
@@ -253,7 +257,7 @@ class Forecast:
         write_forecast(
             Path(path), list(self.context), steps, fps=self.fps, has_clock=self.has_clock,
             frames=len(self.prediction), has_truth=self.truth is not None, panels=panels, title=self.title,
-            overwrite=overwrite,
+            overwrite=overwrite, divided_by=self.divided_by,
         )  # fmt: skip
 
 
@@ -294,6 +298,8 @@ def predict(
         InputError: unusable input, options or weights; the message says which and what to do.
         VMRNNError: the machine failed.
     """
+    if not isinstance(source, (str, Path)):
+        raise InputError(f"a {type(source).__name__} is no source", "give a path; frames in memory: numpy.save first")
     set_threads(threads)
     begin = time.perf_counter()
     model, name = load_weights(weights, source, start)
@@ -320,6 +326,7 @@ def predict(
         timing=forecasting.timing,
         title=name,
         has_clock=forecasting.has_clock,
+        divided_by=forecasting.divided_by,
     )
 
 
@@ -336,12 +343,29 @@ def load_weights(
         return given, "vmrnn"
     name = given or (fitting_weights(source, start) if source else weights.default_name())
     path = Path(name)
-    shown = (path.resolve().name if path.is_dir() else path.stem) if path.exists() else str(name)
+    shown = str(name)
+    if path.exists():
+        full = path.resolve()
+        shown = full.name if full.is_dir() else full.stem
+        if full.is_dir() and full.name == "best":  # of a training run, as all of them call it
+            shown = f"{full.parent.name}/best"
     return weights.load(name), shown
 
 
+def assumed(name: str | Path, model: VMRNN) -> str | None:
+    """What was assumed of weights that do not say what frames they were trained for, in words; None if they do."""
+    path = Path(name)
+    if weights.is_bundled(str(name)) or not path.exists() or checkpoints.has_config(path):
+        return None
+    height, width = model.config.image_size
+    frames = f"{width}x{height} frames, {model.config.context} in, {model.config.horizon} out"
+    return (
+        f"{name} does not say what it was trained for: taken for {frames} (--size, --context and --frames go over it)"
+    )
+
+
 def _positive(given: int | None, default: int, option: str) -> int:
-    if given is not None and not 1 <= given <= _MOST_FRAMES:
+    if given is not None and not (isinstance(given, int) and 1 <= given <= _MOST_FRAMES):
         raise InputError(f"{option} {given} makes no forecast", f"give a number from 1 to {_MOST_FRAMES}")
     return given or default
 
@@ -386,6 +410,7 @@ def write_forecast(
     overwrite: bool = False,
     progress: Progress | None = None,
     timing: Timing | None = None,
+    divided_by: float = 1.0,
 ) -> None:
     """Take the steps one by one and write them as `Forecasting.write` says."""
     outputs.check_output_suffix(path)
@@ -401,7 +426,9 @@ def write_forecast(
         timing.write_s += time.perf_counter() - begin
 
     with ExitStack() as stack:
-        sink = stack.enter_context(_open_sink(path, context, frames, fps, has_clock, panels, title, overwrite))
+        sink = stack.enter_context(
+            _open_sink(path, context, frames, fps, has_clock, panels, title, divided_by, overwrite)
+        )
         for index, frame in enumerate(context):
             timed(sink.context_frame, index, frame)
         for index, step in enumerate(steps):
@@ -421,7 +448,7 @@ class _Sink(Protocol):
 @contextmanager
 def _open_sink(
     path: Path, context: Sequence[Frame], frames: int, fps: float, has_clock: bool, panels: Sequence[str], title: str,
-    overwrite: bool,
+    divided_by: float, overwrite: bool,
 ) -> Iterator[_Sink]:  # fmt: skip
     """Yield the sink for a suffix; the file is in place when the block ends without an exception."""
     shape = context[0].shape
@@ -433,8 +460,9 @@ def _open_sink(
         arrays = _Arrays()
         yield arrays
         outputs.write_npz(
-            path, context=arrays.context, prediction=arrays.prediction, truth=arrays.truth, fps=fps, overwrite=overwrite
-        )
+            path, context=arrays.context, prediction=arrays.prediction, truth=arrays.truth, fps=fps,
+            divided_by=divided_by, overwrite=overwrite,
+        )  # fmt: skip
     elif path.suffix.lower() == ".png":
         outputs.check_target(path, overwrite)
         strip = render.FilmStrip(

@@ -128,8 +128,9 @@ def make_config(
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for key, value in (before | file_values).items():
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
-            raise InputError(f"the config file has an unknown key '{key}'", f"did you mean '{near}'?")
+            near = difflib.get_close_matches(key, fields, n=1)
+            todo = f"did you mean '{near[0]}'?" if near else f"use some of {', '.join(fields)}"
+            raise InputError(f"the config file has an unknown key '{key}'", todo)
         wanted = list if key == "curriculum" else type(fields[key].default)
         if wanted is float and type(value) is int:
             value = float(value)

@@ -34,7 +34,7 @@ from torch.utils.checkpoint import checkpoint
 
 from . import checkpoints, data, interrupts, scan, weights
 from .cards import code_version, model_card
-from .data.arrays import ReadyClips
+from .data.arrays import GridWindows, ReadyClips
 from .data.videos import FolderClips
 from .devices import autocast, describe, pick_dtype
 from .errors import InputError, NotFiniteError, VMRNNError
@@ -252,6 +252,7 @@ class Trainer:
             return VMRNN(VMRNNConfig(**state["network"]))
         _, channels, height, width = self.eval_set.clip_shape  # training clips may be cut to less
         made_for: dict[str, Any] = {"image_size": (height, width), "context": c.context, "horizon": c.horizon}
+        made_for["divided_by"] = self.train_set.divided_by if isinstance(self.train_set, GridWindows) else 1.0
         if not c.init:
             return VMRNN(dataclasses.replace(checkpoints.PRESETS[c.preset], image_channels=channels, **made_for))
         model = weights.load(c.init).train()
@@ -271,8 +272,8 @@ class Trainer:
         backend = scan.describe(scan.pick_backend("auto", self.device, *sizes), self.device, *sizes)
         lines = [*self.train_set.describe(), *self.eval_set.describe(), *self._warnings]
         lines.append(
-            f"VMRNN-{self.model.config.variant}, {parameters:,} parameters, on {describe(self.device, self.dtype)}, "
-            f"scan {backend}, {self.ranks.world} process(es)"
+            f"{self.config.preset}: VMRNN-{self.model.config.variant}, {parameters:,} parameters, on "
+            f"{describe(self.device, self.dtype)}, scan {backend}, {self.ranks.world} process(es)"
         )
         if self.progress.step:
             lines.append(f"resuming {self.out} at step {self.progress.step}{self._changes}")

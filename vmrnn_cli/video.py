@@ -50,6 +50,7 @@ class Clip:
     fps : frames per second of this stream
     has_clock : whether the clip or the caller says so; else `fps` is a rate to play it at
     frame_shape : (C, H, W)
+    divided_by : what an array's values were divided by to lie in [0, 1], if it holds other floats
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Clip:
         decoder: "_Ffmpeg | None" = None,
         *,
         has_clock: bool = True,
+        divided_by: float = 1.0,
     ) -> None:
         first = next(frames)
         self.name = name
         self.kind = kind
         self.fps = fps
         self.has_clock = has_clock
+        self.divided_by = divided_by
         self.frame_shape: tuple[int, ...] = first.shape
         self._frames = itertools.chain([first], frames)
         self._decoder = decoder
@@ -91,7 +94,13 @@ class Clip:
 
 
 def open_clip(
-    path: str | Path, *, channels: int = 1, size: Size = None, fps: float | None = None, start: float = 0.0
+    path: str | Path,
+    *,
+    channels: int = 1,
+    size: Size = None,
+    fps: float | None = None,
+    start: float = 0.0,
+    divided_by: float = 1.0,
 ) -> Clip:
     """Open a video, a GIF, a folder of numbered images, a `.npy` or a `.npz` as a stream of frames.
 
@@ -102,6 +111,7 @@ def open_clip(
     fps : videos are resampled to this rate in real time, None is their own. Images and arrays are not resampled:
         for them it states the rate, None is 10.
     start : seconds to skip.
+    divided_by : what brings an array of floats into [0, 1], if they exceed 1.
 
     Raises InputError when the source is missing, is no clip, does not fit `channels`, or ends before `start`. A flaw
     further down the stream (a NaN, an image of another size) raises it from the iteration.
@@ -121,8 +131,8 @@ def open_clip(
             raise _unusable(path, "it is empty")
         if path.suffix.lower() in (".npy", ".npz"):
             rate = fps or DEFAULT_FPS
-            frames = open_array(path, channels, size, rate, start)
-            return Clip(str(path), "array", rate, frames, has_clock=fps is not None)
+            frames, scale = open_array(path, channels, size, rate, start, divided_by)
+            return Clip(str(path), "array", rate, frames, has_clock=fps is not None, divided_by=scale)
         return _open_video(path, channels, size, fps, start)
     except OSError as error:  # no permission, failing disk
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file") from error
@@ -131,11 +141,11 @@ def open_clip(
 def first_frame(path: Path, start: float = 0.0) -> Frame | None:
     """The first frame after `start` seconds, at its own size; None if it cannot be read.
 
-    Of arrays with all channels, of all else in gray.
+    Of arrays with all channels, divided by their maximum where that exceeds 1; of all else in gray.
     """
     try:
         if path.suffix.lower() in (".npy", ".npz"):
-            return next(open_array(path, None, None, DEFAULT_FPS, start), None)
+            return next(open_array(path, None, None, DEFAULT_FPS, start, divided_by=None)[0], None)
         with open_clip(path, start=start) as clip:
             return next(clip, None)
     except (InputError, OSError):

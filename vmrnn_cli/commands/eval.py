@@ -109,6 +109,10 @@ def evaluate(
     if shown:
         for line in (*clips.describe(), f"{name} on {runner.describe()}"):
             print(line, file=sys.stderr)
+        if note := predictor.assumed(weights, model):
+            print(f"warning: {note.replace('--frames', '--horizon')}", file=sys.stderr)
+        if isinstance(clips, GridWindows) and clips.divided_by != model.config.divided_by != 1:
+            print(f"warning: in training it was divided by {model.config.divided_by:g}", file=sys.stderr)
 
     def progress(done: int) -> None:
         if shown and sys.stderr.isatty():
@@ -121,7 +125,10 @@ def evaluate(
     ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
-    summary = {**result.summary(), "context": context, "horizon": horizon, "weights": name}
+    summary = {
+        **result.summary(), "context": context, "horizon": horizon, "weights": name, "data": str(data),
+        "split": split or "test", "frame_size": list(clips.clip_shape[:1:-1]),
+    }  # fmt: skip
     if isinstance(clips, GridWindows):
         summary["divided_by"] = clips.scale
     if as_json:
@@ -168,7 +175,7 @@ def _with_interval(scores: dict[str, Any], key: str) -> str:
         return "∞" if "psnr" in key else "–"
     digits = 4 if "ssim" in key or key == "lpips" or scores[key] < 1 else 2
     interval = scores["interval_95"][key]
-    around = " ({:.{n}f} … {:.{n}f})".format(*interval, n=digits) if interval else ""  # none of a single clip
+    around = " ({:.{n}f} - {:.{n}f})".format(*interval, n=digits) if interval else ""  # none of a single clip
     return f"{scores[key]:.{digits}f}{around}"
 
 

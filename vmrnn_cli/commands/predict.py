@@ -13,6 +13,7 @@ import typer
 
 from .. import interrupts
 from ..errors import InputError, VMRNNError, explained, one_line
+from . import complete
 
 if TYPE_CHECKING:
     from ..predictor import Forecasting, Predictor, Progress
@@ -21,12 +22,12 @@ _MODEL, _CLIP, _OUTPUT = "Model", "Clip", "Output"
 _Outcome = dict[str, Any] | tuple[str, int]  # what --json tells of a forecast, or an error and its exit code
 
 
-def _option(panel: str, text: str, *names: str, default: Any = None, metavar: str | None = None) -> Any:
-    return typer.Option(default, *names, help=text, metavar=metavar, rich_help_panel=panel)
+def _option(panel: str, text: str, *names: str, default: Any = None, **more: Any) -> Any:
+    return typer.Option(default, *names, help=text, rich_help_panel=panel, **more)
 
 
 def predict(
-    sources: list[Path] = typer.Argument(
+    names: list[str] = typer.Argument(  # a Path would take an empty name for this folder
         ..., metavar="SOURCE", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays."
     ),
     output: str | None = typer.Option(  # a Path would lose the slash of a folder's name
@@ -37,10 +38,20 @@ def predict(
         help="A .gif, .mp4, .webm, .png (film strip) or .npz file, or a folder. (default: SOURCE_predicted.gif)",
         rich_help_panel=_OUTPUT,
     ),
+    form: str | None = _option(
+        _OUTPUT,
+        "gif, mp4, webm, png or npz, where -o names no file. (default: gif)",
+        "--format",
+        metavar="FORMAT",
+        autocompletion=complete.formats,
+    ),
     panels: str | None = _option(
         _OUTPUT, "Of context,truth,prediction,error. (default: what there is)", metavar="LIST"
     ),
     overwrite: bool = _option(_OUTPUT, "Replace an existing output.", "--overwrite", default=False),
+    skip_existing: bool = _option(
+        _OUTPUT, "Leave out sources whose output is there.", "--skip-existing", default=False
+    ),
     as_json: bool = _option(_OUTPUT, "Print one JSON object instead of the summary.", "--json", default=False),
     quiet: bool = _option(_OUTPUT, "Print nothing but errors.", "--quiet", "-q", default=False),
     debug: bool = _option(_OUTPUT, "Show tracebacks instead of one-line errors.", "--debug", default=False),
@@ -56,6 +67,7 @@ def predict(
         _MODEL,
         "Bundled name, folder, .safetensors, published .pth/.pt, or Hub id owner/name\\[@revision]. "
         "(default: bundled ones)",
+        autocompletion=complete.weights,
     ),
     scan: str = _option(_MODEL, "Scan: auto, native, torch, reference, triton or mamba.", default="auto"),
     device: str = _option(_MODEL, "auto, cpu, cuda or mps.", default="auto"),
@@ -63,9 +75,26 @@ def predict(
     threads: int | None = _option(_MODEL, "CPU threads."),
 ) -> None:
     """Predict how clips go on, and show the forecast beside what really came. Under torchrun, processes share clips."""
+    if "" in names:
+        raise InputError("the name of a source is empty", "name a clip")
     if weights == "":
         raise InputError("--weights is empty", "name some, or leave it out")
-    targets = _targets(sources, output)
+    for name in names:
+        if re.match(r"-$|\w+://", name) and not Path(name).exists():
+            raise InputError(f"{name}: neither addresses nor standard input are read", "save the clip as a file first")
+    if overwrite and skip_existing:
+        raise InputError("--overwrite and --skip-existing contradict each other", "leave one out")
+    sources = [Path(name) for name in names]
+    targets = _targets(sources, output, form)
+    if skip_existing:
+        missing = [number for number, target in enumerate(targets) if not target.exists()]
+        if not (quiet or as_json) and len(missing) < len(targets):
+            print(f"skipping {len(targets) - len(missing)} of {len(targets)}: their output is there", file=sys.stderr)
+        sources, targets = [sources[n] for n in missing], [targets[n] for n in missing]
+        if not sources:
+            if as_json:
+                print('{"forecasts": [], "failed": []}')
+            return
     folder = targets[0].parent if output is not None and targets[0] != output else None
     _check_before_loading(sources, targets, folder, panels, overwrite)
 
@@ -86,6 +115,8 @@ def predict(
             loaded[wanted] = runner, name, time.perf_counter() - begin
             if shown:
                 print(f"{name}{_known_for(wanted)} on {runner.describe()}", file=sys.stderr)
+                if note := predictor.assumed(wanted, model):
+                    print(f"warning: {note}", file=sys.stderr)
         return loaded[wanted]
 
     if weights is not None:
@@ -131,10 +162,13 @@ def _split(panels: str | None) -> list[str] | None:
     return None if panels is None else [panel.strip() for panel in panels.split(",")]
 
 
-def _targets(sources: list[Path], output: str | None) -> list[Path]:
+def _targets(sources: list[Path], output: str | None, form: str | None) -> list[Path]:
     """One output file per source."""
     from ..outputs import OUTPUT_SUFFIXES
 
+    suffix = f".{(form or 'gif').lower().removeprefix('.')}"
+    if suffix not in OUTPUT_SUFFIXES:
+        raise InputError(f"there is no format '{form}'", f"use {', '.join(s[1:] for s in OUTPUT_SUFFIXES)}")
     if output is not None and output.lower() in ("", "-", *OUTPUT_SUFFIXES):
         raise InputError(f"{output or '-o'} names no output", "give a file with a name, or a folder")
     folder = Path(output or "")
@@ -142,12 +176,17 @@ def _targets(sources: list[Path], output: str | None) -> list[Path]:
     if not is_folder:
         if len(sources) > 1:
             raise InputError(f"{output} is one file for {len(sources)} sources", "give a folder with -o")
+        if form is not None and folder.suffix.lower() != suffix:
+            raise InputError(f"{output} and --format {form} contradict each other", "leave --format out")
         return [folder]
     names = [source.resolve().name if source.is_dir() else source.resolve().stem for source in sources]
-    targets = [folder / f"{name}_predicted.gif" for name in names]
-    twice = next((target for target in targets if targets.count(target) > 1), None)
-    if twice is not None:
-        raise InputError(f"two sources would both be written to {twice}", "predict them one at a time, with -o")
+    targets = [folder / f"{name}_predicted{suffix}" for name in names]
+    first: dict[Path, Path] = {}
+    for source, target in zip(sources, targets, strict=True):
+        if first.setdefault(target, source) is not source:
+            raise InputError(
+                f"{first[target]} and {source} would both be written to {target}", "predict them apart, with -o"
+            )
     return targets
 
 
@@ -158,8 +197,7 @@ def _check_before_loading(
     from .. import outputs, render
 
     if not any(source.exists() for source in sources):
-        todo = "save it as a file first" if re.match(r"-$|\w+:/", str(sources[0])) else "check the path"
-        raise InputError(f"{sources[0]} does not exist", todo)
+        raise InputError(f"{sources[0]} does not exist", "check the path")
     for source, target in zip(sources, targets, strict=True):
         outputs.check_output_suffix(target)
         if target.exists() and any(target.samefile(other) for other in sources if other.exists()):
@@ -218,6 +256,9 @@ def _result(source: Path, forecasting: Forecasting, runner: Predictor, name: str
         "weights": name,
         "context": len(forecasting.context),
         "frames": forecasting.frames,
+        "frame_size": list(forecasting.context[0].shape[::-1][:2]),
+        "fps": forecasting.fps,
+        "divided_by": forecasting.divided_by,
         "known_frames": forecasting.score.frames,
         "timing": dataclasses.asdict(forecasting.timing),
         "metrics": forecasting.score.means(),
@@ -243,6 +284,8 @@ def _summary(source: Path, forecasting: Forecasting, result: dict[str, Any]) -> 
             row("this forecast", result["metrics"]),
             row("last frame repeated", result["baseline_last_frame"]),
         ]
+        divided = "" if forecasting.divided_by == 1 else f", values divided by {forecasting.divided_by:g}"
+        lines.append(f"  (MSE is summed over a frame in [0, 1]{divided})")
     return "\n".join([*lines, f"  wrote {result['output']}"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 
 from .. import interrupts
 from ..errors import InputError
+from . import complete
 
 if TYPE_CHECKING:
     import torch
@@ -23,14 +25,15 @@ if TYPE_CHECKING:
 _DATA, _RECIPE, _RUN = "Data", "Recipe", "Run"
 
 
-def _option(panel: str, text: str, *names: str, default: Any = None, metavar: str | None = None) -> Any:
-    return typer.Option(default, *names, help=text, metavar=metavar, rich_help_panel=panel)
+def _option(panel: str, text: str, *names: str, default: Any = None, **more: Any) -> Any:
+    return typer.Option(default, *names, help=text, rich_help_panel=panel, **more)
 
 
 def train(
-    data: Path = typer.Option(
-        ...,
-        help="KTH tree or zips, MNIST idx files, mnist_test_seq.npy, TaxiBJ dataset.npz, array, or folder of clips.",
+    data: Path | None = typer.Option(
+        None,
+        help="KTH tree or zips, MNIST idx files, mnist_test_seq.npy, TaxiBJ dataset.npz, array, or folder of clips. "
+        "(with --resume: the run's)",
         rich_help_panel=_DATA,
     ),
     dataset: str | None = _option(
@@ -40,10 +43,13 @@ def train(
     horizon: int | None = _option(_DATA, "Frames out. (default: the preset's)"),
     size: int | None = _option(_DATA, "Side of the square crops from a folder of clips."),
     preset: str | None = _option(
-        _RECIPE, "vmrnn-d-mmnist, vmrnn-b-kth, vmrnn-b-taxibj, vmrnn-b-natural, vmrnn-b-mmnist, ... or tiny."
+        _RECIPE,
+        "vmrnn-d-mmnist, vmrnn-b-kth, vmrnn-b-taxibj, vmrnn-b-natural, vmrnn-b-mmnist, ... "
+        "(default: that of --init, else tiny, for trying things)",
+        autocompletion=complete.presets,
     ),
     config: Path | None = _option(_RECIPE, "A TOML file of settings; options go over it.", metavar="FILE.toml"),
-    init: str | None = _option(_RECIPE, "Weights to start from.", metavar="WEIGHTS"),
+    init: str | None = _option(_RECIPE, "Weights to start from.", metavar="WEIGHTS", autocompletion=complete.weights),
     batch_size: int | None = _option(_RECIPE, "Clips per step, of all machines together."),
     lr: float | None = _option(_RECIPE, "Learning rate."),
     seed: int | None = _option(_RECIPE, "Of weights, data order and augmentation."),
@@ -77,7 +83,8 @@ def train(
         from .. import training_log as logs
 
     flags = {
-        "data": str(data), "dataset": dataset, "context": context, "horizon": horizon, "size": size, "preset": preset,
+        "data": None if data is None else str(data), "dataset": dataset, "context": context, "horizon": horizon,
+        "size": size, "preset": preset,
         "init": init, "batch_size": batch_size, "lr": lr, "seed": seed, "dtype": dtype, "memory": memory,
         "epochs": epochs, "steps": steps, "max_time": None if max_time is None else _seconds(max_time),
         "checkpoint_every": checkpoint_every, "eval_every": eval_every, "device": device, "workers": workers,
@@ -85,10 +92,14 @@ def train(
     given = _read_toml(config) if config else {}
     settings = recipes.make_config(given, flags)
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # torchrun started the processes anew
-    folder = out or Path("runs") / f"{data.resolve().stem}-{settings.preset}"
+    if not settings.data and not (resume and out):
+        raise InputError("there is no data", "name some with --data, or a run to go on with: --resume --out runs/NAME")
+    folder = out or Path("runs") / f"{Path(settings.data).resolve().stem}-{settings.preset}"
     resume = resume or (restarted and training.has_state(folder))
     if resume and (folder / training.CONFIG_NAME).exists():  # the run's own settings, under what is given now
         settings = recipes.make_config(given, flags, _read_toml(folder / training.CONFIG_NAME))
+    if not settings.data:
+        raise InputError(f"{folder / training.CONFIG_NAME} names no data", "name some with --data")
     _check_folder(folder, fresh=not (resume or restarted or dry_run))
     if tensorboard:
         logs.summary_writer()  # missing? say so before the data is read
@@ -120,7 +131,8 @@ def train(
     trainer.ranks.leave()
     if trainer.stop:
         if trainer.ranks.rank == 0:
-            print(f"stopped at step {trainer.progress.step}; go on with --resume --out {folder}", file=sys.stderr)
+            again = f"vmrnn train --resume --out {shlex.quote(str(folder))}"
+            print(f"stopped at step {trainer.progress.step}; go on with: {again}", file=sys.stderr)
         raise typer.Exit(130)
     if shown:
         print(

@@ -131,6 +131,11 @@ class GridWindows:
         self._frames = frames
         self.clip_shape = (context + horizon, C, H, W)
 
+    @property
+    def divided_by(self) -> float:
+        """What `predict` has to divide such floats by; uint8 it divides by 255 anyway."""
+        return 1.0 if self._frames.dtype == np.uint8 else self.scale
+
     def __len__(self) -> int:
         return len(self.starts)
 

@@ -22,11 +22,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from ..errors import InputError, VMRNNError
+from ..frames import VIDEO_SUFFIXES
 from . import cache
 from .base import ClipArray
 from .cache import Video
 
-SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts", ".ogv"}
 MAX_LISTED = 20  # of the clips that were skipped
 KTH_ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
 KTH_SIZE = (128, 128)
@@ -65,7 +65,7 @@ class FolderClips:
         weigh_sets: bool = False,
     ) -> None:
         entries, self.whole = _split_files(folder, split)
-        self._notes: list[str] = []
+        self._notes = _other_files(folder)
         if self.whole:
             few = f"warning: so few videos that none falls into the {split} split"
             self._notes.append(f"{few}; all {len(entries)} are used for it")
@@ -138,6 +138,18 @@ class _Entry(NamedTuple):
     set: str
 
 
+def _other_files(folder: Path) -> list[str]:
+    """A line that says which files are left out as they are no videos by their names, if there are any."""
+    if (folder / "split.csv").exists():
+        return []
+    others = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".") and path.suffix.lower() not in VIDEO_SUFFIXES
+    )
+    return [f"skipped: {len(others)} files that are no videos by their names, such as {others[0]}"] if others else []
+
+
 def _split_files(folder: Path, split: str) -> tuple[list[_Entry], bool]:
     """The videos of a split, and whether they are all videos as the split would be empty.
 
@@ -146,7 +158,7 @@ def _split_files(folder: Path, split: str) -> tuple[list[_Entry], bool]:
     table = folder / "split.csv"
     if table.exists():
         return _read_split_table(table, split), False
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     if not files:
         raise InputError(f"{folder} holds no video files", "give a folder of clips, or another --dataset")
     every = [_Entry(file, "") for file in files]

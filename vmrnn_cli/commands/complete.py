@@ -1,0 +1,24 @@
+"""What the shell offers for options with known values. Imports neither PyTorch nor NumPy."""
+
+from __future__ import annotations
+
+
+def presets() -> list[str]:
+    """Names of `--preset`."""
+    from ..recipes import PRESETS
+
+    return list(PRESETS)
+
+
+def weights() -> list[str]:
+    """Names of `--weights` that need no path."""
+    from ..weights import registry
+
+    return list(registry())
+
+
+def formats() -> list[str]:
+    """Values of `--format`."""
+    from ..outputs import OUTPUT_SUFFIXES
+
+    return [suffix[1:] for suffix in OUTPUT_SUFFIXES]
