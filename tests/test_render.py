@@ -169,7 +169,7 @@ def test_labels_count_from_one_and_give_seconds():
     assert clip.predicted_label(4) == "predicted +5 · 0.20 s"
     assert render._Clip((1, 8, 8), 10, 20, 240, WITH_TRUTH).predicted_label(0) == "predicted +1 · 0.0042 s"
     timeless = render._Clip((1, 8, 8), 10, 20, None, WITH_TRUTH)
-    assert (timeless.predicted_label(4), timeless.horizon) == ("predicted +5", "predicted · +20")
+    assert (timeless.predicted_label(4), timeless.horizon) == ("predicted +5", "predicted · 20 frames")
 
 
 def test_bar_fills_and_changes_colour_at_the_boundary():
@@ -340,6 +340,9 @@ def test_film_strip_puts_each_frame_into_its_column():
         if k < 5:
             assert left == lefts[2 + k]
     right_of_known = canvas[min(tops) : min(tops) + 128, lefts[-1] + 130 :]
+    written = right_of_known[52:76]  # "not known", in the middle of each cell
+    assert render._MUTED in set(map(tuple, written.reshape(-1, 3)))
+    written[:] = render._EMPTY
     assert set(map(tuple, right_of_known.reshape(-1, 3))) == {render._EMPTY, render._OUTLINE, render._BACKGROUND}
 
 

@@ -287,8 +287,14 @@ class FilmStrip:
         column = self.columns.index(self._clip.context + index)
         for row, panel in enumerate(self._rows):
             picture = self._painter.panel(panel, prediction, truth)
+            left, top = self._corner(column, row)
             if picture is not None:
-                self._image.paste(picture, self._corner(column, row))
+                self._image.paste(picture, (left, top))
+            else:
+                width, height = self._painter.size
+                note = _first_fitting(["not known", "?"], 12, width)
+                middle = left + width // 2, top + height // 2
+                ImageDraw.Draw(self._image).text(middle, note, _MUTED, _font(12), anchor="mm")
 
     @property
     def canvas(self) -> Canvas:
@@ -362,6 +368,8 @@ class _Clip:
 
     @property
     def horizon(self) -> str:
+        if self._fps is None:
+            return f"predicted · {self.frames} frames"
         return f"predicted · +{self.frames}{self._seconds(' is {} s ahead', self.frames)}"
 
     @property
