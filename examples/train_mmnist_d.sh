@@ -1,11 +1,12 @@
 #!/bin/sh
 # vmrnn-d-mmnist-small, as it was trained: sh examples/train_mmnist_d.sh FOLDER_WITH_MNIST_IDX_FILES
-# 158 minutes on one CPU thread, 345 on two, and 115 on two of a slower machine. bfloat16 was faster than float32 by a third on
+# 158 minutes on one CPU thread, 487 on two, and 115 on two of a slower machine. bfloat16 was faster than float32 by a third on
 # the first, which multiplies in it (AVX512-BF16), and ten times slower on the second, which does not: leave it out there.
 set -e
 here=$(dirname "$0") data=$1 preset="--preset vmrnn-d-mmnist-small"
-settings() { # NUMBER CURRICULUM PLATEAU [BURN_IN [EMA]]
-    printf 'curriculum = %s\nplateau = %s\nburn_in = %s\nema = %s\n' "$2" "$3" "${4:-0}" "${5:-0.998}" > "mmnist-d-$1.toml"
+settings() { # NUMBER CURRICULUM PLATEAU [BURN_IN [EMA [EVAL_CLIPS]]]
+    printf 'curriculum = %s\nplateau = %s\nburn_in = %s\nema = %s\neval_clips = %s\n' \
+        "$2" "$3" "${4:-0}" "${5:-0.998}" "${6:-64}" > "mmnist-d-$1.toml"
     echo "--config mmnist-d-$1.toml --out runs/mmnist-d-$1"
 }
 averaged() { # NUMBER
@@ -44,3 +45,7 @@ two --init runs/mmnist-d-9/best --lr 0.005 --seed 12 --batch-size 32 --dtype bfl
 # At a low rate from the beginning.
 two --init runs/mmnist-d-10/best --lr 0.0007 --seed 13 --batch-size 32 --dtype bfloat16 --max-time 11m \
     $(settings 11 '[]' 0.3 2 0.99)
+
+# And for longer.
+two --init runs/mmnist-d-11/best --lr 0.001 --seed 14 --batch-size 32 --dtype bfloat16 --max-time 142m --eval-every 400 \
+    $(settings 12 '[]' 0.2 2 0.998 256)

@@ -155,8 +155,8 @@ def test_json_has_the_promised_keys_and_nothing_else_is_printed(run, tiny):
     result = json.loads(out)
     assert (code, err) == (0, "")
     assert set(result) == {
-        "source", "output", "device", "dtype", "scan_backend", "weights", "context", "frames", "known_frames", "timing",
-        "metrics", "baseline_last_frame",
+        "source", "output", "device", "dtype", "scan_backend", "weights", "context", "frames", "frame_size", "fps",
+        "divided_by", "known_frames", "timing", "metrics", "baseline_last_frame",
     }  # fmt: skip
     assert set(result["timing"]) == {"load_s", "decode_s", "predict_s", "write_s", "steps"}
     assert result["timing"]["steps"] == 3 - 1 + 2
@@ -418,6 +418,13 @@ def test_outputs_without_a_name(run, name, tmp_path):
     code, _, err = run("predict", DIGITS, "-o", name)
     assert code == 2
     assert f"{name} names no output" in one_error_line(err)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_a_folder_that_is_not_there(run, tiny, tmp_path):
+    code, _, err = run("predict", DIGITS, "--weights", tiny, "-o", "missing/x.gif")
+    assert code == 2
+    assert "missing" in one_error_line(err)
     assert not list(tmp_path.iterdir())
 
 

@@ -87,15 +87,11 @@ def predict(
     sources = [Path(name) for name in names]
     targets = _targets(sources, output, form)
     if skip_existing:
+        # Under torchrun, all processes look before any writes: they wait for each other below.
         missing = [number for number, target in enumerate(targets) if not target.exists()]
-        if not (quiet or as_json) and len(missing) < len(targets):
-            print(f"skipping {len(targets) - len(missing)} of {len(targets)}: their output is there", file=sys.stderr)
         sources, targets = [sources[n] for n in missing], [targets[n] for n in missing]
-        if not sources:
-            if as_json:
-                print('{"forecasts": [], "failed": []}')
-            return
-    folder = targets[0].parent if output is not None and targets[0] != output else None
+    skipped = len(names) - len(sources)
+    folder = targets[0].parent if output is not None and targets and targets[0] != Path(output) else None
     _check_before_loading(sources, targets, folder, panels, overwrite)
 
     with interrupts.deferred():
@@ -105,6 +101,8 @@ def predict(
     devices.set_threads(threads)
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
+    if shown and skipped:
+        print(f"skipping {skipped} of {len(names)}: their output is there", file=sys.stderr)
     loaded: dict[str, tuple[Predictor, str, float]] = {}  # the predictor, the name to show, seconds
 
     def load(wanted: str) -> tuple[Predictor, str, float]:
@@ -119,7 +117,7 @@ def predict(
                     print(f"warning: {note}", file=sys.stderr)
         return loaded[wanted]
 
-    if weights is not None:
+    if weights is not None and sources:
         load(weights)  # bad weights fail once, not for each source
     outcomes: dict[int, _Outcome] = {}
     for number in range(ranks.rank, len(sources), ranks.world):
@@ -153,7 +151,7 @@ def predict(
         import json
 
         together = {"forecasts": results, "failed": [line for line, _ in failures]}
-        print(json.dumps(together if len(sources) > 1 else results[0] if results else together))
+        print(json.dumps(together if len(names) > 1 else results[0] if results else together))
     if failures:
         raise typer.Exit(1 if results or any(code == 1 for _, code in failures) else 2)
 
@@ -196,7 +194,7 @@ def _check_before_loading(
     """Refuse what cannot end well before PyTorch and the weights are loaded, which takes seconds."""
     from .. import outputs, render
 
-    if not any(source.exists() for source in sources):
+    if sources and not any(source.exists() for source in sources):
         raise InputError(f"{sources[0]} does not exist", "check the path")
     for source, target in zip(sources, targets, strict=True):
         outputs.check_output_suffix(target)
