@@ -119,7 +119,8 @@ def describe(backend: str, device: torch.device | str, d_state: int, rank: int) 
     if backend == "native":
         return f"native ({native.load().instruction_set})"
     if backend == "torch" and torch.device(device).type == "cuda":
-        return f"torch (slow on GPUs; triton is not available: {why_unavailable('triton', device, d_state, rank)})"
+        reason = why_unavailable("triton", device, d_state, rank)
+        return f"torch (slow on GPUs; triton is not available: {reason})" if reason else "torch (slow on GPUs)"
     return backend
 
 
