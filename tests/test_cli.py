@@ -491,6 +491,18 @@ def test_counts_get_the_weights_with_as_many_channels(run, tmp_path):
     assert (json.loads(out)["weights"], json.loads(out)["divided_by"]) == ("vmrnn-b-bikenyc", 267)
 
 
+def test_from_python(tiny):
+    from vmrnn_cli import InputError, predict
+
+    forecast = predict(DIGITS, weights=tiny, frames=np.int64(2), context=np.int64(3), size=np.int64(32))
+    assert forecast.prediction.shape == (2, 1, 32, 32)
+    assert predict(DIGITS, weights=tiny, frames=1, size=np.array([16, 24])).prediction.shape == (1, 1, 16, 24)
+    with pytest.raises(InputError, match="a ndarray is no source"):
+        predict(np.zeros((20, 64, 64), np.uint8), weights=tiny)
+    with pytest.raises(InputError, match="makes no forecast"):
+        predict(DIGITS, weights=tiny, frames=2.5)
+
+
 def test_what_is_assumed_of_weights_without_a_configuration(run, tmp_path):
     assert run("weights", "convert", "vmrnn-b-mmnist", "mm.pth", "--to-published")[0] == 0
     code, _, err = run("predict", DIGITS, "--weights", "mm.pth", "-o", "x.npz", "--frames", 1)

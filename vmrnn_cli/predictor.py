@@ -365,7 +365,7 @@ def assumed(name: str | Path, model: VMRNN) -> str | None:
 
 
 def _positive(given: int | None, default: int, option: str) -> int:
-    if given is not None and not (isinstance(given, int) and 1 <= given <= _MOST_FRAMES):
+    if given is not None and not (isinstance(given, (int, np.integer)) and 1 <= given <= _MOST_FRAMES):
         raise InputError(f"{option} {given} makes no forecast", f"give a number from 1 to {_MOST_FRAMES}")
     return given or default
 
@@ -379,8 +379,11 @@ def clip_size(source: str | Path, config: VMRNNConfig, size: Size) -> int | tupl
     if size is None:
         is_array = Path(source).suffix.lower() in (".npy", ".npz")
         return None if is_array else min(config.image_size)
+    if isinstance(size, (int, np.integer)):
+        return int(size)
     if not isinstance(size, str):
-        return size
+        height, width = size
+        return int(height), int(width)
     if size == "native":
         return None
     try:
