@@ -497,8 +497,13 @@ def test_from_python(tiny):
     forecast = predict(DIGITS, weights=tiny, frames=np.int64(2), context=np.int64(3), size=np.int64(32))
     assert forecast.prediction.shape == (2, 1, 32, 32)
     assert predict(DIGITS, weights=tiny, frames=1, size=np.array([16, 24])).prediction.shape == (1, 1, 16, 24)
-    with pytest.raises(InputError, match="a ndarray is no source"):
-        predict(np.zeros((20, 64, 64), np.uint8), weights=tiny)
+    with np.load(DIGITS) as arrays:
+        frames = arrays[arrays.files[0]]
+    np.testing.assert_array_equal(predict(frames, frames=2).prediction, predict(DIGITS, frames=2).prediction)
+    with pytest.raises(InputError, match=r"the array is shaped \(20,\)"):
+        predict(np.zeros(20), weights=tiny)
+    with pytest.raises(InputError, match="a list is no source"):
+        predict([1], weights=tiny)
     with pytest.raises(InputError, match="makes no forecast"):
         predict(DIGITS, weights=tiny, frames=2.5)
 

@@ -18,6 +18,7 @@ from vmrnn_cli.errors import InputError
 Frame = NDArray[np.float32]  # (C, H, W) in [0, 1]
 Size = tuple[int, int] | int | None  # (H, W); or the shorter side; or as it is
 
+IN_MEMORY = "the array"  # the name of one that comes from Python
 VIDEO_SUFFIXES = {
     ".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts", ".m2ts", ".mts",
     ".ogv", ".3gp", ".asf", ".vob", ".y4m", ".apng",
@@ -42,7 +43,7 @@ def open_images(folder: Path, channels: int, size: Size, fps: float, start: floa
         raise InputError(
             f"folder {folder} holds no images", f"give one with {', '.join(sorted(_IMAGE_SUFFIXES))} files"
         )
-    skip = _frames_to_skip(folder, len(files), fps, start)
+    skip = _frames_to_skip(str(folder), len(files), fps, start)
     return _image_frames(files[skip:], channels, size)
 
 
@@ -85,36 +86,44 @@ def _read_image(file: Path) -> Frame:
 
 
 def open_array(
-    path: Path, channels: int | None, size: Size, fps: float, start: float, divided_by: float | None = 1.0
+    source: Path | NDArray[Any],
+    channels: int | None,
+    size: Size,
+    fps: float,
+    start: float,
+    divided_by: float | None = 1.0,
 ) -> tuple[Iterator[Frame], float]:
-    """The frames of a `.npy` or `.npz`, and what they are divided by. Arguments and errors as in `video.open_clip`.
+    """The frames of an array, or a `.npy` or `.npz`, and what they are divided by; else as `video.open_clip`.
 
     channels : None for those it has.
     divided_by : of floats that exceed 1; None for their maximum.
     """
-    array = only_array(path, read_arrays(path))
+    if isinstance(source, Path):
+        name, array = str(source), only_array(source, read_arrays(source))
+    else:
+        name, array = IN_MEMORY, source
     if array.dtype.newbyteorder("=") not in (np.uint8, np.float16, np.float32, np.float64):
-        raise InputError(f"{path} holds {array.dtype} values", "store frames as uint8, or as float in [0, 1]")
+        raise InputError(f"{name} holds {array.dtype} values", "store frames as uint8, or as float in [0, 1]")
     if array.ndim not in (3, 4):
-        raise InputError(f"{path} is shaped {array.shape}", "store frames as (T, H, W) or (T, C, H, W)")
+        raise InputError(f"{name} is shaped {array.shape}", "store frames as (T, H, W) or (T, C, H, W)")
     if array.size == 0:
-        raise InputError(f"{path} is empty, shaped {array.shape}", "store at least one frame")
+        raise InputError(f"{name} is empty, shaped {array.shape}", "store at least one frame")
     frames = array[:, None] if array.ndim == 3 else array  # (T, C, H, W)
     found = frames.shape[1]
     channels = found if channels is None else channels
     if found > 4 and found != channels and frames.shape[-1] in (1, 3, 4):
-        raise InputError(f"{path} is shaped {array.shape}, channels last", "store frames as (T, C, H, W)")
+        raise InputError(f"{name} is shaped {array.shape}, channels last", "store frames as (T, C, H, W)")
     if found != channels and (found, channels) not in ((1, 3), (3, 1)):
         raise InputError(
-            f"{path} has {found} channels, shaped {array.shape}, and {channels} are wanted",
+            f"{name} has {found} channels, shaped {array.shape}, and {channels} are wanted",
             f"store it as (T, {channels}, H, W), or choose weights for {found} channels",
         )
-    skip = _frames_to_skip(path, len(frames), fps, start)
+    skip = _frames_to_skip(name, len(frames), fps, start)
     if frames.dtype == np.uint8 or divided_by == 1.0 or not (highest := float(np.max(frames))) > 1:
         scale = 1.0
     else:
         scale = highest if divided_by is None else divided_by
-    return _array_frames(path, frames, skip, channels, size, scale), scale
+    return _array_frames(name, frames, skip, channels, size, scale), scale
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -151,7 +160,7 @@ def only_array(path: Path, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
 
 
 def _array_frames(
-    path: Path, frames: NDArray[Any], skip: int, channels: int, size: Size, scale: float
+    name: str, frames: NDArray[Any], skip: int, channels: int, size: Size, scale: float
 ) -> Iterator[Frame]:
     for index in range(skip, len(frames)):
         frame = frames[index]  # (C, H, W)
@@ -160,7 +169,7 @@ def _array_frames(
         else:
             if scale != 1.0:  # what exceeds it is cut off, as in training
                 frame = np.minimum(frame.astype(np.float32) / np.float32(scale), 1)
-            frame = _checked(frame, f"{path}, frame {index},")
+            frame = _checked(frame, f"{name}, frame {index},")
         yield _resized(_with_channels(frame, channels), size)
 
 
@@ -173,11 +182,11 @@ def _checked(frame: NDArray[Any], name: str) -> Frame:
     return frame.astype(np.float32)
 
 
-def _frames_to_skip(path: Path, frames: int, fps: float, start: float) -> int:
+def _frames_to_skip(name: str, frames: int, fps: float, start: float) -> int:
     skip = round(start * fps)
     if skip >= frames:
         raise InputError(
-            f"{path} has {frames} frame(s), {fps:g} a second: nothing at {start:g} s", "pass a smaller --start"
+            f"{name} has {frames} frame(s), {fps:g} a second: nothing at {start:g} s", "pass a smaller --start"
         )
     return skip
 

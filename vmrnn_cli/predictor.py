@@ -27,6 +27,7 @@ from .metrics import Score
 from .model import VMRNN, VMRNNConfig, rollout
 
 Frame = NDArray[np.float32]
+Source = str | Path | NDArray[np.generic]
 Size = int | tuple[int, int] | str | None
 Progress = Callable[[int, int], None]
 
@@ -136,7 +137,7 @@ class Forecasting:
     def __init__(
         self,
         predictor: Predictor,
-        source: str | Path,
+        source: Source,
         *,
         frames: int | None = None,
         context: int | None = None,
@@ -262,7 +263,7 @@ class Forecast:
 
 
 def predict(
-    source: str | Path,
+    source: Source,
     *,
     frames: int | None = None,
     weights: str | Path | VMRNN | None = None,
@@ -280,7 +281,8 @@ def predict(
     """Predict how a clip goes on.
 
     Args:
-        source: a video, GIF, folder of numbered images, `.npy` or `.npz`.
+        source: a video, GIF, folder of numbered images, `.npy`, `.npz` or array, (T, H, W) or (T, C, H, W), uint8 or
+            float in [0, 1].
         frames: how many frames to predict; default what the weights were trained for.
         weights: a model, or what `vmrnn_cli.weights.load` takes; default the bundled ones.
         context: how many frames to start from; default what the weights were trained for.
@@ -298,8 +300,8 @@ def predict(
         InputError: unusable input, options or weights; the message says which and what to do.
         VMRNNError: the machine failed.
     """
-    if not isinstance(source, (str, Path)):
-        raise InputError(f"a {type(source).__name__} is no source", "give a path; frames in memory: numpy.save first")
+    if not isinstance(source, (str, Path, np.ndarray)):
+        raise InputError(f"a {type(source).__name__} is no source", "give a path, or a NumPy array of frames")
     set_threads(threads)
     begin = time.perf_counter()
     model, name = load_weights(weights, source, start)
@@ -330,18 +332,18 @@ def predict(
     )
 
 
-def fitting_weights(source: str | Path, start: float = 0.0) -> str:
+def fitting_weights(source: Source, start: float = 0.0) -> str:
     """The bundled weights that fit a clip, by its first frame after `start` seconds."""
-    return weights.default_name(video.first_frame(Path(source), start))
+    return weights.default_name(video.first_frame(Path(source) if isinstance(source, str) else source, start))
 
 
 def load_weights(
-    given: str | Path | VMRNN | None, source: str | Path | None = None, start: float = 0.0
+    given: str | Path | VMRNN | None, source: Source | None = None, start: float = 0.0
 ) -> tuple[VMRNN, str]:
     """The model to use and the name to show for it; without a given one, the bundled weights that fit `source`."""
     if isinstance(given, VMRNN):
         return given, "vmrnn"
-    name = given or (fitting_weights(source, start) if source else weights.default_name())
+    name = given or (weights.default_name() if source is None else fitting_weights(source, start))
     path = Path(name)
     shown = str(name)
     if path.exists():
@@ -370,14 +372,14 @@ def _positive(given: int | None, default: int, option: str) -> int:
     return given or default
 
 
-def clip_size(source: str | Path, config: VMRNNConfig, size: Size) -> int | tuple[int, int] | None:
+def clip_size(source: Source, config: VMRNNConfig, size: Size) -> int | tuple[int, int] | None:
     """How to scale frames: None as they are, S for a shorter side of S, (H, W) exactly.
 
     `size` says it: "native", "S", "WxH", or a number or (H, W). By default arrays stay as they are, and pictures get
     the shorter side that the weights were trained for, keeping their shape.
     """
     if size is None:
-        is_array = Path(source).suffix.lower() in (".npy", ".npz")
+        is_array = isinstance(source, np.ndarray) or Path(source).suffix.lower() in (".npy", ".npz")
         return None if is_array else min(config.image_size)
     if isinstance(size, (int, np.integer)):
         return int(size)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import imageio_ffmpeg
 import numpy as np
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.frames import (
+    IN_MEMORY,
     Frame,
     Size,
     check_picture_channels,
@@ -94,7 +95,7 @@ class Clip:
 
 
 def open_clip(
-    path: str | Path,
+    path: str | Path | NDArray[Any],
     *,
     channels: int = 1,
     size: Size = None,
@@ -102,7 +103,7 @@ def open_clip(
     start: float = 0.0,
     divided_by: float = 1.0,
 ) -> Clip:
-    """Open a video, a GIF, a folder of numbered images, a `.npy` or a `.npz` as a stream of frames.
+    """Open a video, a GIF, a folder of numbered images, a `.npy`, a `.npz` or an array as a stream of frames.
 
     channels : 1 gray, 3 RGB. Gray is repeated to make RGB, RGB made gray with the BT.601 luma; arrays with any other
         number of channels must have just that number.
@@ -116,8 +117,11 @@ def open_clip(
     Raises InputError when the source is missing, is no clip, does not fit `channels`, or ends before `start`. A flaw
     further down the stream (a NaN, an image of another size) raises it from the iteration.
     """
+    if isinstance(path, np.ndarray):
+        _check_request(IN_MEMORY, size, fps, start)
+        return _array_clip(path, channels, size, fps, start, divided_by)
     path = Path(path)
-    _check_request(path, size, fps, start)
+    _check_request(str(path), size, fps, start)
     try:
         if path.is_dir():
             rate = fps or DEFAULT_FPS
@@ -130,21 +134,28 @@ def open_clip(
         if path.stat().st_size == 0:
             raise _unusable(path, "it is empty")
         if path.suffix.lower() in (".npy", ".npz"):
-            rate = fps or DEFAULT_FPS
-            frames, scale = open_array(path, channels, size, rate, start, divided_by)
-            return Clip(str(path), "array", rate, frames, has_clock=fps is not None, divided_by=scale)
+            return _array_clip(path, channels, size, fps, start, divided_by)
         return _open_video(path, channels, size, fps, start)
     except OSError as error:  # no permission, failing disk
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file") from error
 
 
-def first_frame(path: Path, start: float = 0.0) -> Frame | None:
+def _array_clip(
+    source: Path | NDArray[Any], channels: int, size: Size, fps: float | None, start: float, divided_by: float
+) -> Clip:
+    rate = fps or DEFAULT_FPS
+    frames, scale = open_array(source, channels, size, rate, start, divided_by)
+    name = str(source) if isinstance(source, Path) else IN_MEMORY
+    return Clip(name, "array", rate, frames, has_clock=fps is not None, divided_by=scale)
+
+
+def first_frame(path: Path | NDArray[Any], start: float = 0.0) -> Frame | None:
     """The first frame after `start` seconds, at its own size; None if it cannot be read.
 
     Of arrays with all channels, divided by their maximum where that exceeds 1; of all else in gray.
     """
     try:
-        if path.suffix.lower() in (".npy", ".npz"):
+        if isinstance(path, np.ndarray) or path.suffix.lower() in (".npy", ".npz"):
             return next(open_array(path, None, None, DEFAULT_FPS, start, divided_by=None)[0], None)
         with open_clip(path, start=start) as clip:
             return next(clip, None)
@@ -152,14 +163,14 @@ def first_frame(path: Path, start: float = 0.0) -> Frame | None:
         return None  # whoever opens it says why
 
 
-def _check_request(path: Path, size: Size, fps: float | None, start: float) -> None:
+def _check_request(name: str, size: Size, fps: float | None, start: float) -> None:
     sides = (size,) if isinstance(size, int) else size or ()
     if not all(1 <= side <= 16384 for side in sides):
-        raise InputError(f"cannot resize {path} to {size}", "give sides between 1 and 16384 pixels")
+        raise InputError(f"cannot resize {name} to {size}", "give sides between 1 and 16384 pixels")
     if fps is not None and not 1e-4 <= fps <= 1e5:  # what the containers can say
         raise InputError(f"{fps} frames per second is no frame rate", "give a number from 0.0001 to 100000")
     if not 0 <= start <= 1e9:
-        raise InputError(f"cannot start {path} at {start} s", "give a number of seconds, 0 or more")
+        raise InputError(f"cannot start {name} at {start} s", "give a number of seconds, 0 or more")
 
 
 def _check_fps(fps: float) -> None:
