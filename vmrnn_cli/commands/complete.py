@@ -1,4 +1,4 @@
-"""What the shell offers for options with known values. Imports neither PyTorch nor NumPy."""
+"""What the shell offers for options with known values. Nothing here imports PyTorch."""
 
 from __future__ import annotations
 

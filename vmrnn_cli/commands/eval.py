@@ -111,7 +111,7 @@ def evaluate(
             print(line, file=sys.stderr)
         if note := predictor.assumed(weights, model):
             print(f"warning: {note.replace('--frames', '--horizon')}", file=sys.stderr)
-        if isinstance(clips, GridWindows) and clips.divided_by != model.config.divided_by != 1:
+        if isinstance(clips, GridWindows) and 1 != clips.divided_by != model.config.divided_by != 1:
             print(f"warning: in training it was divided by {model.config.divided_by:g}", file=sys.stderr)
 
     def progress(done: int) -> None:
