@@ -39,12 +39,12 @@ def main() -> None:
     frames = only_array(options.data, read_arrays(options.data))  # (T, C, H, W)
     model, name = load_weights(options.weights)
     context, horizon = model.config.context, model.config.horizon
-    windows = GridWindows(options.data.stem, frames, "test", context, horizon)
+    windows = GridWindows(options.data.stem, frames, "test", context, horizon, model.config.divided_by)
     rng = np.random.default_rng(0)
     clips = np.stack([windows.clip(index, rng) for index in range(len(windows))])  # (B, T, C, H, W)
     given, truth = clips[:, :context], clips[:, context:]
     starts = np.array(windows.starts)[:, None] + context - DAY + np.arange(horizon)
-    yesterday = np.minimum(frames[starts] / windows.scale, 1)
+    yesterday = frames[starts] / windows.divided_by
     forecasts = {
         name: Predictor(model).batch(given, horizon),
         "same hour yesterday": yesterday,
@@ -55,12 +55,12 @@ def main() -> None:
     print(f"| {'forecast':<22} | RMSE | MAE  |" + "".join(f" RMSE +{h} |" for h in range(1, horizon + 1)))
     print(f"|{'-' * 24}|------|------|" + "---------|" * horizon)
     for label, forecast in forecasts.items():
-        error = (forecast - truth) * windows.scale
+        error = (forecast - truth) * windows.divided_by
         ahead = np.sqrt(np.square(error).mean((0, 2, 3, 4)))
         row = f"| {label:<22} | {np.sqrt(np.square(error).mean()):4.2f} | {np.abs(error).mean():4.2f} |"
         print(row + "".join(f" {value:7.2f} |" for value in ahead))
     if options.chart is not None:
-        draw_chart(options.chart, truth * windows.scale, {k: v * windows.scale for k, v in forecasts.items()})
+        draw_chart(options.chart, truth * windows.divided_by, {k: v * windows.divided_by for k, v in forecasts.items()})
 
 
 def draw_chart(path: Path, truth: NDArray[np.float32], forecasts: dict[str, NDArray[np.float32]]) -> None:

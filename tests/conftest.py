@@ -83,3 +83,42 @@ def run_weights(tmp_path, capsys, monkeypatch):
 
     yield run
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    """Run a command in this process, in a folder and with a cache of its own: (exit code, stdout, stderr)."""
+    import torch
+
+    from vmrnn_cli import interrupts
+    from vmrnn_cli.__main__ import run as run_command
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VMRNN_CACHE", str(tmp_path / "cache"))
+    threads, handlers = torch.get_num_threads(), {n: signal.getsignal(n) for n in interrupts.signals()}
+
+    def run(*arguments):
+        code = run_command([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield run
+    torch.set_num_threads(threads)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A weights folder with a small random model: 3 frames in, 2 out."""
+    import torch
+
+    from vmrnn_cli.checkpoints import save_model
+    from vmrnn_cli.model import VMRNN, VMRNNConfig
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    folder.mkdir()
+    config = VMRNNConfig(embed_dim=16, depths=(1,), context=3, horizon=2, image_size=(32, 32))
+    save_model(VMRNN(config), folder, half=False)
+    return folder

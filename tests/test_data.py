@@ -147,6 +147,17 @@ def test_made_from_an_idx_file_or_its_folder(mnist, tmp_path, capsys):
     assert not np.array_equal(made[0], made[2])
 
 
+def test_make_a_test_file(run, tmp_path):
+    for name in ("a.npy", "b.npy"):
+        assert run("data", "make", "moving-mnist", name, "--clips", 3, "--seed", 4)[0] == 0
+    a = np.load(tmp_path / "a.npy")
+    assert (a.shape, a.dtype) == ((20, 3, 64, 64), np.uint8)
+    np.testing.assert_array_equal(a, np.load(tmp_path / "b.npy"))
+    assert run("data", "make", "moving-mnist", "a.npy")[0] == 2
+    assert run("data", "make", "kth", "c.npy")[0] == 2
+    assert not (tmp_path / "c.npy").exists()
+
+
 # ---- arrays
 
 
@@ -155,7 +166,7 @@ def test_grids_are_split_by_time_and_scaled_by_the_training_part(tmp_path):
     np.savez(tmp_path / "flow.npz", frames=frames, scale=np.float32(3))
     splits = {split: opened(tmp_path / "flow.npz", split=split) for split in ("train", "val", "test", "all")}
     assert {name: len(s) for name, s in splits.items()} == {"train": 76, "val": 9, "test": 9, "all": 96}
-    assert all(s.scale == 79 for s in splits.values())
+    assert all(s.divided_by == 79 for s in splits.values())
     predicted = {
         name: {int(i) for k in range(len(s)) for i in np.array(range(s.starts[k] + 3, s.starts[k] + 5))}
         for name, s in splits.items()
@@ -164,14 +175,18 @@ def test_grids_are_split_by_time_and_scaled_by_the_training_part(tmp_path):
     assert predicted["test"] == set(range(90, 100))
     assert max(predicted["train"]) < 80
     np.testing.assert_allclose(splits["train"].clip(7, rng())[:, 0, 0, 0], np.arange(7, 12) / 79, rtol=1e-6)
-    assert splits["test"].clip(8, rng()).max() == 1
+    assert splits["test"].clip(8, rng()).max() == np.float32(99) / np.float32(79)  # the truth is what it is
+    assert opened(tmp_path / "flow.npz", divided_by=200.0).clip(0, rng()).max() == np.float32(4 / 200)
 
 
 def test_grids_that_are_scaled_already_stay_as_they_are(tmp_path):
     """As `predict` takes the same file."""
     for frames in (np.full((100, 2, 4, 4), 51, np.uint8), np.full((100, 2, 4, 4), 0.2, np.float32)):
         np.save(tmp_path / "x.npy", frames)
-        clip = opened(tmp_path / "x.npy", split="test").clip(0, np.random.default_rng(0))
+        grid = opened(tmp_path / "x.npy", split="test", divided_by=7.0)
+        assert grid.divided_by == 1
+        clip = grid.frames(0, np.random.default_rng(0))
+        assert clip.dtype == np.float32
         np.testing.assert_allclose(clip, 0.2, rtol=1e-6)
 
 

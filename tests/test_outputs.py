@@ -1,9 +1,7 @@
-import numpy as np
 import pytest
-from PIL import Image
 
 from vmrnn_cli.errors import InputError, VMRNNError
-from vmrnn_cli.outputs import atomic_folder, atomic_path, check_output_suffix, write_npz, write_png
+from vmrnn_cli.outputs import atomic_folder, atomic_path
 
 
 def names(folder):
@@ -106,37 +104,3 @@ def test_a_file_is_no_target_for_a_folder(tmp_path):
     (tmp_path / "weights").write_text("a file")
     with pytest.raises(InputError, match="is a file"), atomic_folder(tmp_path / "weights", overwrite=True):
         pytest.fail("the block must not run")
-
-
-@pytest.mark.parametrize("name", ["a.gif", "a.MP4", "a.webm", "a.b.png", "a.npz"])
-def test_known_suffixes(name):
-    check_output_suffix(name)
-
-
-@pytest.mark.parametrize("name", ["a.avi", "a", ".gif", "gif"])
-def test_an_unknown_suffix_is_refused_with_the_known_ones(name):
-    with pytest.raises(InputError, match=r"\.gif, \.mp4, \.webm, \.png, \.npz"):
-        check_output_suffix(name)
-
-
-def test_png_is_lossless(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)  # (H, W, 3)
-    write_png(tmp_path / "strip.PNG", picture, overwrite=False)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "strip.PNG")), picture)
-    with pytest.raises(InputError, match="--overwrite"):
-        write_png(tmp_path / "strip.PNG", picture, overwrite=False)
-
-
-@pytest.mark.parametrize("with_truth", [True, False])
-def test_npz_holds_what_is_known(tmp_path, with_truth):
-    frames = np.random.default_rng(0).random((5, 1, 4, 6), np.float32)  # (T, C, H, W)
-    truth = list(frames[3:]) if with_truth else []
-    target = tmp_path / "clip.NPZ"
-    write_npz(target, context=list(frames[:3]), prediction=list(frames[2:4]), truth=truth, fps=12.5, overwrite=False)
-    assert names(tmp_path) == ["clip.NPZ"]
-    with np.load(target, allow_pickle=False) as stored:
-        assert sorted(stored.files) == ["context", "fps", "prediction"] + ["truth"] * with_truth
-        np.testing.assert_array_equal(stored["context"], frames[:3])
-        np.testing.assert_array_equal(stored["prediction"], frames[2:4])
-        assert stored["context"].dtype == np.float32
-        assert float(stored["fps"]) == 12.5

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 import weakref
 
 import numpy as np
@@ -349,3 +350,10 @@ def test_film_strip_puts_each_frame_into_its_column():
 def test_drawing_needs_neither_torch_nor_a_plotting_library():
     code = "import sys, vmrnn_cli.render; print([m for m in ('torch', 'matplotlib', 'skimage') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_bar_of_a_long_clip_is_drawn_at_once():
+    begin = time.monotonic()
+    canvas = Comparison((1, 64, 64), context=10, frames=2**31 - 1, fps=10).context_frame(0, np.zeros((1, 64, 64)))
+    assert canvas.std() > 0
+    assert time.monotonic() - begin < 10

@@ -6,6 +6,7 @@ import typer
 
 from . import __version__
 from .commands import data, doctor, eval, info, predict, train, weights
+from .commands.options import renamed
 
 app = typer.Typer(
     name="vmrnn",
@@ -13,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": renamed},
 )
 
 

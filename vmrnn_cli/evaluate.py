@@ -1,12 +1,13 @@
 """Score a model on a data set: every metric per frame ahead, beside the forecasts that cost nothing.
 
-Notation: B batch, T time, C channels, H x W pixels. Clips are arrays (T, C, H, W) in [0, 1].
+Notation: B batch, T time, C channels, H x W pixels. Clips are arrays (T, C, H, W) in [0, 1]; what exceeds the divisor
+of gridded data lies above, and is scored as it is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from . import metrics
 from .data import ClipDataset
+from .forecast import Forecast, Step
 from .predictor import Predictor
 from .ranks import Ranks
 
@@ -29,14 +31,16 @@ def last_frame(context: Clips, horizon: int) -> Clips:
 
 
 def linear_extrapolation(context: Clips, horizon: int) -> Clips:
-    """The change between the last two given frames continued, within [0, 1]; one given frame is repeated."""
+    """The change between the last two given frames continued, between 0 and 1 or what was given; one is repeated."""
     if context.shape[1] < 2:
         return last_frame(context, horizon)
     ahead = np.arange(1, horizon + 1, dtype=np.float32)[None, :, None, None, None]
-    return np.clip(context[:, -1:] + ahead * (context[:, -1:] - context[:, -2:-1]), 0, 1)
+    highest = np.maximum(context.max((1, 2, 3, 4), keepdims=True), 1)
+    return np.clip(context[:, -1:] + ahead * (context[:, -1:] - context[:, -2:-1]), 0, highest)
 
 
-BASELINES: dict[str, Callable[[Clips, int], Clips]] = {
+Baseline = Callable[[Clips, int], Clips]
+BASELINES: dict[str, Baseline] = {
     "baseline_last_frame": last_frame,
     "baseline_linear": linear_extrapolation,
 }
@@ -96,8 +100,8 @@ def _intervals(
     return [pair if known else None for pair, known in zip(edges.tolist(), finite, strict=True)]
 
 
-class Forecast(NamedTuple):
-    """A forecast that is kept to be looked at.
+class ScoredClip(NamedTuple):
+    """A clip and its forecast, kept to be looked at.
 
     mse : mean over its frames
     number : of the clip in the data set
@@ -110,16 +114,26 @@ class Forecast(NamedTuple):
     clip: Clips
     prediction: Clips
 
+    def forecast(self, title: str) -> Forecast:
+        """The record of it."""
+        frames = len(self.prediction)
+        steps = tuple(map(Step, self.prediction, self.clip[-frames:]))
+        return Forecast(self.clip[:-frames], frames, steps, has_truth=True, title=title)
+
 
 @dataclass
 class Evaluation:
-    """Scores of the model and of the baselines over the same clips, and the group of each."""
+    """Scores of the model and of the baselines over the same clips, and the group of each.
+
+    clipped : in how many clips given frames exceed 1, where the network sees them cut off
+    """
 
     model: Scores
     baselines: dict[str, Scores]
     clips: int
-    worst: list[Forecast]  # the worst first
+    worst: list[ScoredClip]  # the worst first
     groups: list[int]
+    clipped: int = 0
 
     def summary(self) -> dict[str, Any]:
         """What `vmrnn eval --json` prints of it."""
@@ -138,11 +152,13 @@ def evaluate(
     spread: bool = False,
     names: Sequence[str] = ALL,
     keep_worst: int = 0,
+    baselines: Mapping[str, Baseline] = BASELINES,
     progress: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
     """Forecast and score the clips of a data set: the first `limit` of them or, with `spread`, as many evenly spaced.
 
+    `baselines` are forecasts to compare with, by name: given frames (B, T, C, H, W) and the horizon -> forecasts.
     `progress` is called with the number of clips done so far. Of several `ranks`, each takes the batches whose turn is
     its own, and all return the whole: the same as a single process, as batches and their order are the same.
     """
@@ -150,32 +166,29 @@ def evaluate(
     total = min(len(dataset), limit or len(dataset))
     chosen = np.arange(total) * (len(dataset) if spread else total) // total
     groups = [dataset.group(number) for number in chosen.tolist()]
-    done = Evaluation(Scores(), {name: Scores() for name in BASELINES}, 0, [], groups)
+    done = Evaluation(Scores(), {name: Scores() for name in baselines}, 0, [], groups)
     for first in range(rank * batch_size, total, world * batch_size):
         numbers = chosen[first : first + batch_size].tolist()
-        clips = _float_clips(dataset, numbers)
-        given, truth = clips[:, :context], clips[:, context : context + horizon]
+        # (B, T, C, H, W)
+        clips = np.stack([dataset.frames(number, np.random.default_rng((0, 0, number))) for number in numbers])
+        clips = clips[:, : context + horizon]
+        given, truth = clips[:, :context], clips[:, context:]
         prediction = predictor.batch(given, horizon)
         done.model.add(prediction, truth, names)
-        for name, baseline in BASELINES.items():
+        for name, baseline in baselines.items():
             done.baselines[name].add(baseline(given, horizon), truth, names)
         done.clips += len(clips)
+        done.clipped += int((given.max((1, 2, 3, 4)) > 1).sum())
         if keep_worst:
             errors = (np.square(prediction - truth).sum((1, 2, 3, 4)) / horizon).tolist()
-            done.worst = _worst([*done.worst, *map(Forecast, errors, numbers, clips, prediction)], keep_worst)
+            done.worst = _worst([*done.worst, *map(ScoredClip, errors, numbers, clips, prediction)], keep_worst)
         if progress is not None:
             progress(min(total, first + (world - rank) * batch_size))  # as if the others were as far
     return _merge(ranks.gather(done), batch_size, keep_worst) if ranks else done
 
 
-def _float_clips(dataset: ClipDataset, numbers: Iterable[int]) -> Clips:
-    """Clips of a data set as float32 in [0, 1], (B, T, C, H, W)."""
-    clips = np.stack([dataset.clip(number, np.random.default_rng((0, 0, number))) for number in numbers])
-    return clips.astype(np.float32) / np.float32(255 if clips.dtype == np.uint8 else 1)
-
-
-def _worst(forecasts: Iterable[Forecast], count: int) -> list[Forecast]:
-    return sorted(forecasts, key=lambda forecast: (-forecast.mse, forecast.number))[:count]
+def _worst(clips: Iterable[ScoredClip], count: int) -> list[ScoredClip]:
+    return sorted(clips, key=lambda clip: (-clip.mse, clip.number))[:count]
 
 
 def _merge(parts: list[Evaluation], batch_size: int, keep_worst: int) -> Evaluation:
@@ -192,8 +205,9 @@ def _merge(parts: list[Evaluation], batch_size: int, keep_worst: int) -> Evaluat
 
     return Evaluation(
         merge([part.model for part in parts]),
-        {name: merge([part.baselines[name] for part in parts]) for name in BASELINES},
+        {name: merge([part.baselines[name] for part in parts]) for name in parts[0].baselines},
         clips,
-        _worst([forecast for part in parts for forecast in part.worst], keep_worst),
+        _worst([clip for part in parts for clip in part.worst], keep_worst),
         parts[0].groups,
+        sum(part.clipped for part in parts),
     )

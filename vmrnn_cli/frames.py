@@ -1,11 +1,11 @@
-"""Frames from folders of images and from arrays, and the conversions that fit a frame to a model.
+"""Frames: their one type, float32 (C, H, W) in [0, 1], the conversions to and from it, and reading images and arrays.
 
 Notation: T time, C channels (1 gray, 3 RGB; arrays may have others), H height, W width.
 """
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from vmrnn_cli.errors import InputError
 Frame = NDArray[np.float32]  # (C, H, W) in [0, 1]
 Size = tuple[int, int] | int | None  # (H, W); or the shorter side; or as it is
 
+DEFAULT_FPS = 10.0  # of what has no rate of its own: images, arrays, clips of a data set
+LONGEST_SIDE = 16384  # pixels
 IN_MEMORY = "the array"  # the name of one that comes from Python
 VIDEO_SUFFIXES = {
     ".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts", ".m2ts", ".mts",
@@ -27,9 +29,62 @@ _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, as Pillow and ffmpeg use for RGB -> gray
 
 
-def open_images(folder: Path, channels: int, size: Size, fps: float, start: float) -> Iterator[Frame]:
-    """Yield the folder's images in natural order. Arguments and errors as in `vmrnn_cli.video.open_clip`."""
-    check_picture_channels(folder, channels)
+def to_float(frames: NDArray[Any]) -> NDArray[np.float32]:
+    """Frames of any shape as float32: uint8 divided by 255, and so in [0, 1]; floats as they are."""
+    if frames.dtype == np.uint8:
+        return frames.astype(np.float32) / np.float32(255)
+    return frames.astype(np.float32, copy=False)
+
+
+def to_uint8(frames: NDArray[np.float32], peak: float = 1.0) -> NDArray[np.uint8]:
+    """Frames of any shape as uint8: [0, `peak`] is mapped to 0 ... 255, what lies outside is cut off."""
+    levels = frames * (255 / peak)
+    np.rint(levels, out=levels)
+    return levels.clip(0, 255, out=levels).astype(np.uint8)
+
+
+def divisor(frames: NDArray[Any], divided_by: float | None) -> float:
+    """What brings an array's values into [0, 1]: `divided_by` (None: their maximum), 1 where they lie there already."""
+    if frames.dtype == np.uint8 or divided_by == 1.0:
+        return 1.0
+    highest = float(np.fmax.reduce(frames, axis=None))  # a NaN is found out when its frame is asked for
+    return 1.0 if not highest > 1 else highest if divided_by is None else divided_by
+
+
+def parse_size(size: str | int | Sequence[int]) -> Size:
+    """What `--size` says: "native", "S" for a shorter side of S, "WxH"; from Python also a number, or (H, W).
+
+    Raises InputError for anything else.
+    """
+    if isinstance(size, (int, np.integer)):
+        return int(size)
+    if not isinstance(size, str):
+        height, width = size
+        return int(height), int(width)
+    if size == "native":
+        return None
+    try:
+        sides = [int(side) for side in size.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise InputError(f"'{size}' is no frame size", "write native, a number such as 128, or WIDTHxHEIGHT")
+    return sides[0] if len(sides) == 1 else (sides[1], sides[0])
+
+
+def parse_side(size: str | None) -> int | None:
+    """`--size` where clips are cut to squares: "S" or "SxS", None for none. Raises InputError for anything else."""
+    if size is None:
+        return None
+    sides = parse_size(size)
+    side = sides if isinstance(sides, int) else sides[0] if sides and sides[0] == sides[1] else 0
+    if not 2 <= side <= LONGEST_SIDE:
+        raise InputError(f"clips cannot be cut to squares of '{size}'", f"give a side of 2 to {LONGEST_SIDE} pixels")
+    return side
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder in natural order. Raises InputError if there is none, or if it is a folder of clips."""
     files = sorted(
         (file for file in folder.iterdir() if file.suffix.lower() in _IMAGE_SUFFIXES and not file.name.startswith(".")),
         key=_natural_order,
@@ -43,8 +98,15 @@ def open_images(folder: Path, channels: int, size: Size, fps: float, start: floa
         raise InputError(
             f"folder {folder} holds no images", f"give one with {', '.join(sorted(_IMAGE_SUFFIXES))} files"
         )
-    skip = _frames_to_skip(str(folder), len(files), fps, start)
-    return _image_frames(files[skip:], channels, size)
+    return files
+
+
+def open_images(
+    folder: Path, files: list[Path], channels: int, size: Size, fps: float, start: float
+) -> Iterator[Frame]:
+    """Yield the folder's images. Arguments and errors as in `vmrnn_cli.video.open_clip`."""
+    check_picture_channels(folder, channels)
+    return _image_frames(files[_frames_to_skip(str(folder), len(files), fps, start) :], channels, size)
 
 
 def _natural_order(file: Path) -> list[tuple[int, str]]:
@@ -76,9 +138,7 @@ def _read_image(file: Path) -> Frame:
             elif image.mode.startswith("I"):
                 pixels = np.asarray(image).astype(np.float32) / np.float32(65535)  # (H, W)
             else:
-                pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"), np.float32) / np.float32(
-                    255
-                )
+                pixels = to_float(np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB")))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read image {file}: {error}", "remove or replace it") from error
     frame = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
@@ -86,22 +146,13 @@ def _read_image(file: Path) -> Frame:
 
 
 def open_array(
-    source: Path | NDArray[Any],
-    channels: int | None,
-    size: Size,
-    fps: float,
-    start: float,
-    divided_by: float | None = 1.0,
+    name: str, array: NDArray[Any], channels: int | None, size: Size, fps: float, start: float, divided_by: float | None
 ) -> tuple[Iterator[Frame], float]:
-    """The frames of an array, or a `.npy` or `.npz`, and what they are divided by; else as `video.open_clip`.
+    """The frames of an array, and what they are divided by; else as `video.open_clip`. They may exceed 1 after that.
 
     channels : None for those it has.
     divided_by : of floats that exceed 1; None for their maximum.
     """
-    if isinstance(source, Path):
-        name, array = str(source), only_array(source, read_arrays(source))
-    else:
-        name, array = IN_MEMORY, source
     if array.dtype.newbyteorder("=") not in (np.uint8, np.float16, np.float32, np.float64):
         raise InputError(f"{name} holds {array.dtype} values", "store frames as uint8, or as float in [0, 1]")
     if array.ndim not in (3, 4):
@@ -119,10 +170,7 @@ def open_array(
             f"store it as (T, {channels}, H, W), or choose weights for {found} channels",
         )
     skip = _frames_to_skip(name, len(frames), fps, start)
-    if frames.dtype == np.uint8 or divided_by == 1.0 or not (highest := float(np.max(frames))) > 1:
-        scale = 1.0
-    else:
-        scale = highest if divided_by is None else divided_by
+    scale = divisor(frames, divided_by)
     return _array_frames(name, frames, skip, channels, size, scale), scale
 
 
@@ -164,22 +212,20 @@ def _array_frames(
 ) -> Iterator[Frame]:
     for index in range(skip, len(frames)):
         frame = frames[index]  # (C, H, W)
-        if frame.dtype == np.uint8:
-            frame = frame.astype(np.float32) / np.float32(255)
+        if scale == 1.0:
+            frame = _checked(to_float(frame) if frame.dtype == np.uint8 else frame, f"{name}, frame {index},")
         else:
-            if scale != 1.0:  # what exceeds it is cut off, as in training
-                frame = np.minimum(frame.astype(np.float32) / np.float32(scale), 1)
-            frame = _checked(frame, f"{name}, frame {index},")
+            frame = _checked(to_float(frame) / np.float32(scale), f"{name}, frame {index},", highest=math.inf)
         yield _resized(_with_channels(frame, channels), size)
 
 
-def _checked(frame: NDArray[Any], name: str) -> Frame:
+def _checked(frame: NDArray[Any], name: str, highest: float = 1.0) -> Frame:
     low, high = float(frame.min()), float(frame.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(f"{name} holds NaN or infinite values", "replace them")
-    if low < 0 or high > 1:
+    if low < 0 or high > highest:
         raise InputError(f"{name} holds values from {low:.9g} to {high:.9g}", "scale the data to [0, 1]")
-    return frame.astype(np.float32)
+    return to_float(frame)
 
 
 def _frames_to_skip(name: str, frames: int, fps: float, start: float) -> int:
@@ -207,7 +253,7 @@ def _resized(frame: Frame, size: Size) -> Frame:
     if size is None or size == (H, W):
         return frame
     planes = [Image.fromarray(plane).resize((size[1], size[0]), Image.Resampling.LANCZOS) for plane in frame]
-    return np.stack([np.asarray(plane) for plane in planes]).clip(0, 1)  # (C, H, W)
+    return np.stack([np.asarray(plane) for plane in planes]).clip(0, max(1, frame.max()))  # (C, H, W)
 
 
 def _even(side: float) -> int:

@@ -1,6 +1,6 @@
 """How good a forecast is, frame by frame, beside the two forecasts that cost nothing.
 
-Notation: T time, C channels, H x W pixels; frames are float arrays (C, H, W) in [0, 1].
+Notation: T time, C channels, H x W pixels; frames are float arrays (C, H, W) in [0, 1], a truth may lie above.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import interrupts
 from .errors import InputError, VMRNNError
-
-Frame = NDArray[np.float32]
+from .frames import Frame
 
 
 def mse(prediction: Frame, truth: Frame) -> float:
@@ -63,8 +61,11 @@ def ssim_published(prediction: Frame, truth: Frame) -> float:
 
 
 def psnr_published(prediction: Frame, truth: Frame) -> float:
-    """PSNR as many tables of this field have it: squared difference of uint8 images in uint8, which wraps around."""
-    difference = (prediction * 255).astype(np.uint8) - (truth * 255).astype(np.uint8)
+    """PSNR as many tables of this field have it: squared difference of uint8 images in uint8, which wraps around.
+
+    Those end at 1, and so does the truth here.
+    """
+    difference = (prediction.clip(0, 1) * 255).astype(np.uint8) - (truth.clip(0, 1) * 255).astype(np.uint8)
     error = float(np.mean(difference**2))
     return 20 * math.log10(255) - 10 * math.log10(error) if error > 0 else math.inf
 

@@ -3,25 +3,13 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from vmrnn_cli.errors import InputError, VMRNNError
 
 _PREFIX = ".vmrnn-"  # of temporary files
-OUTPUT_SUFFIXES = (".gif", ".mp4", ".webm", ".png", ".npz")
-
-
-def check_output_suffix(path: str | Path) -> None:
-    """Raise InputError unless `path` ends in a suffix we can write: .gif, .mp4, .webm, .png or .npz."""
-    if Path(path).suffix.lower() not in OUTPUT_SUFFIXES:
-        raise InputError(f"cannot tell the format of {path}", f"end its name in one of {', '.join(OUTPUT_SUFFIXES)}")
 
 
 def check_folder(folder: Path, option: str) -> None:
@@ -105,39 +93,6 @@ def atomic_folder(target: Path, overwrite: bool) -> Iterator[Path]:
                 temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_png(path: str | Path, image: NDArray[np.uint8], overwrite: bool) -> None:
-    """Write one picture: uint8 (H, W, 3) RGB or (H, W) gray. InputError and VMRNNError as `atomic_path` raises them."""
-    with atomic_path(Path(path), overwrite) as temporary:
-        Image.fromarray(image).save(temporary, format="PNG")
-
-
-def write_npz(
-    path: str | Path,
-    *,
-    context: Sequence[NDArray[np.float32]],
-    prediction: Sequence[NDArray[np.float32]],
-    truth: Sequence[NDArray[np.float32]] = (),
-    fps: float,
-    divided_by: float = 1.0,
-    overwrite: bool,
-) -> None:
-    """Write `context`, `prediction`, `truth` (unless empty), each float32 (T, C, H, W), and the scalar `fps`.
-
-    Frames come divided by `divided_by`, and are written in the units that they had before.
-
-    InputError and VMRNNError as `atomic_path` raises them.
-    """
-    clips = {"context": context, "prediction": prediction, "truth": truth}
-    arrays: dict[str, Any] = {
-        name: np.stack(list(frames)).astype(np.float32) * np.float32(divided_by)
-        for name, frames in clips.items()
-        if len(frames)
-    }
-    # An open file, as for a name numpy.savez adds ".npz" to all but lower case ones.
-    with atomic_path(Path(path), overwrite) as temporary, temporary.open("wb") as file:
-        np.savez(file, fps=fps, **arrays)
 
 
 def remove_leftovers(folder: Path) -> None:

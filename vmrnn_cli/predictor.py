@@ -1,7 +1,8 @@
 """From a clip to a forecast: read the context, roll the model out, compare with what really came.
 
 Notation: T time, C channels, H x W pixels; frames are float32 arrays (C, H, W) in [0, 1]. Everything streams: apart
-from the context, one frame at a time is in memory, however long the clip or the forecast.
+from the context, one frame at a time is in memory, however long the clip or the forecast. Values that exceed the
+divisor of the weights lie above 1: the network sees them cut off there, scores and files as they are.
 """
 
 from __future__ import annotations
@@ -9,40 +10,27 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import checkpoints, outputs, render, scan, video, weights
+from . import checkpoints, scan, video, weights
 from .devices import autocast, describe, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
+from .forecast import Forecast, Progress, Step, Timing
+from .frames import Frame, parse_size
 from .gpu import GraphedStep, Record, record_cuda_graph
 from .metrics import Score
-from .model import VMRNN, VMRNNConfig, rollout
+from .model import VMRNN, rollout
 
-Frame = NDArray[np.float32]
-Source = str | Path | NDArray[np.generic]
+ClipLike = str | Path | NDArray[np.generic] | video.Source
 Size = int | tuple[int, int] | str | None
-Progress = Callable[[int, int], None]
 
 _MOST_FRAMES = 2**31 - 1
-
-
-@dataclass
-class Timing:
-    """Seconds spent loading weights, decoding, in the model, and writing; and how many cell steps the model ran."""
-
-    load_s: float = 0.0
-    decode_s: float = 0.0
-    predict_s: float = 0.0
-    write_s: float = 0.0
-    steps: int = 0
 
 
 class Predictor:
@@ -67,7 +55,7 @@ class Predictor:
     def stream(self, context: Sequence[Frame], frames: int, timing: Timing | None = None) -> Iterator[Frame]:
         """Yield `frames` frames that follow `context`, one at a time; `timing` gets the model's share."""
         timing = timing or Timing()
-        inputs = [torch.from_numpy(np.ascontiguousarray(frame))[None].to(self.device) for frame in context]
+        inputs = [torch.from_numpy(np.minimum(frame, 1))[None].to(self.device) for frame in context]
         with self._step_for(inputs[0], timing) as model:
             steps = rollout(model, inputs, frames)
             for step in range(len(context) - 1 + frames):
@@ -101,7 +89,7 @@ class Predictor:
         Raises:
             NotFiniteError: the forecast of some clip is not.
         """
-        inputs = torch.from_numpy(context).to(self.device).transpose(0, 1)
+        inputs = torch.from_numpy(np.minimum(context, 1)).to(self.device).transpose(0, 1)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             steps = itertools.islice(rollout(self.model, inputs, frames), len(inputs) - 1, None)
             return _finite(torch.stack(list(steps), dim=1).float().cpu().numpy())
@@ -113,157 +101,70 @@ def _finite(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     return frames
 
 
-class Step(NamedTuple):
-    """One predicted frame, (C, H, W) float32 in [0, 1], and the true one where the clip goes on that far."""
+@contextmanager
+def open_forecast(
+    predictor: Predictor, source: ClipLike, *, frames: int | None = None, context: int | None = None,
+    start: float = 0.0, from_end: bool = False, fps: float | None = None, size: Size = None, title: str = "",
+    load_s: float = 0.0,
+) -> Iterator[Forecast]:  # fmt: skip
+    """Read a clip's context and yield the forecast in the making; the clip is open as long as the block lasts.
 
-    prediction: Frame
-    truth: Frame | None
-
-
-class Forecasting:
-    """A forecast in the making: iterate over it once for its `Step`s; scores and timing grow meanwhile.
-
-    Use it as a context manager, which closes the clip.
-
-    context : the given frames, (C, H, W) float32 in [0, 1] each
-    frames : how many are predicted
-    fps : frames per second
-    has_clock : whether that is the clip's own, or asked for; else it is a rate to play it at
-    divided_by : what the values of an array were divided by to lie in [0, 1]; 1 where they did
-    has_truth : whether the clip goes on after the context
-    score, baseline : of the prediction and of repeating the last given frame, over the frames with a truth
+    Arguments and errors are those of `predict`.
     """
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        source: Source,
-        *,
-        frames: int | None = None,
-        context: int | None = None,
-        start: float = 0.0,
-        from_end: bool = False,
-        fps: float | None = None,
-        size: Size = None,
-        load_s: float = 0.0,
-    ) -> None:
-        """Open the clip and read the context. Arguments and errors are those of `predict`."""
-        config = predictor.model.config
-        self.frames = _positive(frames, config.horizon, "--frames")
-        context = _positive(context, config.context, "--context")
-        self.timing = Timing(load_s=load_s)
-        self.score, self.baseline = Score(), Score()
-        self._predictor = predictor
-        begin = time.perf_counter()
-        self._clip = video.open_clip(
-            source, channels=config.image_channels, size=clip_size(source, config, size), fps=fps, start=start,
-            divided_by=config.divided_by,
-        )  # fmt: skip
-        self.timing.decode_s = time.perf_counter() - begin
-        self.fps, self.has_clock, self.divided_by = self._clip.fps, self._clip.has_clock, self._clip.divided_by
-        try:
-            self._read_context(context, from_end)
-        except BaseException:
-            self._clip.close()
-            raise
-
-    def _read_context(self, context: int, from_end: bool) -> None:
-        height, width = self._clip.frame_shape[1:]
-        if min(height, width) < self._predictor.model.config.patch_size:
+    config = predictor.model.config
+    frames = _positive(frames, config.horizon, "--frames")
+    context = _positive(context, config.context, "--context")
+    timing, score, rivals = Timing(load_s=load_s), Score(), {"baseline_last_frame": Score()}
+    begin = time.perf_counter()
+    source = video.Source.of(source)
+    usual = None if source.kind == "array" else min(config.image_size)
+    with source.open(
+        channels=config.image_channels, size=usual if size is None else parse_size(size), fps=fps, start=start,
+        divided_by=config.divided_by,
+    ) as clip:  # fmt: skip
+        timing.decode_s = time.perf_counter() - begin
+        height, width = clip.frame_shape[1:]
+        if min(height, width) < config.patch_size:
             raise InputError(
-                f"{self._clip.name}: frames of {width}x{height} are smaller than a patch of the model",
-                "give a larger --size",
+                f"{clip.name}: frames of {width}x{height} are smaller than a patch of the model", "give a larger --size"
             )
-        self._frames = self._timed(self._clip)
-        given = deque(self._frames, maxlen=context) if from_end else itertools.islice(self._frames, context)
-        self.context = list(given)
-        if len(self.context) < context:
+        ahead = _timed(clip, timing)
+        given = list(deque(ahead, maxlen=context) if from_end else itertools.islice(ahead, context))
+        if len(given) < context:
             raise InputError(
-                f"{self._clip.name} has only {len(self.context)} frame(s) to start from, the context takes {context}",
+                f"{clip.name} has only {len(given)} frame(s) to start from, the context takes {context}",
                 "give a longer clip, an earlier --start, a smaller --context or a larger --fps",
             )
-        self._first_truth = next(self._frames, None)
-        self.has_truth = self._first_truth is not None
+        truth = list(itertools.islice(ahead, 1))
 
-    def __enter__(self) -> Forecasting:
-        return self
+        def steps() -> Iterator[Step]:
+            repeated = {"baseline_last_frame": itertools.repeat(given[-1])}
+            known = itertools.chain(truth, ahead, itertools.repeat(None))
+            for prediction, true in zip(predictor.stream(given, frames, timing), known, strict=False):
+                if true is not None:
+                    score.add(prediction, true)
+                    for name, rival in repeated.items():
+                        rivals[name].add(next(rival), true)
+                yield Step(prediction, true)
 
-    def __exit__(self, *_: object) -> None:
-        self._clip.close()
-
-    def __iter__(self) -> Iterator[Step]:
-        truth = self._first_truth
-        for number, prediction in enumerate(self._predictor.stream(self.context, self.frames, self.timing)):
-            if number and truth is not None:
-                truth = next(self._frames, None)
-            if truth is not None:
-                self.score.add(prediction, truth)
-                self.baseline.add(self.context[-1], truth)
-            yield Step(prediction, truth)
-
-    def _timed(self, clip: video.Clip) -> Iterator[Frame]:
-        while True:
-            begin = time.perf_counter()
-            frame = next(clip, None)
-            self.timing.decode_s += time.perf_counter() - begin
-            if frame is None:
-                return
-            yield frame
-
-    def write(
-        self, path: Path, *, panels: Sequence[str] | None = None, title: str = "", overwrite: bool = False,
-        progress: Progress | None = None,
-    ) -> None:  # fmt: skip
-        """Run the forecast and write it: .gif, .mp4, .webm, .png (film strip) or .npz, by the suffix.
-
-        Raises:
-            InputError: unknown suffix or panel, target not writable, or there without `overwrite`.
-            VMRNNError: the disk is full, or the encoder failed.
-        """
-        write_forecast(
-            path, self.context, self, fps=self.fps, has_clock=self.has_clock, frames=self.frames,
-            has_truth=self.has_truth, panels=panels, title=title, overwrite=overwrite, progress=progress,
-            timing=self.timing, divided_by=self.divided_by,
+        yield Forecast(
+            np.stack(given), frames, steps(), bool(truth), clip.fps, clip.has_clock, clip.divided_by, title,
+            score=score, rivals=rivals, timing=timing,
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """A finished forecast.
-
-    context : (T, C, H, W) float32 in [0, 1]
-    prediction : (T, C, H, W) float32 in [0, 1]
-    truth : (T, C, H, W) float32 in [0, 1], as far as the clip goes; None where it ends with the context
-    fps : frames per second
-    has_clock : whether that is the clip's own, or asked for; else it is a rate to play it at
-    metrics, baseline_last_frame : {mse, ssim, psnr}, None without truth
-    divided_by : what the values of an array were divided by to lie in [0, 1]; an .npz is written in its own units
-    """
-
-    context: Frame
-    prediction: Frame
-    truth: Frame | None
-    fps: float
-    metrics: dict[str, float | None] | None
-    baseline_last_frame: dict[str, float | None] | None
-    timing: Timing = field(repr=False)
-    title: str = ""
-    has_clock: bool = True
-    divided_by: float = 1.0
-
-    def save(self, path: str | Path, *, panels: Sequence[str] | None = None, overwrite: bool = False) -> None:
-        """Write the comparison: .gif, .mp4, .webm, .png (film strip) or .npz. Raises as `Forecasting.write`."""
-        truth: Sequence[Frame | None] = [] if self.truth is None else list(self.truth)
-        steps = map(Step, self.prediction, [*truth, *[None] * (len(self.prediction) - len(truth))])
-        write_forecast(
-            Path(path), list(self.context), steps, fps=self.fps, has_clock=self.has_clock,
-            frames=len(self.prediction), has_truth=self.truth is not None, panels=panels, title=self.title,
-            overwrite=overwrite, divided_by=self.divided_by,
-        )  # fmt: skip
+def _timed(clip: video.Clip, timing: Timing) -> Iterator[Frame]:
+    while True:
+        begin = time.perf_counter()
+        frame = next(clip, None)
+        timing.decode_s += time.perf_counter() - begin
+        if frame is None:
+            return
+        yield frame
 
 
 def predict(
-    source: Source,
+    source: ClipLike,
     *,
     frames: int | None = None,
     weights: str | Path | VMRNN | None = None,
@@ -289,7 +190,8 @@ def predict(
         start: seconds to skip.
         from_end: start from the last frames of the clip and predict past its end.
         fps: resample videos to this rate.
-        size: see `clip_size`.
+        size: "native", "S" for a shorter side of S, "WxH", or a number or (H, W); default what the weights were trained
+            for, as the shorter side, and native for arrays.
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.
@@ -300,45 +202,27 @@ def predict(
         InputError: unusable input, options or weights; the message says which and what to do.
         VMRNNError: the machine failed.
     """
-    if not isinstance(source, (str, Path, np.ndarray)):
+    if not isinstance(source, (str, Path, np.ndarray, video.Source)):
         raise InputError(f"a {type(source).__name__} is no source", "give a path, or a NumPy array of frames")
     set_threads(threads)
     begin = time.perf_counter()
+    source = video.Source.of(source)
     model, name = load_weights(weights, source, start)
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
-    load_s = time.perf_counter() - begin
-    predictions, truths = [], []
-    with Forecasting(
+    with open_forecast(
         predictor, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
-        load_s=load_s,
-    ) as forecasting:  # fmt: skip
-        for step in forecasting:
-            predictions.append(step.prediction)
-            if step.truth is not None:
-                truths.append(step.truth)
-            if progress is not None:
-                progress(len(predictions), forecasting.frames)
-    return Forecast(
-        context=np.stack(forecasting.context),
-        prediction=np.stack(predictions),
-        truth=np.stack(truths) if truths else None,
-        fps=forecasting.fps,
-        metrics=forecasting.score.means(),
-        baseline_last_frame=forecasting.baseline.means(),
-        timing=forecasting.timing,
-        title=name,
-        has_clock=forecasting.has_clock,
-        divided_by=forecasting.divided_by,
-    )
+        title=name, load_s=time.perf_counter() - begin,
+    ) as forecast:  # fmt: skip
+        return forecast.finish(progress)
 
 
-def fitting_weights(source: Source, start: float = 0.0) -> str:
+def fitting_weights(source: ClipLike, start: float = 0.0) -> str:
     """The bundled weights that fit a clip, by its first frame after `start` seconds."""
-    return weights.default_name(video.first_frame(Path(source) if isinstance(source, str) else source, start))
+    return weights.default_name(video.Source.of(source).first_frame(start))
 
 
 def load_weights(
-    given: str | Path | VMRNN | None, source: Source | None = None, start: float = 0.0
+    given: str | Path | VMRNN | None, source: ClipLike | None = None, start: float = 0.0
 ) -> tuple[VMRNN, str]:
     """The model to use and the name to show for it; without a given one, the bundled weights that fit `source`."""
     if isinstance(given, VMRNN):
@@ -370,144 +254,3 @@ def _positive(given: int | None, default: int, option: str) -> int:
     if given is not None and not (isinstance(given, (int, np.integer)) and 1 <= given <= _MOST_FRAMES):
         raise InputError(f"{option} {given} makes no forecast", f"give a number from 1 to {_MOST_FRAMES}")
     return given or default
-
-
-def clip_size(source: Source, config: VMRNNConfig, size: Size) -> int | tuple[int, int] | None:
-    """How to scale frames: None as they are, S for a shorter side of S, (H, W) exactly.
-
-    `size` says it: "native", "S", "WxH", or a number or (H, W). By default arrays stay as they are, and pictures get
-    the shorter side that the weights were trained for, keeping their shape.
-    """
-    if size is None:
-        is_array = isinstance(source, np.ndarray) or Path(source).suffix.lower() in (".npy", ".npz")
-        return None if is_array else min(config.image_size)
-    if isinstance(size, (int, np.integer)):
-        return int(size)
-    if not isinstance(size, str):
-        height, width = size
-        return int(height), int(width)
-    if size == "native":
-        return None
-    try:
-        sides = [int(side) for side in size.lower().split("x")]
-    except ValueError:
-        sides = []
-    if len(sides) not in (1, 2) or min(sides) < 1:
-        raise InputError(f"'{size}' is no frame size", "write native, a number such as 128, or WIDTHxHEIGHT")
-    return sides[0] if len(sides) == 1 else (sides[1], sides[0])
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# Writing
-
-
-def write_forecast(
-    path: Path,
-    context: Sequence[Frame],
-    steps: Iterable[Step],
-    *,
-    fps: float,
-    has_clock: bool,
-    frames: int,
-    has_truth: bool,
-    panels: Sequence[str] | None = None,
-    title: str = "",
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    timing: Timing | None = None,
-    divided_by: float = 1.0,
-) -> None:
-    """Take the steps one by one and write them as `Forecasting.write` says."""
-    outputs.check_output_suffix(path)
-    render.check_panels(panels)
-    timing = timing or Timing()
-    panels = panels or (render.WITH_TRUTH if has_truth else render.WITHOUT_TRUTH)
-    if not has_truth and set(panels) <= {"truth", "error"}:
-        raise InputError(f"{', '.join(panels)}: nothing is known after the context", "add prediction to --panels")
-
-    def timed(work: Callable[..., object], *arguments: object) -> None:
-        begin = time.perf_counter()
-        work(*arguments)
-        timing.write_s += time.perf_counter() - begin
-
-    with ExitStack() as stack:
-        sink = stack.enter_context(
-            _open_sink(path, context, frames, fps, has_clock, panels, title, divided_by, overwrite)
-        )
-        for index, frame in enumerate(context):
-            timed(sink.context_frame, index, frame)
-        for index, step in enumerate(steps):
-            timed(sink.predicted_frame, index, *step)
-            if progress is not None:
-                progress(index + 1, frames)
-        timed(stack.close)  # encoding ends and the file appears
-
-
-class _Sink(Protocol):
-    """What takes frames in their order: the given ones, then the predicted ones."""
-
-    def context_frame(self, index: int, frame: Frame) -> object: ...
-    def predicted_frame(self, index: int, prediction: Frame, truth: Frame | None) -> object: ...
-
-
-@contextmanager
-def _open_sink(
-    path: Path, context: Sequence[Frame], frames: int, fps: float, has_clock: bool, panels: Sequence[str], title: str,
-    divided_by: float, overwrite: bool,
-) -> Iterator[_Sink]:  # fmt: skip
-    """Yield the sink for a suffix; the file is in place when the block ends without an exception."""
-    shape = context[0].shape
-    # One channel is gray, three are colours; anything else is gridded data, which may stay far below 1.
-    peak = 1.0 if shape[0] in (1, 3) else max(float(np.max(context)), 1e-3)
-    clock = fps if has_clock else None
-    if path.suffix.lower() == ".npz":
-        outputs.check_target(path, overwrite)
-        arrays = _Arrays()
-        yield arrays
-        outputs.write_npz(
-            path, context=arrays.context, prediction=arrays.prediction, truth=arrays.truth, fps=fps,
-            divided_by=divided_by, overwrite=overwrite,
-        )  # fmt: skip
-    elif path.suffix.lower() == ".png":
-        outputs.check_target(path, overwrite)
-        strip = render.FilmStrip(
-            shape, context=len(context), frames=frames, fps=clock, panels=panels, title=title, peak=peak
-        )
-        yield strip
-        outputs.write_png(path, strip.canvas, overwrite)
-    else:
-        comparison = render.Comparison(
-            shape, context=len(context), frames=frames, fps=clock, panels=panels, title=title, peak=peak
-        )
-        with video.write_video(path, fps=fps, overwrite=overwrite) as writer:
-            yield _Film(comparison, writer)
-
-
-class _Arrays:
-    """Keeps everything, for .npz."""
-
-    def __init__(self) -> None:
-        self.context: list[Frame] = []
-        self.prediction: list[Frame] = []
-        self.truth: list[Frame] = []
-
-    def context_frame(self, index: int, frame: Frame) -> None:
-        self.context.append(frame)
-
-    def predicted_frame(self, index: int, prediction: Frame, truth: Frame | None) -> None:
-        self.prediction.append(prediction)
-        if truth is not None:
-            self.truth.append(truth)
-
-
-class _Film(NamedTuple):
-    """Draws each frame and encodes it at once."""
-
-    comparison: render.Comparison
-    writer: video.VideoWriter
-
-    def context_frame(self, index: int, frame: Frame) -> None:
-        self.writer.write(self.comparison.context_frame(index, frame))
-
-    def predicted_frame(self, index: int, prediction: Frame, truth: Frame | None) -> None:
-        self.writer.write(self.comparison.predicted_frame(index, prediction, truth))

@@ -9,7 +9,7 @@ Both classes take the frames one by one and keep none of them, so memory does no
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from vmrnn_cli.errors import InputError
+from vmrnn_cli.frames import Frame, to_uint8
 
 PANELS = ("context", "truth", "prediction", "error")
 WITH_TRUTH = ("truth", "prediction", "error")
@@ -27,7 +28,6 @@ WITHOUT_TRUTH = ("context", "prediction")
 # and half, because beyond that a pixel is simply wrong and the interesting errors are smaller.
 ERROR_SHARE = 0.5
 
-Frame = NDArray[np.float32]
 Canvas = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
@@ -154,21 +154,25 @@ class Comparison:
             if panel == "prediction":
                 canvas.paste(picture if alone else _dimmed(picture), box)
                 self._mark(draw, box, "given", _CONTEXT)
-            elif panel != "error":
+            elif panel in ("truth", "context"):
                 canvas.paste(picture, box)
         return np.array(canvas)
 
-    def predicted_frame(self, index: int, prediction: Frame, truth: Frame | None) -> Canvas:
+    def predicted_frame(
+        self, index: int, prediction: Frame, truth: Frame | None, extra: Mapping[str, Frame] | None = None
+    ) -> Canvas:
         """Draw predicted frame number `index`, counted from 0 (labelled +1).
 
         prediction, truth : (C, H, W) in [0, 1]; truth is None where it is not known
+        extra : the pictures of further panels by name, (1 or 3, any height, any width) in [0, 1]
         returns : (height, width, 3) uint8
         raises : ValueError for an index or a frame outside the clip
         """
         self._clip.check_predicted(index, prediction, truth)
         canvas, draw = self._begin(self._clip.context + index, self._clip.predicted_label(index), _PREDICTED)
         for panel, box in zip(self._panels, self._boxes, strict=True):
-            picture = self._last_given if panel == "context" else self._painter.panel(panel, prediction, truth)
+            given = self._last_given if panel == "context" else None
+            picture = given or self._painter.panel(panel, prediction, truth, extra or {})
             if picture is not None:
                 canvas.paste(picture, box)
             elif panel != "context":
@@ -279,14 +283,16 @@ class FilmStrip:
         if index in self.columns and self._rows[0] != "error":
             self._image.paste(self._painter.values(frame), self._corner(self.columns.index(index), 0))
 
-    def predicted_frame(self, index: int, prediction: Frame, truth: Frame | None) -> None:
+    def predicted_frame(
+        self, index: int, prediction: Frame, truth: Frame | None, extra: Mapping[str, Frame] | None = None
+    ) -> None:
         """Take predicted frame number `index`, counted from 0; arguments and errors as for Comparison."""
         self._clip.check_predicted(index, prediction, truth)
         if self._clip.context + index not in self.columns:
             return
         column = self.columns.index(self._clip.context + index)
         for row, panel in enumerate(self._rows):
-            picture = self._painter.panel(panel, prediction, truth)
+            picture = self._painter.panel(panel, prediction, truth, extra or {})
             left, top = self._corner(column, row)
             if picture is not None:
                 self._image.paste(picture, (left, top))
@@ -422,17 +428,22 @@ class _Painter:
         self.size = self._columns * self._pitch[0] - _GAP, self._rows * self._pitch[1] - _GAP
         self._mosaic_template = self._draw_mosaic(C)
 
-    def panel(self, panel: str, prediction: Frame, truth: Frame | None) -> Image.Image | None:
-        """Draw a panel of a predicted frame; None where the truth it needs is not known."""
+    def panel(
+        self, panel: str, prediction: Frame, truth: Frame | None, extra: Mapping[str, Frame]
+    ) -> Image.Image | None:
+        """Draw a panel of a predicted frame; None where the truth it needs, or its own picture, is not known."""
         if panel == "prediction":
             return self.values(prediction)
-        if truth is None:
+        if panel in extra:
+            channels = [Image.fromarray(channel).resize(self.size, self._filter) for channel in to_uint8(extra[panel])]
+            return Image.merge("RGB", channels if len(channels) == 3 else channels * 3)
+        if truth is None or panel not in ("truth", "error"):
             return None
         return self.values(truth) if panel == "truth" else self.error(prediction, truth)
 
     def values(self, frame: Frame) -> Image.Image:
         """Draw a frame (C, H, W); values outside [0, peak] are cut off."""
-        levels = _levels(frame, self.peak)  # (C, H, W)
+        levels = to_uint8(frame, self.peak)  # (C, H, W)
         if self.gridded:
             return self._tiled(levels, _VALUE_COLOURS)
         channels = [self._scaled(Image.fromarray(channel)) for channel in levels]
@@ -442,8 +453,8 @@ class _Painter:
         """Draw |prediction - truth|; for RGB its mean over the channels."""
         error = np.abs(prediction - truth)  # (C, H, W)
         if self.gridded:
-            return self._tiled(_levels(error, self.error_peak), _ERROR_COLOURS)
-        levels = _levels(error.mean(axis=0), self.error_peak)
+            return self._tiled(to_uint8(error, self.error_peak), _ERROR_COLOURS)
+        levels = to_uint8(error.mean(axis=0), self.error_peak)
         # Scaled before it is coloured: between two errors lies an error between them, not a mixture of two colours.
         return Image.fromarray(_ERROR_COLOURS[np.asarray(self._scaled(Image.fromarray(levels)))])
 
@@ -486,13 +497,6 @@ class _Painter:
 
     def _scaled(self, picture: Image.Image) -> Image.Image:
         return picture.resize(self._tile_size, self._filter)
-
-
-def _levels(values: NDArray[np.float32], peak: float) -> NDArray[np.uint8]:
-    """Map [0, peak] to 0 ... 255, any shape; values outside are cut off."""
-    levels = values * (255 / peak)
-    np.rint(levels, out=levels)
-    return levels.clip(0, 255, out=levels).astype(np.uint8)
 
 
 def _mosaic(frame_shape: tuple[int, int, int]) -> tuple[int, int]:

@@ -34,8 +34,6 @@ from torch.utils.checkpoint import checkpoint
 
 from . import checkpoints, data, interrupts, scan, weights
 from .cards import code_version, model_card
-from .data.arrays import GridWindows, ReadyClips
-from .data.videos import FolderClips
 from .devices import autocast, describe, pick_dtype
 from .errors import InputError, NotFiniteError, VMRNNError
 from .evaluate import FAST, Evaluation, evaluate
@@ -186,6 +184,7 @@ class Trainer:
         self._warnings: list[str] = []
         self._judged_on = "the evaluation split"
         self._channels = self._channels_of(state)
+        self._source = data.Source(Path(config.data), config.dataset or None)
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
         if config.batch_size % self.ranks.world:
@@ -222,9 +221,9 @@ class Trainer:
 
     def _open(self, split: str, *, augment: bool = False) -> data.ClipDataset:
         c = self.config
-        return data.open_dataset(
-            Path(c.data), dataset=c.dataset or None, split=split, context=c.context, horizon=c.horizon,
-            size=c.size or None, channels=self._channels, augment=augment, crop=c.crop or None, weigh_sets=c.weigh_sets,
+        return self._source.clips(
+            split, context=c.context, horizon=c.horizon, size=c.size or None, channels=self._channels, augment=augment,
+            crop=c.crop or None, weigh_sets=c.weigh_sets,
         )  # fmt: skip
 
     def _open_eval(self) -> data.ClipDataset:
@@ -236,12 +235,9 @@ class Trainer:
             except InputError as error:
                 why.append(error.what)
                 continue
-            if isinstance(clips, ReadyClips):
-                why.append(f"{clips.name} is not split")
-            elif isinstance(clips, FolderClips) and clips.whole:
-                why.append(f"so few videos leave the {split} split empty")
-            else:
+            if clips.has_own_split:
                 return clips
+            why.append(f"{clips.name} has no {split} split of its own")
         self._warnings.append(f"warning: evaluating on training clips, as {why[-1]}")
         self._judged_on = "training clips"
         return self._open("train")
@@ -252,7 +248,7 @@ class Trainer:
             return VMRNN(VMRNNConfig(**state["network"]))
         _, channels, height, width = self.eval_set.clip_shape  # training clips may be cut to less
         made_for: dict[str, Any] = {"image_size": (height, width), "context": c.context, "horizon": c.horizon}
-        made_for["divided_by"] = self.train_set.divided_by if isinstance(self.train_set, GridWindows) else 1.0
+        made_for["divided_by"] = self.train_set.divided_by or 1.0
         if not c.init:
             return VMRNN(dataclasses.replace(checkpoints.PRESETS[c.preset], image_channels=channels, **made_for))
         model = weights.load(c.init).train()
@@ -361,8 +357,7 @@ class Trainer:
                 rank=self.ranks.rank, world=self.ranks.world,
             )  # fmt: skip
             for batch in batches:
-                clips = torch.as_tensor(batch).to(self.device, non_blocking=True)
-                yield clips.float() / 255 if clips.dtype == torch.uint8 else clips.float()
+                yield batch.to(self.device, non_blocking=True)
 
     def _step(self, clips: Tensor) -> tuple[float, float, float]:
         """One update: loss, gradient norm and learning rate."""
@@ -461,18 +456,10 @@ class Trainer:
         )
 
     def _write_sample(self, scores: Evaluation) -> None:
-        from . import predictor, render
-
-        _, _, clip, prediction = scores.worst[0]
         folder = self.out / "samples"
         folder.mkdir(parents=True, exist_ok=True)
-        context = self.config.context
-        steps = map(predictor.Step, prediction, clip[context:])
-        predictor.write_forecast(
-            folder / f"step-{self.progress.step:07d}.png", list(clip[:context]), steps, fps=10, has_clock=False,
-            frames=len(prediction), has_truth=True, panels=render.WITH_TRUTH,
-            title=f"step {self.progress.step}", overwrite=True,
-        )  # fmt: skip
+        forecast = scores.worst[0].forecast(f"step {self.progress.step}")
+        forecast.save(folder / f"step-{self.progress.step:07d}.png", overwrite=True)
 
     # ---- checkpoints
 

@@ -24,17 +24,21 @@ from numpy.typing import NDArray
 
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.frames import (
+    DEFAULT_FPS,
     IN_MEMORY,
+    LONGEST_SIDE,
     Frame,
     Size,
     check_picture_channels,
+    list_images,
+    only_array,
     open_array,
     open_images,
     past_the_end,
+    read_arrays,
+    to_float,
 )
-from vmrnn_cli.outputs import atomic_path, check_output_suffix
-
-DEFAULT_FPS = 10.0  # for images and arrays, which have no rate of their own
+from vmrnn_cli.outputs import atomic_path
 
 _GIF_MAX_FPS = 50.0  # browsers play delays under 2/100 s as 10/100 s
 _SEEK_MARGIN = 30.0  # seconds: longer than any usual distance between key frames
@@ -94,16 +98,75 @@ class Clip:
         self.close()
 
 
-def open_clip(
-    path: str | Path | NDArray[Any],
-    *,
-    channels: int = 1,
-    size: Size = None,
-    fps: float | None = None,
-    start: float = 0.0,
-    divided_by: float = 1.0,
-) -> Clip:
-    """Open a video, a GIF, a folder of numbered images, a `.npy`, a `.npz` or an array as a stream of frames.
+class Source:
+    """A clip where it lies: a video, a GIF, a folder of numbered images, a `.npy`, a `.npz` or an array.
+
+    It is looked at once, and can be opened as often as need be.
+
+    name : as given, for messages
+    kind : "video", "images" or "array"
+
+    Raises InputError when it is missing or no clip.
+    """
+
+    def __init__(self, path: str | Path | NDArray[Any]) -> None:
+        if isinstance(path, np.ndarray):
+            self.name, self.kind, self._array = IN_MEMORY, "array", path
+            return
+        self.name, self._path = str(path), Path(path)
+        with _reading(self.name):
+            if self._path.is_dir():
+                self.kind, self._files = "images", list_images(self._path)
+                return
+            if not self._path.exists():
+                raise InputError(f"{path} does not exist", "check the path")
+            if not self._path.is_file():
+                raise InputError(f"{path} is not a regular file", "save the clip as a file first")
+            if self._path.stat().st_size == 0:
+                raise _unusable(self._path, "it is empty")
+            if self._path.suffix.lower() in (".npy", ".npz"):
+                self.kind, self._array = "array", only_array(self._path, read_arrays(self._path))
+            else:
+                self.kind, self._probe = "video", _probe(self._path)
+
+    @classmethod
+    def of(cls, source: "str | Path | NDArray[Any] | Source") -> "Source":
+        """The source itself, or that of a path or an array."""
+        return source if isinstance(source, Source) else cls(source)
+
+    def open(
+        self, *, channels: int = 1, size: Size = None, fps: float | None = None, start: float = 0.0,
+        divided_by: float = 1.0,
+    ) -> Clip:  # fmt: skip
+        """Open it as a stream of frames; see `open_clip`."""
+        _check_request(self.name, size, fps, start)
+        rate = fps or DEFAULT_FPS
+        with _reading(self.name):
+            if self.kind == "video":
+                return _open_video(self._path, self._probe, channels, size, fps, start)
+            if self.kind == "images":
+                frames, scale = open_images(self._path, self._files, channels, size, rate, start), 1.0
+            else:
+                frames, scale = open_array(self.name, self._array, channels, size, rate, start, divided_by)
+            return Clip(self.name, self.kind, rate, frames, has_clock=fps is not None, divided_by=scale)
+
+    def first_frame(self, start: float = 0.0) -> Frame | None:
+        """The first frame after `start` seconds, at its own size; None if it cannot be read.
+
+        Of arrays with all channels, divided by their maximum where that exceeds 1; of all else in gray.
+        """
+        try:
+            if self.kind == "array":
+                frames, _ = open_array(self.name, self._array, None, None, DEFAULT_FPS, start, divided_by=None)
+                return next(frames, None)
+            with self.open(start=start) as clip:
+                return next(clip, None)
+        except (InputError, OSError):
+            return None  # whoever opens it says why
+
+
+def open_clip(path: str | Path | NDArray[Any], **options: Any) -> Clip:
+    """Open a `Source` as a stream of frames. The options are those of `Source.open`:
 
     channels : 1 gray, 3 RGB. Gray is repeated to make RGB, RGB made gray with the BT.601 luma; arrays with any other
         number of channels must have just that number.
@@ -112,70 +175,30 @@ def open_clip(
     fps : videos are resampled to this rate in real time, None is their own. Images and arrays are not resampled:
         for them it states the rate, None is 10.
     start : seconds to skip.
-    divided_by : what brings an array of floats into [0, 1], if they exceed 1.
+    divided_by : what brings an array of floats into [0, 1], if they exceed 1. What exceeds it comes out above 1.
 
     Raises InputError when the source is missing, is no clip, does not fit `channels`, or ends before `start`. A flaw
     further down the stream (a NaN, an image of another size) raises it from the iteration.
     """
-    if isinstance(path, np.ndarray):
-        _check_request(IN_MEMORY, size, fps, start)
-        return _array_clip(path, channels, size, fps, start, divided_by)
-    path = Path(path)
-    _check_request(str(path), size, fps, start)
+    return Source(path).open(**options)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
     try:
-        if path.is_dir():
-            rate = fps or DEFAULT_FPS
-            frames = open_images(path, channels, size, rate, start)
-            return Clip(str(path), "images", rate, frames, has_clock=fps is not None)
-        if not path.exists():
-            raise InputError(f"{path} does not exist", "check the path")
-        if not path.is_file():
-            raise InputError(f"{path} is not a regular file", "save the clip as a file first")
-        if path.stat().st_size == 0:
-            raise _unusable(path, "it is empty")
-        if path.suffix.lower() in (".npy", ".npz"):
-            return _array_clip(path, channels, size, fps, start, divided_by)
-        return _open_video(path, channels, size, fps, start)
+        yield
     except OSError as error:  # no permission, failing disk
-        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file") from error
-
-
-def _array_clip(
-    source: Path | NDArray[Any], channels: int, size: Size, fps: float | None, start: float, divided_by: float
-) -> Clip:
-    rate = fps or DEFAULT_FPS
-    frames, scale = open_array(source, channels, size, rate, start, divided_by)
-    name = str(source) if isinstance(source, Path) else IN_MEMORY
-    return Clip(name, "array", rate, frames, has_clock=fps is not None, divided_by=scale)
-
-
-def first_frame(path: Path | NDArray[Any], start: float = 0.0) -> Frame | None:
-    """The first frame after `start` seconds, at its own size; None if it cannot be read.
-
-    Of arrays with all channels, divided by their maximum where that exceeds 1; of all else in gray.
-    """
-    try:
-        if isinstance(path, np.ndarray) or path.suffix.lower() in (".npy", ".npz"):
-            return next(open_array(path, None, None, DEFAULT_FPS, start, divided_by=None)[0], None)
-        with open_clip(path, start=start) as clip:
-            return next(clip, None)
-    except (InputError, OSError):
-        return None  # whoever opens it says why
+        raise InputError(f"cannot read {name}: {error.strerror or error}", "check the file") from error
 
 
 def _check_request(name: str, size: Size, fps: float | None, start: float) -> None:
     sides = (size,) if isinstance(size, int) else size or ()
-    if not all(1 <= side <= 16384 for side in sides):
-        raise InputError(f"cannot resize {name} to {size}", "give sides between 1 and 16384 pixels")
+    if not all(1 <= side <= LONGEST_SIDE for side in sides):
+        raise InputError(f"cannot resize {name} to {size}", f"give sides between 1 and {LONGEST_SIDE} pixels")
     if fps is not None and not 1e-4 <= fps <= 1e5:  # what the containers can say
         raise InputError(f"{fps} frames per second is no frame rate", "give a number from 0.0001 to 100000")
     if not 0 <= start <= 1e9:
         raise InputError(f"cannot start {name} at {start} s", "give a number of seconds, 0 or more")
-
-
-def _check_fps(fps: float) -> None:
-    if not 0 < fps < math.inf:
-        raise InputError(f"{fps} frames per second is no frame rate", "give a number above 0")
 
 
 # ---- ffmpeg
@@ -258,9 +281,8 @@ class _Probe(NamedTuple):
     last_frame: float  # seconds, of the last packet looked at
 
 
-def _open_video(path: Path, channels: int, size: Size, fps: float | None, start: float) -> Clip:
+def _open_video(path: Path, probe: _Probe, channels: int, size: Size, fps: float | None, start: float) -> Clip:
     check_picture_channels(path, channels)
-    probe = _probe(path)
     # The seek lands on some key frame near the wanted time, or anywhere in a container without an index. So it aims
     # well ahead, and the filter "trim" finds the very frame.
     coarse = max(0.0, start - _SEEK_MARGIN) if probe.duration else 0.0  # a bare stream has no times to seek by
@@ -384,7 +406,7 @@ def _decoded_frames(path: Path, decoder: _Ffmpeg, shape: tuple[int, int, int]) -
         pixels = decoder.stdout.read(math.prod(shape))
         if len(pixels) < math.prod(shape):
             break
-        yield np.frombuffer(pixels, np.uint8).reshape(shape).astype(np.float32) / np.float32(255)  # (C, H, W)
+        yield to_float(np.frombuffer(pixels, np.uint8).reshape(shape))  # (C, H, W)
     if decoder.finish() < 0:  # by a signal: what it left out must not count as the end of the clip
         raise VMRNNError(f"ffmpeg was killed while it read {path}", "close other programs, as memory may be short")
 
@@ -469,24 +491,30 @@ def write_video(path: str | Path, *, fps: float, overwrite: bool) -> Iterator[Vi
     cannot be written, VMRNNError with ffmpeg's reason when encoding fails.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    _check_fps(fps)
-    check_output_suffix(path)
-    if suffix != ".gif" and suffix not in _CODECS:
+    if not 0 < fps < math.inf:
+        raise InputError(f"{fps} frames per second is no frame rate", "give a number above 0")
+    if path.suffix.lower() not in (".gif", *_CODECS):
         raise InputError(f"{path} is no video", f"end its name in .gif, {' or '.join(_CODECS)}")
-    with atomic_path(path, overwrite) as temporary:
-        if suffix == ".gif":
-            # The palette is made for the whole clip, so the clip is kept, on disk, until its last frame has come.
-            lossless = temporary.with_suffix(".mkv")
-            try:
-                with _writer(lossless, min(fps, _GIF_MAX_FPS), _LOSSLESS) as writer:
-                    yield writer
-                _make_gif(lossless, temporary)
-            finally:
-                lossless.unlink(missing_ok=True)
-        else:
-            with _writer(temporary, fps, [*_CODECS[suffix], *_PLAYABLE]) as writer:
-                yield writer
+    with atomic_path(path, overwrite) as temporary, encode(temporary, fps) as writer:
+        yield writer
+
+
+@contextmanager
+def encode(path: Path, fps: float) -> Iterator[VideoWriter]:
+    """The same, into a file that is half written on the way, and stays so when the block ends with an exception."""
+    suffix = path.suffix.lower()
+    if suffix != ".gif":
+        with _writer(path, fps, [*_CODECS[suffix], *_PLAYABLE]) as writer:
+            yield writer
+        return
+    # The palette is made for the whole clip, so the clip is kept, on disk, until its last frame has come.
+    lossless = path.with_suffix(".mkv")
+    try:
+        with _writer(lossless, min(fps, _GIF_MAX_FPS), _LOSSLESS) as writer:
+            yield writer
+        _make_gif(lossless, path)
+    finally:
+        lossless.unlink(missing_ok=True)
 
 
 @contextmanager

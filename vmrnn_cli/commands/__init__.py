@@ -1,5 +1,5 @@
 """The commands: each parses, calls and prints."""
 
-import typer
+from .options import DEBUG
 
-DEBUG = typer.Option(False, "--debug", help="Show tracebacks instead of one-line errors.")
+__all__ = ["DEBUG"]

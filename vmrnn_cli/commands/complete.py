@@ -19,6 +19,6 @@ def weights() -> list[str]:
 
 def formats() -> list[str]:
     """Values of `--format`."""
-    from ..outputs import OUTPUT_SUFFIXES
+    from ..writers import WRITERS
 
-    return [suffix[1:] for suffix in OUTPUT_SUFFIXES]
+    return [suffix[1:] for suffix in WRITERS]

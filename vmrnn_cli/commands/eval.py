@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from .. import interrupts
 from ..errors import InputError
-from . import DEBUG
+from . import options
+from .options import DATA, OUTPUT, option
 
 if TYPE_CHECKING:
     from ..evaluate import Evaluation
 
+_CLIPPED = "given values exceed {:g}, the highest in training: the network sees them cut off there"
 _NAMES = {
     "mse": "MSE",
     "mae": "MAE",
@@ -27,119 +29,123 @@ _NAMES = {
 
 
 def evaluate(
-    data: Path = typer.Option(..., help="As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W)."),
-    weights: str | None = typer.Option(None, help="As for `vmrnn predict`. (default: bundled ones that fit the data)"),
-    dataset: str | None = typer.Option(None, help="Force kth, moving-mnist, taxibj, grid, clips or folder."),
-    split: str | None = typer.Option(None, help="train, val, test or all. (default: test where there is one)"),
-    context: int | None = typer.Option(None, help="Frames in. (default: as trained)"),
-    horizon: int | None = typer.Option(None, help="Frames out. (default: as trained)"),
-    limit: int | None = typer.Option(None, help="Use only the first so many clips."),
-    batch_size: int = typer.Option(16, help="Clips at once."),
-    size: int | None = typer.Option(
-        None, help="Side of the squares that clips from a folder are scaled and cut to. (default: the weights')"
+    data: Path = option(DATA, "As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W).", default=...),
+    dataset: str | None = options.DATASET,
+    split: str = option(DATA, "train, val, test or all.", default="test"),
+    size: str | None = options.SIDE,
+    limit: int | None = option(DATA, "Use only the first so many clips.", min=1),
+    batch_size: int = option(DATA, "Clips at once.", default=16, min=1),
+    context: int | None = options.CONTEXT,
+    frames: int | None = options.FRAMES,
+    weights: str | None = options.WEIGHTS,
+    scan: str = options.SCAN,
+    device: str = options.DEVICE,
+    dtype: str = options.DTYPE,
+    threads: int | None = options.THREADS,
+    lpips: bool = option(
+        OUTPUT, "Add the learned perceptual distance; needs vmrnn\\[lpips].", "--lpips", default=False
     ),
-    lpips: bool = typer.Option(False, "--lpips", help="Add the learned perceptual distance; needs vmrnn\\[lpips]."),
-    plot: Path | None = typer.Option(None, help="Draw quality against horizon into this .png.", metavar="FILE.png"),
-    save_worst: int = typer.Option(0, metavar="N", help="Write the N worst forecasts as film strips, worst-1.png ..."),
-    out: Path = typer.Option(Path(), help="Folder for --save-worst."),
-    scan: str = typer.Option("auto", help="auto, native, torch, reference, triton or mamba."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or mps."),
-    dtype: str = typer.Option("auto", help="auto, float32 or bfloat16."),
-    threads: int | None = typer.Option(None, help="CPU threads."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing outputs."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
-    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print the table and errors, nothing else."),
-    debug: bool = DEBUG,
+    plot: Path | None = option(OUTPUT, "Draw quality against frames ahead into this .png.", metavar="FILE.png"),
+    save_worst: int = option(
+        OUTPUT, "Write the N worst forecasts as film strips, worst-1.png ...", default=0, metavar="N", min=0, max=1000
+    ),
+    out: Path = option(OUTPUT, "Folder for --save-worst.", default=Path()),
+    overwrite: bool = options.OVERWRITE,
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
+    debug: bool = options.DEBUG,
 ) -> None:
     """Score weights on a data set, beside the last frame repeated and linear extrapolation.
 
     Under torchrun, processes share the clips, and the numbers stay the same.
     """
+    pictures = [out / f"worst-{place}.png" for place in range(1, save_worst + 1)]
+    _check_before_loading(plot, pictures, overwrite)
+
     with interrupts.deferred():
         from .. import data as datasets
-        from .. import devices, metrics, outputs, predictor
+        from .. import devices, metrics, predictor
         from .. import weights as known_weights
-        from ..data.arrays import GridWindows
         from ..evaluate import ALL
         from ..evaluate import evaluate as score
+        from ..frames import parse_side
         from ..ranks import DAY, Ranks
 
-    if plot is not None:
-        if plot.suffix.lower() != ".png":
-            raise InputError(f"{plot} is no .png file", "end the name of --plot in .png")
-        outputs.check_target(plot, overwrite)
-    for number, what, least, most in (
-        (limit, "--limit", 1, 2**31),
-        (batch_size, "--batch-size", 1, 2**31),
-        (save_worst, "--save-worst", 0, 1000),
-        (size, "--size", 2, 2**16),
-    ):
-        if number is not None and not least <= number <= most:
-            raise InputError(f"{what} is {number}", f"give a number from {least} to {most}")
-    pictures = [out / f"worst-{place}.png" for place in range(1, save_worst + 1)]
-    if plot is not None and plot.resolve() in [picture.resolve() for picture in pictures]:
-        raise InputError(f"--plot and --save-worst would both write {plot}", "name another --plot")
-    _check_pictures(pictures, overwrite)
+    side = parse_side(size)
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
+    source = datasets.Source(data, dataset)
     if weights is None:
-        weights = known_weights.default_name(datasets.first_frame(data, dataset=dataset, split=split or "test"))
+        weights = known_weights.default_name(source.first_frame(split))
     model, name = predictor.load_weights(weights)
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
     runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
     context = model.config.context if context is None else context
-    horizon = model.config.horizon if horizon is None else horizon
-    clips = datasets.open_dataset(
-        data, dataset=dataset, split=split or "test", context=context, horizon=horizon,
-        size=size or min(model.config.image_size), channels=model.config.image_channels,
+    frames = model.config.horizon if frames is None else frames
+    clips = source.clips(
+        split, context=context, horizon=frames, size=side or min(model.config.image_size),
+        channels=model.config.image_channels, divided_by=model.config.divided_by,
     )  # fmt: skip
-    channels = clips.clip_shape[1]
-    if channels != model.config.image_channels:
-        raise InputError(
-            f"{data} has {channels} channels, and the weights take {model.config.image_channels}",
-            "give other weights with --weights",
-        )
-    if size is not None and clips.clip_shape[2:] != (size, size):
-        raise InputError(f"{data} is taken as it is, whatever --size says", "leave out --size")
-    if lpips:
-        metrics.check_lpips_frames(clips.clip_shape[1:])
+    _check_clips(data, clips.clip_shape, model.config.image_channels, side, lpips)
     total = min(len(clips), limit or len(clips))
     if shown:
-        for line in (*clips.describe(), f"{name} on {runner.describe()}"):
-            print(line, file=sys.stderr)
-        if note := predictor.assumed(weights, model):
-            print(f"warning: {note.replace('--frames', '--horizon')}", file=sys.stderr)
-        if isinstance(clips, GridWindows) and 1 != clips.divided_by != model.config.divided_by != 1:
-            print(f"warning: in training it was divided by {model.config.divided_by:g}", file=sys.stderr)
-
-    def progress(done: int) -> None:
-        if shown and sys.stderr.isatty():
-            print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
-
+        notes = [f"warning: {note}"] if (note := predictor.assumed(weights, model)) else []
+        print(*clips.describe(), f"{name} on {runner.describe()}", *notes, sep="\n", file=sys.stderr)
     result = score(
-        runner, clips, context=context, horizon=horizon, batch_size=batch_size, limit=limit,
-        names=(*ALL, "lpips") if lpips else ALL, keep_worst=save_worst, progress=progress, ranks=ranks,
+        runner, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
+        names=(*ALL, "lpips") if lpips else ALL, keep_worst=save_worst, ranks=ranks,
+        progress=functools.partial(_count, total) if shown and sys.stderr.isatty() else None,
     )  # fmt: skip
     ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
     summary = {
-        **result.summary(), "context": context, "horizon": horizon, "weights": name, "data": str(data),
-        "split": split or "test", "frame_size": list(clips.clip_shape[:1:-1]),
+        **result.summary(), "context": context, "horizon": frames, "weights": name, "data": str(data),
+        "split": split, "frame_size": list(clips.clip_shape[:1:-1]),
+        **({} if clips.divided_by is None else {"divided_by": clips.divided_by}),
     }  # fmt: skip
-    if isinstance(clips, GridWindows):
-        summary["divided_by"] = clips.scale
-    if as_json:
-        import json
-
-        print(json.dumps(summary))
-    else:
-        _print_table(summary)
+    if shown and result.clipped:
+        print(f"warning: in {result.clipped} clips, {_CLIPPED.format(clips.divided_by)}", file=sys.stderr)
+    print(json.dumps(summary)) if as_json else _print_table(summary)
     if plot is not None:
         _draw(plot, summary, overwrite)
-    _write_worst(result, context, pictures, name, overwrite)
+    _write_worst(result, pictures, name, overwrite)
+
+
+def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bool) -> None:
+    """Refuse files that cannot be written before the clips are forecast, which may take hours."""
+    from .. import outputs
+
+    if plot is not None:
+        if plot.suffix.lower() != ".png":
+            raise InputError(f"{plot} is no .png file", "end the name of --plot in .png")
+        outputs.check_target(plot, overwrite)
+        if plot.resolve() in [picture.resolve() for picture in pictures]:
+            raise InputError(f"--plot and --save-worst would both write {plot}", "name another --plot")
+    for picture in pictures:
+        outputs.check_folder(picture.parent, "--out")
+        if picture.parent.exists():  # else it is made with the first
+            outputs.check_target(picture, overwrite)
+
+
+def _check_clips(data: Path, shape: tuple[int, ...], channels: int, side: int | None, lpips: bool) -> None:
+    """Refuse clips (T, C, H, W) that the weights or the options do not fit."""
+    from ..metrics import check_lpips_frames
+
+    if shape[1] != channels:
+        raise InputError(
+            f"{data} has {shape[1]} channels, and the weights take {channels}", "give other weights with --weights"
+        )
+    if side is not None and shape[2:] != (side, side):
+        raise InputError(f"{data} is taken as it is, whatever --size says", "leave out --size")
+    if lpips:
+        check_lpips_frames(shape[1:])
+
+
+def _count(total: int, done: int) -> None:
+    print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
 
 
 def _print_table(summary: dict[str, Any]) -> None:
@@ -211,23 +217,9 @@ def _draw(path: Path, summary: dict[str, Any], overwrite: bool) -> None:
     pyplot.close(figure)
 
 
-def _check_pictures(pictures: list[Path], overwrite: bool) -> None:
-    """Refuse files that cannot be written before the clips are forecast, which may take hours."""
+def _write_worst(result: Evaluation, pictures: list[Path], name: str, overwrite: bool) -> None:
     from .. import outputs
 
-    for picture in pictures:
-        outputs.check_folder(picture.parent, "--out")
-        if picture.parent.exists():  # else it is made with the first
-            outputs.check_target(picture, overwrite)
-
-
-def _write_worst(result: Evaluation, context: int, pictures: list[Path], name: str, overwrite: bool) -> None:
-    from .. import outputs, predictor
-
-    for picture, (error, _, clip, prediction) in zip(pictures, result.worst, strict=False):  # fewer clips than wanted
+    for picture, scored in zip(pictures, result.worst, strict=False):  # fewer clips than wanted
         outputs.make_folder(picture.parent)
-        predictor.write_forecast(
-            picture, list(clip[:context]), map(predictor.Step, prediction, clip[context:]),
-            fps=10, has_clock=False, frames=len(prediction), has_truth=True, title=f"{name}, MSE {error:.4g}",
-            overwrite=overwrite,
-        )  # fmt: skip
+        scored.forecast(f"{name}, MSE {scored.mse:.4g}").save(picture, overwrite=overwrite)

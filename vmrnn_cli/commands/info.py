@@ -51,14 +51,14 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
     from .. import flops as count
     from ..devices import pick_device
     from ..errors import InputError
+    from ..frames import parse_size
     from ..model import VMRNN
-    from ..predictor import clip_size
 
     name = weights.default_name() if what is None else what
     untrained = name in checkpoints.PRESETS and not weights.is_bundled(name)
     model = VMRNN(checkpoints.PRESETS[name]) if untrained else weights.load(name)
     config = model.config
-    chosen = clip_size("", config, size) if size is not None else config.image_size
+    chosen = parse_size(size) if size is not None else config.image_size
     grid = config.image_size if chosen is None else (chosen, chosen) if isinstance(chosen, int) else chosen
     if min(grid) < config.patch_size:
         raise InputError(f"frames of {grid[1]}x{grid[0]} are smaller than a patch of the model", "give a larger --size")

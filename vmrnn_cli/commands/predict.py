@@ -2,151 +2,94 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from .. import interrupts
-from ..errors import InputError, VMRNNError, explained, one_line
-from . import complete
+from ..errors import InputError, one_line
+from . import complete, options
+from .options import CLIP, OUTPUT, option
 
 if TYPE_CHECKING:
-    from ..predictor import Forecasting, Predictor, Progress
-
-_MODEL, _CLIP, _OUTPUT = "Model", "Clip", "Output"
-_Outcome = dict[str, Any] | tuple[str, int]  # what --json tells of a forecast, or an error and its exit code
-
-
-def _option(panel: str, text: str, *names: str, default: Any = None, **more: Any) -> Any:
-    return typer.Option(default, *names, help=text, rich_help_panel=panel, **more)
+    from ..batch import Loaded, Outcome
+    from ..forecast import Forecast, Progress
 
 
 def predict(
     names: list[str] = typer.Argument(  # a Path would take an empty name for this folder
         ..., metavar="SOURCE", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays."
     ),
-    output: str | None = typer.Option(  # a Path would lose the slash of a folder's name
-        None,
+    output: str | None = option(  # a Path would lose the slash of a folder's name
+        OUTPUT,
+        "A .gif, .mp4, .webm, .png (film strip) or .npz file, or a folder. (default: SOURCE_predicted.gif)",
         "-o",
         "--output",
         metavar="OUT",
-        help="A .gif, .mp4, .webm, .png (film strip) or .npz file, or a folder. (default: SOURCE_predicted.gif)",
-        rich_help_panel=_OUTPUT,
     ),
-    form: str | None = _option(
-        _OUTPUT,
+    form: str | None = option(
+        OUTPUT,
         "gif, mp4, webm, png or npz, where -o names no file. (default: gif)",
         "--format",
         metavar="FORMAT",
         autocompletion=complete.formats,
     ),
-    panels: str | None = _option(
-        _OUTPUT, "Of context,truth,prediction,error. (default: what there is)", metavar="LIST"
+    panels: str | None = option(OUTPUT, "Of context,truth,prediction,error. (default: what there is)", metavar="LIST"),
+    overwrite: bool = options.OVERWRITE,
+    skip_existing: bool = option(OUTPUT, "Leave out sources whose output is there.", "--skip-existing", default=False),
+    frames: int | None = options.FRAMES,
+    context: int | None = options.CONTEXT,
+    start: float = option(CLIP, "Skip the beginning.", default=0.0, metavar="SECONDS"),
+    from_end: bool = option(CLIP, "Predict past the clip's last frame.", "--from-end", default=False),
+    fps: float | None = option(CLIP, "Resample a video to this rate; for images and arrays, state it."),
+    size: str | None = option(
+        CLIP, "Frame size; S is the shorter side. (default: arrays native, else as trained)", metavar="native|S|WxH"
     ),
-    overwrite: bool = _option(_OUTPUT, "Replace an existing output.", "--overwrite", default=False),
-    skip_existing: bool = _option(
-        _OUTPUT, "Leave out sources whose output is there.", "--skip-existing", default=False
-    ),
-    as_json: bool = _option(_OUTPUT, "Print one JSON object instead of the summary.", "--json", default=False),
-    quiet: bool = _option(_OUTPUT, "Print nothing but errors.", "--quiet", "-q", default=False),
-    debug: bool = _option(_OUTPUT, "Show tracebacks instead of one-line errors.", "--debug", default=False),
-    frames: int | None = _option(_CLIP, "How many frames to predict. (default: as trained)"),
-    context: int | None = _option(_CLIP, "How many frames to start from. (default: as trained)"),
-    start: float = _option(_CLIP, "Skip the beginning.", default=0.0, metavar="SECONDS"),
-    from_end: bool = _option(_CLIP, "Predict past the clip's last frame.", "--from-end", default=False),
-    fps: float | None = _option(_CLIP, "Resample a video to this rate; for images and arrays, state it."),
-    size: str | None = _option(
-        _CLIP, "Frame size; S is the shorter side. (default: arrays native, else as trained)", metavar="native|S|WxH"
-    ),
-    weights: str | None = _option(
-        _MODEL,
-        "Bundled name, folder, .safetensors, published .pth/.pt, or Hub id owner/name\\[@revision]. "
-        "(default: bundled ones)",
-        autocompletion=complete.weights,
-    ),
-    scan: str = _option(_MODEL, "Scan: auto, native, torch, reference, triton or mamba.", default="auto"),
-    device: str = _option(_MODEL, "auto, cpu, cuda or mps.", default="auto"),
-    dtype: str = _option(_MODEL, "auto, float32 or bfloat16, of the matrix products.", default="auto"),
-    threads: int | None = _option(_MODEL, "CPU threads."),
+    weights: str | None = options.WEIGHTS,
+    scan: str = options.SCAN,
+    device: str = options.DEVICE,
+    dtype: str = options.DTYPE,
+    threads: int | None = options.THREADS,
+    as_json: bool = options.JSON,
+    quiet: bool = options.QUIET,
+    debug: bool = options.DEBUG,
 ) -> None:
     """Predict how clips go on, and show the forecast beside what really came. Under torchrun, processes share clips."""
-    if "" in names:
-        raise InputError("the name of a source is empty", "name a clip")
-    if weights == "":
-        raise InputError("--weights is empty", "name some, or leave it out")
-    for name in names:
-        if re.match(r"-$|\w+://", name) and not Path(name).exists():
-            raise InputError(f"{name}: neither addresses nor standard input are read", "save the clip as a file first")
-    if overwrite and skip_existing:
-        raise InputError("--overwrite and --skip-existing contradict each other", "leave one out")
-    sources = [Path(name) for name in names]
-    targets = _targets(sources, output, form)
-    if skip_existing:
-        # Under torchrun, all processes look before any writes: they wait for each other below.
-        missing = [number for number, target in enumerate(targets) if not target.exists()]
-        sources, targets = [sources[n] for n in missing], [targets[n] for n in missing]
-    skipped = len(names) - len(sources)
-    folder = targets[0].parent if output is not None and targets and targets[0] != Path(output) else None
-    _check_before_loading(sources, targets, folder, panels, overwrite)
+    _check_usage(names, weights, overwrite, skip_existing)
+    files = _files(names, output, form, skip_existing)
+    drawn = None if panels is None else [panel.strip() for panel in panels.split(",")]
+    _check_before_loading(files, output, drawn, overwrite)
 
     with interrupts.deferred():
-        from .. import devices, outputs, predictor
+        from .. import batch, devices
         from ..ranks import DAY, Ranks
 
     devices.set_threads(threads)
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
-    if shown and skipped:
-        print(f"skipping {skipped} of {len(names)}: their output is there", file=sys.stderr)
-    loaded: dict[str, tuple[Predictor, str, float]] = {}  # the predictor, the name to show, seconds
+    if shown and len(files) < len(names):
+        print(f"skipping {len(names) - len(files)} of {len(names)}: their output is there", file=sys.stderr)
+    load = batch.Loader(
+        _announce if shown else lambda *_: None, device=str(ranks.device), dtype=dtype, scan_backend=scan
+    )
+    told: dict[int, Any] = {}  # what --json tells of a forecast, or an error and its exit code
+    for number, outcome in batch.forecast_files(
+        [batch.Job(*pair) for pair in files], load, weights=weights, start=start, panels=drawn, overwrite=overwrite,
+        ranks=ranks, strict=debug or len(names) == ranks.world == 1, progress=_bar if shown else _no_bar,
+        frames=frames, context=context, from_end=from_end, fps=fps, size=size,
+    ):  # fmt: skip
+        told[number] = _tell(outcome, silent=as_json or quiet, alone=ranks.world == 1)
 
-    def load(wanted: str) -> tuple[Predictor, str, float]:
-        if wanted not in loaded:
-            begin = time.perf_counter()
-            model, name = predictor.load_weights(wanted)
-            runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
-            loaded[wanted] = runner, name, time.perf_counter() - begin
-            if shown:
-                print(f"{name}{_known_for(wanted)} on {runner.describe()}", file=sys.stderr)
-                if note := predictor.assumed(wanted, model):
-                    print(f"warning: {note}", file=sys.stderr)
-        return loaded[wanted]
-
-    if weights is not None and sources:
-        load(weights)  # bad weights fail once, not for each source
-    outcomes: dict[int, _Outcome] = {}
-    for number in range(ranks.rank, len(sources), ranks.world):
-        source, target = sources[number], targets[number]
-        try:
-            runner, name, load_s = load(weights or predictor.fitting_weights(source, start))
-            with predictor.Forecasting(
-                runner, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
-                load_s=load_s,
-            ) as forecasting, _progress(forecasting.frames, shown=shown) as progress:  # fmt: skip
-                outputs.make_folder(target.parent)
-                forecasting.write(target, panels=_split(panels), title=name, overwrite=overwrite, progress=progress)
-        except Exception as error:  # whatever one clip runs into, memory above all, must not end the batch
-            known = explained(error)
-            if known is None or debug or len(sources) == ranks.world == 1:
-                raise
-            line = str(error if isinstance(error, VMRNNError) else f"{source}: {known}")
-            outcomes[number] = line, known.exit_code
-            print(f"error: {one_line(line)}", file=sys.stderr, flush=True)
-            continue
-        result = outcomes[number] = _result(source, forecasting, runner, name, target)
-        if not (as_json or quiet):
-            summary = _summary(source, forecasting, result) if ranks.world == 1 else _one_line(source, result)
-            print(summary, flush=True)
-
-    everyone = {number: outcome for share in ranks.gather(outcomes) for number, outcome in share.items()}
+    everyone = {number: result for share in ranks.gather(told) for number, result in share.items()}
     ranks.leave()
-    results = [outcome for _, outcome in sorted(everyone.items()) if isinstance(outcome, dict)]
-    failures = [outcome for _, outcome in sorted(everyone.items()) if isinstance(outcome, tuple)]
+    results = [result for _, result in sorted(everyone.items()) if isinstance(result, dict)]
+    failures = [result for _, result in sorted(everyone.items()) if isinstance(result, tuple)]
     if as_json and ranks.rank == 0:
         import json
 
@@ -156,18 +99,34 @@ def predict(
         raise typer.Exit(1 if results or any(code == 1 for _, code in failures) else 2)
 
 
-def _split(panels: str | None) -> list[str] | None:
-    return None if panels is None else [panel.strip() for panel in panels.split(",")]
+def _check_usage(names: list[str], weights: str | None, overwrite: bool, skip_existing: bool) -> None:
+    if "" in names:
+        raise InputError("the name of a source is empty", "name a clip")
+    if weights == "":
+        raise InputError("--weights is empty", "name some, or leave it out")
+    for name in names:
+        if re.match(r"-$|\w+://", name) and not Path(name).exists():
+            raise InputError(f"{name}: neither addresses nor standard input are read", "save the clip as a file first")
+    if overwrite and skip_existing:
+        raise InputError("--overwrite and --skip-existing contradict each other", "leave one out")
+
+
+def _files(names: list[str], output: str | None, form: str | None, skip_existing: bool) -> list[tuple[Path, Path]]:
+    """Each source and its output, less those whose output is there, if these are to be skipped."""
+    # Under torchrun, all processes look before any writes: they wait for each other when they have PyTorch.
+    sources = [Path(name) for name in names]
+    pairs = zip(sources, _targets(sources, output, form), strict=True)
+    return [(source, target) for source, target in pairs if not (skip_existing and target.exists())]
 
 
 def _targets(sources: list[Path], output: str | None, form: str | None) -> list[Path]:
     """One output file per source."""
-    from ..outputs import OUTPUT_SUFFIXES
+    from ..writers import WRITERS
 
     suffix = f".{(form or 'gif').lower().removeprefix('.')}"
-    if suffix not in OUTPUT_SUFFIXES:
-        raise InputError(f"there is no format '{form}'", f"use {', '.join(s[1:] for s in OUTPUT_SUFFIXES)}")
-    if output is not None and output.lower() in ("", "-", *OUTPUT_SUFFIXES):
+    if suffix not in WRITERS:
+        raise InputError(f"there is no format '{form}'", f"use {', '.join(s[1:] for s in WRITERS)}")
+    if output is not None and output.lower() in ("", "-", *WRITERS):
         raise InputError(f"{output or '-o'} names no output", "give a file with a name, or a folder")
     folder = Path(output or "")
     is_folder = output is None or output.endswith(("/", os.sep)) or folder.is_dir() or not folder.suffix
@@ -189,49 +148,69 @@ def _targets(sources: list[Path], output: str | None, form: str | None) -> list[
 
 
 def _check_before_loading(
-    sources: list[Path], targets: list[Path], folder: Path | None, panels: str | None, overwrite: bool
+    files: list[tuple[Path, Path]], output: str | None, panels: list[str] | None, overwrite: bool
 ) -> None:
     """Refuse what cannot end well before PyTorch and the weights are loaded, which takes seconds."""
-    from .. import outputs, render
+    from .. import outputs, render, writers
 
+    sources = [source for source, _ in files]
     if sources and not any(source.exists() for source in sources):
         raise InputError(f"{sources[0]} does not exist", "check the path")
-    for source, target in zip(sources, targets, strict=True):
-        outputs.check_output_suffix(target)
+    for source, target in files:
+        writers.find_writer(target)
         if target.exists() and any(target.samefile(other) for other in sources if other.exists()):
             raise InputError(f"{target} is a source itself", "name another output")
         if target.suffix.lower() == ".png" and source.is_dir() and target.parent.resolve() == source.resolve():
             raise InputError(f"{target} would become a frame of {source}", "write it to another folder")
-        if folder is None or target.parent.exists():  # else it is made with the first output
+        if output is None or target == Path(output) or target.parent.exists():
             outputs.check_target(target, overwrite)
-        else:
-            outputs.check_folder(folder, "-o")
-    render.check_panels(_split(panels))
+        else:  # it is made with the first output
+            outputs.check_folder(target.parent, "-o")
+    render.check_panels(panels)
 
 
-def _progress(frames: int, *, shown: bool) -> Any:
-    """A context manager that yields the callback which advances a progress bar on stderr; a terminal only."""
-    import contextlib
-
-    if not (shown and sys.stderr.isatty()):
-        return contextlib.nullcontext()
-    return _progress_bar(frames)
+def _no_bar(frames: int) -> contextlib.nullcontext[None]:
+    return contextlib.nullcontext()
 
 
-def _progress_bar(frames: int) -> Any:
-    import contextlib
-    from collections.abc import Iterator
-
+@contextlib.contextmanager
+def _bar(frames: int) -> Iterator[Progress | None]:
+    """Yield the callback which advances a progress bar on stderr; a terminal only."""
+    if not sys.stderr.isatty():
+        yield None
+        return
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    @contextlib.contextmanager
-    def bar() -> Iterator[Progress]:
-        with Bar(console=Console(stderr=True), transient=True) as shown:
-            task = shown.add_task("predicting", total=frames)
-            yield lambda done, total: shown.update(task, completed=done)
+    with Bar(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("predicting", total=frames)
+        yield lambda done, total: shown.update(task, completed=done)
 
-    return bar()
+
+def _announce(weights: str, loaded: Loaded) -> None:
+    print(f"{loaded.name}{_known_for(weights)} on {loaded.predictor.describe()}", file=sys.stderr)
+    if loaded.note:
+        print(f"warning: {loaded.note}", file=sys.stderr)
+
+
+def _tell(outcome: Outcome, *, silent: bool, alone: bool) -> dict[str, Any] | tuple[str, int]:
+    """Print the outcome for people, if not told to be silent, and return it for programs."""
+    forecast, source = outcome.forecast, outcome.job.source
+    if forecast is None:
+        print(f"error: {one_line(outcome.error)}", file=sys.stderr, flush=True)
+        return outcome.error, outcome.exit_code
+    result = _result(outcome, forecast)
+    if not silent:
+        if forecast.clipped_at is not None:
+            print(f"warning: {source}: {_clipped(forecast)}", file=sys.stderr)
+        print(_summary(source, forecast, result) if alone else _one_line(source, result), flush=True)
+    return result
+
+
+def _clipped(forecast: Forecast) -> str:
+    assert forecast.clipped_at is not None
+    highest, most = forecast.clipped_at * forecast.divided_by, forecast.divided_by
+    return f"given values go up to {highest:g}, in training up to {most:g}: the network sees them cut off there"
 
 
 def _known_for(wanted: str) -> str:
@@ -242,29 +221,31 @@ def _known_for(wanted: str) -> str:
     return f" ({entry['data']})" if entry else ""
 
 
-def _result(source: Path, forecasting: Forecasting, runner: Predictor, name: str, target: Path) -> dict[str, Any]:
+def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:
     import dataclasses
 
+    assert outcome.loaded is not None
+    predictor = outcome.loaded.predictor
     return {
-        "source": str(source),
-        "output": str(target),
-        "device": str(runner.device),
-        "dtype": str(runner.dtype).removeprefix("torch."),
-        "scan_backend": runner.scan_backend,
-        "weights": name,
-        "context": len(forecasting.context),
-        "frames": forecasting.frames,
-        "frame_size": list(forecasting.context[0].shape[::-1][:2]),
-        "fps": forecasting.fps,
-        "divided_by": forecasting.divided_by,
-        "known_frames": forecasting.score.frames,
-        "timing": dataclasses.asdict(forecasting.timing),
-        "metrics": forecasting.score.means(),
-        "baseline_last_frame": forecasting.baseline.means(),
+        "source": str(outcome.job.source),
+        "output": str(outcome.job.target),
+        "device": str(predictor.device),
+        "dtype": str(predictor.dtype).removeprefix("torch."),
+        "scan_backend": predictor.scan_backend,
+        "weights": outcome.loaded.name,
+        "context": len(forecast.context),
+        "frames": forecast.frames,
+        "frame_size": list(forecast.shape[:0:-1]),
+        "fps": forecast.fps,
+        "divided_by": forecast.divided_by,
+        "known_frames": forecast.score.frames,
+        "timing": dataclasses.asdict(forecast.timing),
+        "metrics": forecast.metrics,
+        **forecast.baselines,
     }
 
 
-def _summary(source: Path, forecasting: Forecasting, result: dict[str, Any]) -> str:
+def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
     def row(label: str, means: dict[str, float | None]) -> str:
         mse, ssim, psnr = (means[key] for key in ("mse", "ssim", "psnr"))
         digits = 4 if mse and mse < 1 else 2
@@ -272,17 +253,17 @@ def _summary(source: Path, forecasting: Forecasting, result: dict[str, Any]) -> 
             (f"  {label:<20}", _number(mse, f"10.{digits}f"), _number(ssim, "7.4f"), _number(psnr, "7.2f", "∞"))
         )  # fmt: skip
 
-    timing = forecasting.timing
+    timing = forecast.timing
     speed = timing.steps / timing.predict_s if timing.predict_s else 0.0
     lines = [f"{source}: {result['context']} frames given, {result['frames']} predicted ({speed:.1f} steps/s)"]
     if result["metrics"] is not None:
-        known = forecasting.score.frames
+        known = forecast.score.frames
         lines += [
             f"  {f'over {known} known frames':<20}  {'MSE':>10}  {'SSIM':>7}  {'PSNR dB':>7}",
             row("this forecast", result["metrics"]),
             row("last frame repeated", result["baseline_last_frame"]),
         ]
-        divided = "" if forecasting.divided_by == 1 else f", values divided by {forecasting.divided_by:g}"
+        divided = "" if forecast.divided_by == 1 else f", values divided by {forecast.divided_by:g}"
         lines.append(f"  (MSE is summed over a frame in [0, 1]{divided})")
     return "\n".join([*lines, f"  wrote {result['output']}"])
 

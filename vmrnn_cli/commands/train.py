@@ -15,91 +15,78 @@ import typer
 
 from .. import interrupts
 from ..errors import InputError
-from . import complete
+from . import complete, options
+from .options import DATA, option
 
 if TYPE_CHECKING:
     import torch
 
+    from ..recipes import TrainConfig
     from ..train import Report, Trainer
 
-_DATA, _RECIPE, _RUN = "Data", "Recipe", "Run"
-
-
-def _option(panel: str, text: str, *names: str, default: Any = None, **more: Any) -> Any:
-    return typer.Option(default, *names, help=text, rich_help_panel=panel, **more)
+RECIPE, RUN = "Recipe", "Run"
 
 
 def train(
-    data: Path | None = typer.Option(
-        None,
-        help="KTH tree or zips, MNIST idx files, mnist_test_seq.npy, TaxiBJ dataset.npz, array, or folder of clips. "
+    data: Path | None = option(
+        DATA,
+        "KTH tree or zips, MNIST idx files, mnist_test_seq.npy, TaxiBJ dataset.npz, array, or folder of clips. "
         "(with --resume: the run's)",
-        rich_help_panel=_DATA,
     ),
-    dataset: str | None = _option(
-        _DATA, "Force kth, moving-mnist, taxibj, grid, clips or folder. (default: by what is there)"
-    ),
-    context: int | None = _option(_DATA, "Frames in. (default: the preset's)"),
-    horizon: int | None = _option(_DATA, "Frames out. (default: the preset's)"),
-    size: int | None = _option(_DATA, "Side of the square crops from a folder of clips."),
-    preset: str | None = _option(
-        _RECIPE,
+    dataset: str | None = options.DATASET,
+    context: int | None = option(DATA, "Frames in. (default: the preset's)"),
+    frames: int | None = option(DATA, "Frames out. (default: the preset's)"),
+    size: str | None = options.SIDE,
+    preset: str | None = option(
+        RECIPE,
         "vmrnn-d-mmnist, vmrnn-b-kth, vmrnn-b-taxibj, vmrnn-b-natural, vmrnn-b-mmnist, ... "
         "(default: that of --init, else tiny, for trying things)",
         autocompletion=complete.presets,
     ),
-    config: Path | None = _option(_RECIPE, "A TOML file of settings; options go over it.", metavar="FILE.toml"),
-    init: str | None = _option(_RECIPE, "Weights to start from.", metavar="WEIGHTS", autocompletion=complete.weights),
-    batch_size: int | None = _option(_RECIPE, "Clips per step, of all machines together."),
-    lr: float | None = _option(_RECIPE, "Learning rate."),
-    seed: int | None = _option(_RECIPE, "Of weights, data order and augmentation."),
-    dtype: str | None = _option(_RECIPE, "auto, float32 or bfloat16, of the matrix products."),
-    memory: str | None = _option(_RECIPE, "normal, or low: recompute time steps in the backward pass."),
-    epochs: int | None = _option(_RUN, "End after so many passes over the data."),
-    steps: int | None = _option(_RUN, "End after so many steps."),
-    max_time: str | None = _option(
-        _RUN, "End after so much training in all, parts before included: 90s, 25m or 2h.", metavar="TIME"
+    config: Path | None = option(RECIPE, "A TOML file of settings; options go over it.", metavar="FILE.toml"),
+    init: str | None = option(RECIPE, "Weights to start from.", metavar="WEIGHTS", autocompletion=complete.weights),
+    batch_size: int | None = option(RECIPE, "Clips per step, of all machines together."),
+    lr: float | None = option(RECIPE, "Learning rate."),
+    seed: int | None = option(RECIPE, "Of weights, data order and augmentation."),
+    dtype: str | None = option(RECIPE, "auto, float32 or bfloat16, of the matrix products."),
+    memory: str | None = option(RECIPE, "normal, or low: recompute time steps in the backward pass."),
+    epochs: int | None = option(RUN, "End after so many passes over the data."),
+    steps: int | None = option(RUN, "End after so many steps."),
+    max_time: str | None = option(
+        RUN, "End after so much training in all, parts before included: 90s, 25m or 2h.", metavar="TIME"
     ),
-    out: Path | None = _option(_RUN, "The run's folder. (default: runs/DATA-PRESET)", metavar="runs/NAME"),
-    resume: bool = _option(_RUN, "Go on from the last checkpoint in the run's folder.", "--resume", default=False),
-    checkpoint_every: int | None = _option(_RUN, "Steps between checkpoints."),
-    eval_every: int | None = _option(_RUN, "Steps between evaluations."),
-    device: str | None = _option(_RUN, "auto, cpu or cuda."),
-    threads: int | None = _option(_RUN, "CPU threads."),
-    workers: int | None = _option(_RUN, "Processes that prepare data."),
-    tensorboard: bool = _option(
-        _RUN, "Write event files for TensorBoard, too, into the run's folder.", "--tensorboard", default=False
+    out: Path | None = option(RUN, "The run's folder. (default: runs/DATA-PRESET)", metavar="runs/NAME"),
+    resume: bool = option(RUN, "Go on from the last checkpoint in the run's folder.", "--resume", default=False),
+    checkpoint_every: int | None = option(RUN, "Steps between checkpoints."),
+    eval_every: int | None = option(RUN, "Steps between evaluations."),
+    device: str | None = option(RUN, "auto, cpu or cuda."),
+    threads: int | None = option(RUN, "CPU threads."),
+    workers: int | None = option(RUN, "Processes that prepare data."),
+    tensorboard: bool = option(
+        RUN, "Write event files for TensorBoard, too, into the run's folder.", "--tensorboard", default=False
     ),
-    dry_run: bool = _option(
-        _RUN, "Two steps of whole clips: memory, time per epoch, and what would be written.", "--dry-run", default=False
+    dry_run: bool = option(
+        RUN, "Two steps of whole clips: memory, time per epoch, and what would be written.", "--dry-run", default=False
     ),
-    quiet: bool = _option(_RUN, "Print nothing but errors.", "--quiet", "-q", default=False),
-    debug: bool = _option(_RUN, "Show tracebacks instead of one-line errors.", "--debug", default=False),
+    quiet: bool = options.QUIET,
+    debug: bool = options.DEBUG,
 ) -> None:
     """Train a VMRNN. Ctrl-C checkpoints and leaves, --resume goes on. Under torchrun: on all ranks and nodes."""
     with interrupts.deferred():
-        from .. import devices, recipes
+        from .. import devices
         from .. import train as training
         from .. import training_log as logs
+        from ..frames import parse_side
 
     flags = {
-        "data": None if data is None else str(data), "dataset": dataset, "context": context, "horizon": horizon,
-        "size": size, "preset": preset,
-        "init": init, "batch_size": batch_size, "lr": lr, "seed": seed, "dtype": dtype, "memory": memory,
-        "epochs": epochs, "steps": steps, "max_time": None if max_time is None else _seconds(max_time),
-        "checkpoint_every": checkpoint_every, "eval_every": eval_every, "device": device, "workers": workers,
+        "data": None if data is None else str(data), "dataset": dataset, "context": context, "horizon": frames,
+        "size": parse_side(size), "preset": preset, "init": init, "batch_size": batch_size, "lr": lr, "seed": seed,
+        "dtype": dtype, "memory": memory, "epochs": epochs, "steps": steps,
+        "max_time": None if max_time is None else _seconds(max_time), "checkpoint_every": checkpoint_every,
+        "eval_every": eval_every, "device": device, "workers": workers,
     }  # fmt: skip
-    given = _read_toml(config) if config else {}
-    settings = recipes.make_config(given, flags)
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"  # torchrun started the processes anew
-    if not settings.data and not (resume and out):
-        raise InputError("there is no data", "name some with --data, or a run to go on with: --resume --out runs/NAME")
-    folder = out or Path("runs") / f"{Path(settings.data).resolve().stem}-{settings.preset}"
-    resume = resume or (restarted and training.has_state(folder))
-    if resume and (folder / training.CONFIG_NAME).exists():  # the run's own settings, under what is given now
-        settings = recipes.make_config(given, flags, _read_toml(folder / training.CONFIG_NAME))
-    if not settings.data:
-        raise InputError(f"{folder / training.CONFIG_NAME} names no data", "name some with --data")
+    settings, folder, resume = _settings(flags, config, out, resume, restarted)
     _check_folder(folder, fresh=not (resume or restarted or dry_run))
     if tensorboard:
         logs.summary_writer()  # missing? say so before the data is read
@@ -107,28 +94,14 @@ def train(
     trainer = training.Trainer(settings, folder, resume=resume)
     shown = not quiet and trainer.ranks.rank == 0
     if shown:
-        for line in trainer.describe():
-            print(line, file=sys.stderr)
+        print(*trainer.describe(), sep="\n", file=sys.stderr)
     if dry_run:
-        for line in trainer.dry_run():
-            if trainer.ranks.rank == 0:
-                print(line)
+        lines = trainer.dry_run()
+        if trainer.ranks.rank == 0:
+            print(*lines, sep="\n")
         return
     training.handle_signals(trainer)
-    if trainer.ranks.rank == 0:
-        trainer.prepare_folder()
-    view = _LiveView(trainer) if shown and sys.stderr.isatty() else _LogView(trainer, shown=shown)
-    kinds: list[type[logs.MetricsLog] | type[logs.TensorBoardLog]] = []
-    if trainer.ranks.rank == 0:
-        kinds = [logs.MetricsLog, logs.TensorBoardLog] if tensorboard else [logs.MetricsLog]
-    with contextlib.ExitStack() as stack:
-        written = [stack.enter_context(contextlib.closing(kind(folder, trainer.progress.step))) for kind in kinds]
-        stack.enter_context(view)
-        for report in trainer.fit():
-            view.show(report)
-            for log in written:
-                log.add(report)
-    trainer.ranks.leave()
+    _run(trainer, tensorboard, shown)
     if trainer.stop:
         if trainer.ranks.rank == 0:
             again = f"vmrnn train --resume --out {shlex.quote(str(folder))}"
@@ -138,6 +111,45 @@ def train(
         print(
             f"done: {trainer.progress.step} steps, best MSE {trainer.progress.best:.2f}, weights in {folder / 'best'}"
         )
+
+
+def _settings(
+    flags: dict[str, Any], config: Path | None, out: Path | None, resume: bool, restarted: bool
+) -> tuple[TrainConfig, Path, bool]:
+    """What the run is to be, its folder, and whether it goes on from a checkpoint there."""
+    from .. import recipes
+    from .. import train as training
+
+    given = _read_toml(config) if config else {}
+    settings = recipes.make_config(given, flags)
+    if not settings.data and not (resume and out):
+        raise InputError("there is no data", "name some with --data, or a run to go on with: --resume --out runs/NAME")
+    folder = out or Path("runs") / f"{Path(settings.data).resolve().stem}-{settings.preset}"
+    resume = resume or (restarted and training.has_state(folder))
+    if resume and (folder / training.CONFIG_NAME).exists():  # the run's own settings, under what is given now
+        settings = recipes.make_config(given, flags, _read_toml(folder / training.CONFIG_NAME))
+    if not settings.data:
+        raise InputError(f"{folder / training.CONFIG_NAME} names no data", "name some with --data")
+    return settings, folder, resume
+
+
+def _run(trainer: Trainer, tensorboard: bool, shown: bool) -> None:
+    """Train to the end, and show and log every step."""
+    from .. import training_log as logs
+
+    view = _LiveView(trainer) if shown and sys.stderr.isatty() else _LogView(trainer, shown=shown)
+    kinds: list[type[logs.MetricsLog] | type[logs.TensorBoardLog]] = []
+    if trainer.ranks.rank == 0:
+        trainer.prepare_folder()
+        kinds = [logs.MetricsLog, logs.TensorBoardLog] if tensorboard else [logs.MetricsLog]
+    with contextlib.ExitStack() as stack:
+        written = [stack.enter_context(contextlib.closing(kind(trainer.out, trainer.progress.step))) for kind in kinds]
+        stack.enter_context(view)
+        for report in trainer.fit():
+            view.show(report)
+            for log in written:
+                log.add(report)
+    trainer.ranks.leave()
 
 
 def _check_folder(folder: Path, *, fresh: bool) -> None:

@@ -16,22 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..frames import only_array, read_arrays
-from .base import ClipArray
+from ..frames import divisor, only_array, to_float
+from .base import ClipArray, ClipDataset
 
 TAXIBJ_KEYS = ("X_train", "Y_train", "X_test", "Y_test")
 TEST_SHARE, VAL_SHARE = 0.1, 0.1  # of a gridded sequence, at its end
 HOURLY_TEST = 240  # steps of the test split of a long sequence: ten days of hours, as for BikeNYC
 
 
-class ReadyClips:
+class ReadyClips(ClipDataset):
     """Clips that are there as such, (N, T, C, H, W) uint8 or float32 in [0, 1]; their first frames are taken."""
+
+    has_own_split = False
 
     def __init__(self, name: str, clips: NDArray[Any], length: int) -> None:
         if clips.shape[1] < length:
             raise InputError(
                 f"{name}: its clips have {clips.shape[1]} frames, context and horizon want {length}",
-                "give a smaller --context or --horizon",
+                "give a smaller --context or --frames",
             )
         if not len(clips):
             raise InputError(f"{name} holds no clips", "give another file")
@@ -48,15 +50,12 @@ class ReadyClips:
             return clip
         return checked(clip, self.name)
 
-    def group(self, index: int) -> int:
-        return index
-
     def describe(self) -> list[str]:
         T, C, H, W = self.clip_shape
         return [f"{self.name}: {len(self)} clips of {T} frames, {C} x {H} x {W}"]
 
 
-class TaxiBJ:
+class TaxiBJ(ClipDataset):
     """TaxiBJ's `dataset.npz`: X (N, 4, 2, 32, 32) goes in, Y (N, 4, 2, 32, 32) comes out, both in [-1, 1].
 
     Validation is the test split, as published. Clips are scaled to [0, 1].
@@ -79,7 +78,7 @@ class TaxiBJ:
         if length > 2 * T:
             raise InputError(
                 f"{path}: its clips have {2 * T} frames, context and horizon want {length}",
-                "give a smaller --context or --horizon",
+                "give a smaller --context or --frames",
             )
         if not len(self):
             raise InputError(f"{path} holds no clips", "give another file")
@@ -105,17 +104,18 @@ class TaxiBJ:
         return [f"{self.name}, {self.split}: {len(self)} clips of {T} frames, {C} x {H} x {W}"]
 
 
-class GridWindows:
-    """All windows of a gridded sequence (T, C, H, W), scaled to [0, 1]: uint8 by 255, floats by their maximum.
-
-    That of the training part, unless it is 1 or less: then they are taken as they are, as `predict` does.
+class GridWindows(ClipDataset):
+    """All windows of a gridded sequence (T, C, H, W), scaled to [0, 1] as `predict` does: uint8 by 255, floats, if they
+    exceed 1, by what weights were trained with, else (for training) by the maximum of the training part.
 
     The last tenth (or `HOURLY_TEST` steps of a sequence ten times as long) is the test split, what comes before it, as
     long, the validation split. A window belongs to the split of the frames it predicts: the context of the first test
-    windows lies in the part before, as it does in use. What exceeds the training maximum is cut off at 1.
+    windows lies in the part before, as it does in use. What exceeds the divisor is above 1.
     """
 
-    def __init__(self, name: str, frames: NDArray[Any], split: str, context: int, horizon: int) -> None:
+    def __init__(
+        self, name: str, frames: NDArray[Any], split: str, context: int, horizon: int, divided_by: float | None = None
+    ) -> None:
         T, C, H, W = frames.shape
         test = HOURLY_TEST if T >= 10 * HOURLY_TEST else int(T * TEST_SHARE)
         edges = {"train": (0, T - 2 * test), "val": (T - 2 * test, T - test), "test": (T - test, T), "all": (0, T)}
@@ -124,32 +124,29 @@ class GridWindows:
         if not len(self.starts):
             raise InputError(
                 f"{name}: the {split} split has {last - first} frames, too few for {context} + {horizon}",
-                "give a smaller --context or --horizon, or another --split",
+                "give a smaller --context or --frames, or another --split",
             )
         self.name, self.split = name, split
-        self.scale = 255.0 if frames.dtype == np.uint8 else max(1.0, float(np.max(frames[: edges["train"][1]])))
+        self.divided_by = divisor(frames if divided_by else frames[: edges["train"][1]], divided_by)
+        if divided_by == 1.0 and (highest := float(frames.max())) > 1 and frames.dtype != np.uint8:
+            raise InputError(f"{name} holds values up to {highest:.9g}", "scale the data to [0, 1]")
         self._frames = frames
         self.clip_shape = (context + horizon, C, H, W)
-
-    @property
-    def divided_by(self) -> float:
-        """What `predict` has to divide such floats by; uint8 it divides by 255 anyway."""
-        return 1.0 if self._frames.dtype == np.uint8 else self.scale
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
         start = self.starts[index]
-        window = np.asarray(self._frames[start : start + self.clip_shape[0]], dtype=np.float32)
-        return checked(np.minimum(window / np.float32(self.scale), 1), self.name)
+        return to_float(self._frames[start : start + self.clip_shape[0]]) / np.float32(self.divided_by)
 
     def group(self, index: int) -> int:
         return index // self.clip_shape[0]
 
     def describe(self) -> list[str]:
         _, C, H, W = self.clip_shape
-        return [f"{self.name}, {self.split}: {len(self)} windows, {C} x {H} x {W}, divided by {self.scale:g}"]
+        divided = f", divided by {self.divided_by:g}" if self.divided_by != 1 else ""
+        return [f"{self.name}, {self.split}: {len(self)} windows, {C} x {H} x {W}{divided}"]
 
 
 def checked(clip: NDArray[Any], name: str) -> NDArray[np.float32]:
@@ -160,11 +157,11 @@ def checked(clip: NDArray[Any], name: str) -> NDArray[np.float32]:
     return clip.astype(np.float32)
 
 
-def open_arrays(
-    path: Path, dataset: str | None, split: str, context: int, horizon: int
-) -> ReadyClips | GridWindows | TaxiBJ:
-    """The data set in a file: the kind that `dataset` names, None for what its arrays look like."""
-    arrays = read_arrays(path)
+def cut_arrays(
+    path: Path, arrays: Mapping[str, NDArray[Any]], dataset: str | None, split: str, context: int, horizon: int,
+    divided_by: float | None,
+) -> ClipDataset:  # fmt: skip
+    """The data set in a file's arrays: the kind that `dataset` names, None for what they look like."""
     length = context + horizon
     if dataset == "taxibj" or (dataset is None and arrays.keys() >= set(TAXIBJ_KEYS)):
         return TaxiBJ(path, arrays, split, length)
@@ -191,7 +188,7 @@ def open_arrays(
     if dataset == "grid" and frames.ndim == 4:
         if not np.isfinite(frames).all() or frames.min() < 0:
             raise InputError(f"{path} holds negative or non-finite values", "shift and clean the grids first")
-        return GridWindows(path.stem, frames, split, context, horizon)
+        return GridWindows(path.stem, frames, split, context, horizon, divided_by)
     raise InputError(f"{path} has shape {frames.shape}, and is no {dataset} data set", "leave out --dataset")
 
 

@@ -5,8 +5,9 @@ Notation: B batch, T time, C channels, H x W pixels.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,33 +15,43 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import VMRNNError
+from ..frames import to_float
 
 ClipArray = NDArray[Any]
 
 
-class ClipDataset(Protocol):
+class ClipDataset(ABC):
     """Clips of context + horizon frames.
 
     name : for model cards and messages
     clip_shape : (T, C, H, W)
+    divided_by : what its values were divided by to lie in [0, 1]; None for pictures, which have no units
+    has_own_split : whether the clips of a split are no other split's
     """
 
     name: str
     clip_shape: tuple[int, int, int, int]
+    divided_by: float | None = None
+    has_own_split = True
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
-        """Return clip `index`: uint8, or float32 in [0, 1], of `clip_shape`. What is random comes from `rng` alone."""
-        ...
+        """Return clip `index` as it is kept, uint8 or float32, of `clip_shape`; randomness comes from `rng` alone."""
+
+    def frames(self, index: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return clip `index` in [0, 1]; what exceeds what its data set is divided by is above."""
+        return to_float(self.clip(index, rng))
 
     def group(self, index: int) -> int:
         """Return the group of clip `index`: those of one group are alike, as they share frames or a scene."""
-        ...
+        return index
 
+    @abstractmethod
     def describe(self) -> list[str]:
         """Say in a line or two what is there."""
-        ...
 
 
 class _Numbered(Dataset):
@@ -52,7 +63,7 @@ class _Numbered(Dataset):
     def __getitem__(self, index: int) -> torch.Tensor | VMRNNError:
         rng = np.random.default_rng((self.seed, self.epoch, index))
         try:
-            return torch.from_numpy(np.array(self.dataset.clip(index, rng)))  # a copy: it may be a view of a file
+            return torch.from_numpy(np.array(self.dataset.frames(index, rng)))  # a copy: it may be a view of a file
         except VMRNNError as error:
             return error  # raised in a worker, PyTorch would wrap it
 
@@ -76,7 +87,7 @@ def batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[torch.Tensor]:
-    """Yield the batches of an epoch, (B, T, C, H, W), from batch `start` on.
+    """Yield the batches of an epoch, (B, T, C, H, W) float32 in [0, 1], from batch `start` on.
 
     Order and content depend on (seed, epoch) only, not on workers, restarts or ranks: the ranks of `world` get equal
     shares of each batch of `batch_size`, which together are the batch of a single process. Without `drop_last` the last

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, VMRNNError
-from ..frames import Size
+from ..frames import Size, to_uint8
 from ..outputs import atomic_path
 from ..video import Clip, open_clip
 
@@ -118,7 +118,7 @@ def _write_frames(clip: Clip, file: BinaryIO) -> tuple[int, int, int, int]:
     np.lib.format.write_array_header_1_0(file, header)
     T = 0
     for frame in clip:
-        file.write(np.rint(frame * 255).astype(np.uint8).tobytes())
+        file.write(to_uint8(frame).tobytes())
         T += 1
     file.seek(0)  # NumPy leaves room in the header for the first axis to grow
     np.lib.format.write_array_header_1_0(file, header | {"shape": (T, C, H, W)})

@@ -8,16 +8,18 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..digits import DIGIT_SIZE, STEP
 from ..errors import InputError
 from ..outputs import atomic_path
-from .base import ClipArray
+from .base import ClipArray, ClipDataset
 
-SIZE, DIGIT, STEP = 64, 28, 0.1
+SIZE = 64
 FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 EPOCH_CLIPS = 10_000  # an epoch of the published protocol, and the size of its test set
 VAL_DIGITS = 5_000  # of the training digits, kept aside
@@ -44,7 +46,7 @@ def read_digits(path: Path) -> NDArray[np.uint8]:
     if len(content) < 16:
         raise InputError(f"{path} is not an idx file: it is too short", todo)
     magic, count, rows, columns = struct.unpack(">IIII", content[:16])
-    if magic != 0x803 or (rows, columns) != (DIGIT, DIGIT):
+    if magic != 0x803 or (rows, columns) != (DIGIT_SIZE, DIGIT_SIZE):
         raise InputError(f"{path} is not an idx file of 28x28 images", todo)
     if not count:
         raise InputError(f"{path} holds no images", todo)
@@ -59,7 +61,7 @@ def make_clip(digits: NDArray[np.uint8], rng: np.random.Generator, frames: int) 
     for _ in range(2):
         digit = digits[rng.integers(len(digits))]
         for frame, (y, x) in zip(clip[:, 0], _path(rng, frames), strict=True):
-            patch = frame[y : y + DIGIT, x : x + DIGIT]
+            patch = frame[y : y + DIGIT_SIZE, x : x + DIGIT_SIZE]
             np.maximum(patch, digit, out=patch)
     return clip
 
@@ -75,17 +77,19 @@ def _path(rng: np.random.Generator, frames: int) -> NDArray[np.intp]:
         velocity = np.where(outside, -velocity, velocity)
         position = np.clip(position, 0, 1)
         corners[frame] = position
-    return (corners * (SIZE - DIGIT)).astype(np.intp)
+    return (corners * (SIZE - DIGIT_SIZE)).astype(np.intp)
 
 
-class MovingMNIST:
+class MovingMNIST(ClipDataset):
     """Clips by number: an epoch is 10,000 of them. Training clips are new in every epoch, others stay the same."""
 
-    def __init__(self, folder: Path, split: str, length: int) -> None:
+    def __init__(
+        self, folder: Path, split: str, length: int, read: Callable[[Path], NDArray[np.uint8]] = read_digits
+    ) -> None:
         path = find_digits(folder, split)
         if path is None:
             raise InputError(f"{folder} has no {FILES['test' if split == 'test' else 'train']}", "download MNIST")
-        digits = read_digits(path)
+        digits = read(path)
         if split in ("train", "val"):
             kept = min(VAL_DIGITS, len(digits) // 10)
             digits = digits[:-kept] if split == "train" else digits[-kept:]
@@ -102,9 +106,6 @@ class MovingMNIST:
         if self.split != "train":
             rng = np.random.default_rng((TEST_SEED, index))
         return make_clip(self._digits, rng, self.clip_shape[0])
-
-    def group(self, index: int) -> int:
-        return index
 
     def describe(self) -> list[str]:
         return [f"{self.name}, {self.split}: {len(self._digits)} digits, {len(self)} clips an epoch"]

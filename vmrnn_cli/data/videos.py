@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import InputError, VMRNNError
 from ..frames import VIDEO_SUFFIXES
 from . import cache
-from .base import ClipArray
+from .base import ClipArray, ClipDataset
 from .cache import Video
 
 MAX_LISTED = 20  # of the clips that were skipped
@@ -41,7 +41,7 @@ Item = TypeVar("Item")
 # Folders
 
 
-class FolderClips:
+class FolderClips(ClipDataset):
     """Windows of T frames from the videos of a folder, scaled and cut to squares of `size` pixels.
 
     For training, they are cut further, to `crop` pixels anywhere; a window starts anywhere, and with `augment` it may
@@ -49,7 +49,7 @@ class FolderClips:
     `split.csv` names equally often, however many videos the set has. For evaluation, windows are in the middle of equal
     parts of each file, in the centre of the frame.
 
-    whole : whether there are so few videos that none falls into the split, and all are taken for it
+    Where there are so few videos that none falls into the split, all are taken for it.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class FolderClips:
         crop: int | None = None,
         weigh_sets: bool = False,
     ) -> None:
-        entries, self.whole = _split_files(folder, split)
+        entries, self.has_own_split = _split_files(folder, split)
         self._notes = _other_files(folder)
-        if self.whole:
+        if not self.has_own_split:
             few = f"warning: so few videos that none falls into the {split} split"
             self._notes.append(f"{few}; all {len(entries)} are used for it")
         self.name, self.split, self._augment = folder.name, split, augment
@@ -151,20 +151,20 @@ def _other_files(folder: Path) -> list[str]:
 
 
 def _split_files(folder: Path, split: str) -> tuple[list[_Entry], bool]:
-    """The videos of a split, and whether they are all videos as the split would be empty.
+    """The videos of a split, and whether it has any of its own: else these are all videos.
 
     As `split.csv` says, else by the hash of their path, a tenth each for val and test.
     """
     table = folder / "split.csv"
     if table.exists():
-        return _read_split_table(table, split), False
+        return _read_split_table(table, split), True
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     if not files:
         raise InputError(f"{folder} holds no video files", "give a folder of clips, or another --dataset")
     every = [_Entry(file, "") for file in files]
     chosen = [entry for entry in every if split in ("all", _by_hash(entry.file.relative_to(folder)))]
     # A handful of clips, and the split is empty by chance: to use them all is better than nothing, if it is said.
-    return chosen or every, not chosen
+    return chosen or every, bool(chosen)
 
 
 def _read_split_table(table: Path, split: str) -> list[_Entry]:
@@ -209,7 +209,7 @@ def is_kth(folder: Path) -> bool:
     return any((folder / f"{action}.zip").is_file() or _kth_files(folder, action) for action in KTH_ACTIONS)
 
 
-class KTH:
+class KTH(ClipDataset):
     """KTH: persons 1-16 train, 17-25 test (and val), as published; 128x128 gray.
 
     In the test split a window starts every (length - 1) frames, every 3 for jogging and running; in training anywhere.

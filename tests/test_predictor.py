@@ -1,0 +1,182 @@
+"""The forecast is the network's, of the frames that were asked for, and scored against what really came."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from commands import CLIP, DIGITS, one_error_line
+
+from vmrnn_cli import InputError, predict, video
+from vmrnn_cli.checkpoints import load_model, published_name, save_model
+from vmrnn_cli.model import VMRNN, VMRNNConfig, rollout
+
+
+def test_arrays_out_hold_the_clip_and_the_forecast(run, tiny, tmp_path):
+    assert run("predict", DIGITS, "--weights", tiny, "-o", "z.npz", "--frames", 4, "--context", 5)[0] == 0
+    frames = np.load(DIGITS)["frames"][:, None].astype(np.float32) / 255
+    with np.load(tmp_path / "z.npz") as z:
+        np.testing.assert_array_equal(z["context"], frames[:5])
+        np.testing.assert_array_equal(z["truth"], frames[5:9])
+        assert z["prediction"].shape == (4, 1, 64, 64)
+        assert z["prediction"].dtype == np.float32
+        assert float(z["fps"]) == 10
+        np.testing.assert_array_equal(z["prediction"], predict(DIGITS, frames=4, context=5, weights=tiny).prediction)
+
+
+def test_forecast_is_the_rollout_of_the_model(run, tiny, tmp_path):
+    assert run("predict", DIGITS, "--weights", tiny, "-o", "z.npz", "--from-end", "--frames", 3)[0] == 0
+    frames = torch.from_numpy(np.load(DIGITS)["frames"][-3:].astype(np.float32) / 255)[:, None, None]
+    with torch.inference_mode():
+        expected = torch.stack(list(rollout(load_model(tiny), frames, 3)))[2:, 0].numpy()
+    with np.load(tmp_path / "z.npz") as z:
+        np.testing.assert_array_equal(z["prediction"], expected)
+        assert "truth" not in z
+
+
+def test_published_checkpoint_from_end(run, tiny, tmp_path):
+    model = load_model(tiny)
+    state = {"module." + published_name(name, "B"): t for name, t in model.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {}, "scheduler": {}}, tmp_path / "y.pth")
+    arguments = ("predict", DIGITS, "--from-end", "--frames", 3, "--context", 3)
+    assert run(*arguments, "--weights", "y.pth", "-o", "a.npz")[0] == 0
+    assert run(*arguments, "--weights", tiny, "-o", "b.npz")[0] == 0
+    a, b = np.load(tmp_path / "a.npz"), np.load(tmp_path / "b.npz")
+    np.testing.assert_array_equal(a["prediction"], b["prediction"])
+
+
+def test_truth_of_a_clip_that_ends_early(run, tiny, tmp_path):
+    assert run("predict", DIGITS, "--weights", tiny, "-o", "o.npz", "--context", 18, "--frames", 6)[0] == 0
+    with np.load(tmp_path / "o.npz") as z:
+        assert (len(z["prediction"]), len(z["truth"])) == (6, 2)
+
+
+def test_size_and_fps(run, tiny, tmp_path):
+    assert run("predict", CLIP, "--weights", tiny, "--size", "40x24", "--fps", 5, "-o", "o.npz")[0] == 0
+    with np.load(tmp_path / "o.npz") as z:
+        assert z["prediction"].shape[1:] == (1, 24, 40)
+        assert float(z["fps"]) == 5
+
+
+def test_same_result_for_any_number_of_threads(run, tiny, tmp_path):
+    for threads in (1, 2):
+        assert run("predict", DIGITS, "--weights", tiny, "-o", f"{threads}.npz", "--threads", threads)[0] == 0
+    one, two = (np.load(tmp_path / f"{n}.npz")["prediction"] for n in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_from_python(tiny):
+    forecast = predict(DIGITS, weights=tiny, frames=np.int64(2), context=np.int64(3), size=np.int64(32))
+    assert forecast.prediction.shape == (2, 1, 32, 32)
+    assert predict(DIGITS, weights=tiny, frames=1, size=np.array([16, 24])).prediction.shape == (1, 1, 16, 24)
+    with np.load(DIGITS) as arrays:
+        frames = arrays[arrays.files[0]]
+    np.testing.assert_array_equal(predict(frames, frames=2).prediction, predict(DIGITS, frames=2).prediction)
+    with pytest.raises(InputError, match=r"the array is shaped \(20,\)"):
+        predict(np.zeros(20), weights=tiny)
+    with pytest.raises(InputError, match="a list is no source"):
+        predict([1], weights=tiny)
+    with pytest.raises(InputError, match="makes no forecast"):
+        predict(DIGITS, weights=tiny, frames=2.5)
+
+
+def test_frames_that_are_not_needed_are_not_looked_at(run, tiny, tmp_path):
+    frames = np.full((9, 16, 16), 0.5, np.float32)
+    frames[5] = np.nan  # 3 given, 2 predicted
+    np.save(tmp_path / "x.npy", frames)
+    assert run("predict", "x.npy", "--weights", tiny, "-o", "o.gif")[0] == 0
+    code, _, err = run("predict", "x.npy", "--weights", tiny, "-o", "p.gif", "--frames", 3)
+    assert code == 2
+    assert "frame 5, holds NaN" in one_error_line(err)
+
+
+def test_seconds_are_told_where_they_are_known(run, tiny, tmp_path):
+    assert not predict(DIGITS, weights=tiny).has_clock
+    assert predict(DIGITS, weights=tiny, fps=25).has_clock
+    assert predict(CLIP, weights=tiny).has_clock
+
+
+def test_arrays_of_either_byte_order(run, tiny, tmp_path):
+    frames = np.random.default_rng(0).random((5, 16, 16), np.float32)
+    for name, kind in (("little", "<f4"), ("big", ">f4")):
+        np.save(tmp_path / f"{name}.npy", frames.astype(kind))
+        assert run("predict", f"{name}.npy", "--weights", tiny, "-o", f"{name}.npz")[0] == 0
+    little, big = (np.load(tmp_path / f"{name}.npz")["prediction"] for name in ("little", "big"))
+    np.testing.assert_array_equal(little, big)
+
+
+# ---- grids in units of their own
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory):
+    """Random weights for grids of two channels, 2 -> 2, trained on counts up to 100."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("counting")
+    shape = {"image_channels": 2, "image_size": (8, 8), "context": 2, "horizon": 2, "divided_by": 100.0}
+    save_model(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,), patch_size=2, **shape)), folder, half=False)
+    return folder
+
+
+def counts(*levels):
+    """A frame for each level, which is the highest value in it."""
+    shares = np.random.default_rng(0).random((len(levels), 2, 8, 8), np.float32)
+    return shares / shares.max((1, 2, 3), keepdims=True) * np.float32(levels)[:, None, None, None]
+
+
+@pytest.mark.parametrize("levels", [(90, 80, 70, 150), (90, 150, 70, 80)], ids=["truth", "given"])
+def test_what_exceeds_the_divisor_is_scored_and_written_as_it_is(run, counting, tmp_path, levels):
+    frames = counts(*levels)
+    np.save(tmp_path / "grid.npy", frames)
+    code, out, _ = run("predict", "grid.npy", "--weights", counting, "-o", "o.npz", "--json")
+    result = json.loads(out)
+    assert (code, result["divided_by"]) == (0, 100)
+    with np.load(tmp_path / "o.npz") as written:
+        np.testing.assert_allclose(written["context"], frames[:2], rtol=1e-6)
+        np.testing.assert_allclose(written["truth"], frames[2:], rtol=1e-6)
+        prediction = written["prediction"].astype(np.float64)
+    error, repeated = (np.square((guess - frames[2:]) / 100).sum((1, 2, 3)) for guess in (prediction, frames[1:2]))
+    assert result["metrics"]["mse"] == pytest.approx(error.mean(), rel=1e-5)
+    assert result["baseline_last_frame"]["mse"] == pytest.approx(repeated.mean(), rel=1e-5)
+    # What `eval` feeds and scores is the same.
+    arguments = ["--data", "grid.npy", "--dataset", "grid", "--split", "all", "--weights", counting]
+    code, out, err = run("eval", *arguments, "--json")
+    scores = json.loads(out)
+    assert (code, scores["clips"], scores["divided_by"]) == (0, 1, 100), err
+    np.testing.assert_allclose(scores["per_frame"]["mse"], error, rtol=1e-5)
+    np.testing.assert_allclose(scores["baseline_last_frame"]["per_frame"]["mse"], repeated, rtol=1e-5)
+
+
+def test_the_network_sees_at_most_what_training_had_and_that_is_said(run, counting, tmp_path):
+    frames = counts(90, 150, 70, 80)
+    np.save(tmp_path / "grid.npy", frames)
+    cut = np.minimum(frames, 100)
+    over, under = (predict(clip, weights=counting) for clip in (frames, cut))
+    np.testing.assert_array_equal(over.prediction, under.prediction)
+    assert (over.clipped_at, under.clipped_at) == (pytest.approx(1.5), None)
+    code, _, err = run("predict", "grid.npy", "--weights", counting, "-o", "o.png")
+    (line,) = (line for line in err.splitlines() if line.startswith("warning"))
+    assert (code, "grid.npy: given values go up to 150, in training up to 100" in line) == (0, True)
+    arguments = ["--data", "grid.npy", "--dataset", "grid", "--split", "all", "--weights", counting]
+    assert "in 1 clips, given values exceed 100" in run("eval", *arguments)[2]
+    np.save(tmp_path / "grid.npy", cut)
+    assert "warning" not in run("predict", "grid.npy", "--weights", counting, "-o", "p.png")[2]
+    assert "warning" not in run("eval", *arguments)[2]
+
+
+def test_weights_without_units_take_no_counts(run, tiny, tmp_path):
+    np.save(tmp_path / "grid.npy", counts(90, 80, 70, 60, 50)[:, :1])
+    for command in (["predict", "grid.npy"], ["eval", "--data", "grid.npy", "--dataset", "grid", "--split", "all"]):
+        code, _, err = run(*command, "--weights", tiny)
+        assert code == 2
+        assert "scale the data to [0, 1]" in one_error_line(err)
+
+
+def test_a_clip_is_looked_at_once(run, tmp_path, monkeypatch):
+    """Though it says itself which weights fit it."""
+    probes, probe = [], video._probe
+    monkeypatch.setattr(video, "_probe", lambda *arguments: probes.append(arguments) or probe(*arguments))
+    code, out, _ = run("predict", CLIP, "--context", 1, "--frames", 1, "-o", "o.npz", "--json")
+    assert (code, json.loads(out)["weights"], len(probes)) == (0, "vmrnn-d-mmnist-small", 1)

@@ -1,0 +1,93 @@
+"""Forecasts of many clips, each into a file of its own. Processes that work together share them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import outputs, video
+from .errors import VMRNNError, explained
+from .forecast import Forecast, Progress
+from .predictor import Predictor, assumed, fitting_weights, load_weights, open_forecast
+from .ranks import Ranks
+
+
+class Loaded(NamedTuple):
+    """A predictor, the name to show for its weights, what was assumed of them, and the seconds that loading took."""
+
+    predictor: Predictor
+    name: str
+    note: str | None
+    seconds: float
+
+
+class Loader:
+    """Predictors by their weights, each loaded once."""
+
+    def __init__(self, announce: Callable[[str, Loaded], None], **options: Any) -> None:
+        """`announce` is told of each when it is loaded; the options are those of `Predictor`."""
+        self._announce, self._options = announce, options
+        self._loaded: dict[str, Loaded] = {}
+
+    def __call__(self, weights: str) -> Loaded:
+        if weights not in self._loaded:
+            begin = time.perf_counter()
+            model, name = load_weights(weights)
+            predictor = Predictor(model, **self._options)
+            loaded = Loaded(predictor, name, assumed(weights, model), time.perf_counter() - begin)
+            self._loaded[weights] = loaded
+            self._announce(weights, loaded)
+        return self._loaded[weights]
+
+
+class Job(NamedTuple):
+    """A clip, and the file that its forecast goes to."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: a forecast that was made and written, by which predictor, or an error in one line."""
+
+    job: Job
+    forecast: Forecast | None = None
+    loaded: Loaded | None = None
+    error: str = ""
+    exit_code: int = 0
+
+
+def forecast_files(
+    jobs: Sequence[Job], load: Loader, *, weights: str | None, start: float, panels: Sequence[str] | None,
+    overwrite: bool, ranks: Ranks, strict: bool, progress: Callable[[int], AbstractContextManager[Progress | None]],
+    **options: Any,
+) -> Iterator[tuple[int, Outcome]]:  # fmt: skip
+    """Forecast and write the jobs whose turn is this rank's own, and yield the number and outcome of each.
+
+    Without `weights`, each clip gets those that fit it. `strict` raises what one clip runs into, instead of going on
+    with the next. `progress`, given the number of frames ahead, yields the callback to be told of each. The options
+    are those of `open_forecast` and `Forecast.save`.
+    """
+    if weights is not None and jobs:
+        load(weights)  # bad weights fail once, not for each source
+    for number in range(ranks.rank, len(jobs), ranks.world):
+        source, target = job = jobs[number]
+        try:
+            clip = video.Source(source)
+            loaded = load(weights or fitting_weights(clip, start))
+            options |= {"start": start, "title": loaded.name, "load_s": loaded.seconds}
+            with open_forecast(loaded.predictor, clip, **options) as forecast, progress(forecast.frames) as shown:
+                outputs.make_folder(target.parent)
+                forecast.save(target, panels=panels, overwrite=overwrite, progress=shown)
+            yield number, Outcome(job, forecast, loaded)
+        except Exception as error:  # whatever one clip runs into, memory above all, must not end the batch
+            known = explained(error)
+            if known is None or strict:
+                raise
+            line = str(error if isinstance(error, VMRNNError) else f"{source}: {known}")
+            yield number, Outcome(job, error=line, exit_code=known.exit_code)

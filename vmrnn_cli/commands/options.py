@@ -1,0 +1,44 @@
+"""Options that several commands share, each written once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from . import complete
+
+MODEL, CLIP, DATA, OUTPUT = "Model", "Clip", "Data", "Output"  # panels of --help
+
+
+def option(panel: str | None, text: str, *names: str, default: Any = None, **more: Any) -> Any:
+    """An option of a command, shown in a panel of --help."""
+    return typer.Option(default, *names, help=text, rich_help_panel=panel, **more)
+
+
+def renamed(name: str) -> str:
+    """The name that an option or a command has now: what typer calls `token_normalize_func`."""
+    return {"horizon": "frames"}.get(name, name)
+
+
+DEBUG = option(None, "Show tracebacks instead of one-line errors.", "--debug", default=False)
+QUIET = option(None, "Print nothing but results and errors.", "--quiet", "-q", default=False)
+JSON = option(None, "Print one JSON object and nothing else.", "--json", default=False)
+OVERWRITE = option(OUTPUT, "Replace existing outputs.", "--overwrite", default=False)
+
+WEIGHTS = option(
+    MODEL,
+    "Bundled name, folder, .safetensors, published .pth/.pt, or Hub id owner/name\\[@revision]. "
+    "(default: bundled ones that fit)",
+    autocompletion=complete.weights,
+)
+SCAN = option(MODEL, "Scan: auto, native, torch, reference, triton or mamba.", default="auto")
+DEVICE = option(MODEL, "auto, cpu, cuda or mps.", default="auto")
+DTYPE = option(MODEL, "auto, float32 or bfloat16, of the matrix products.", default="auto")
+THREADS = option(MODEL, "CPU threads.")
+
+CONTEXT = option(CLIP, "How many frames to start from. (default: as trained)")
+FRAMES = option(CLIP, "How many frames to predict. (default: as trained)")
+
+DATASET = option(DATA, "Force kth, moving-mnist, taxibj, grid, clips or folder. (default: by what is there)")
+SIDE = option(DATA, "Side of the squares that clips from a folder are scaled and cut to.", "--size", metavar="S|SxS")

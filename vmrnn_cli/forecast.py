@@ -1,0 +1,165 @@
+"""The record of one clip's forecast: what predicts makes it, what writes and scores takes it.
+
+Notation: T time, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import outputs, render, writers
+from .errors import InputError
+from .frames import DEFAULT_FPS, Frame
+from .metrics import Score
+
+Progress = Callable[[int, int], None]
+Means = dict[str, float | None]
+
+
+@dataclass
+class Timing:
+    """Seconds spent loading weights, decoding, in the model, and writing; and how many cell steps the model ran."""
+
+    load_s: float = 0.0
+    decode_s: float = 0.0
+    predict_s: float = 0.0
+    write_s: float = 0.0
+    steps: int = 0
+
+
+class Step(NamedTuple):
+    """One predicted frame, as it is shown and written.
+
+    prediction : (C, H, W) float32 in [0, 1]
+    truth : the same of the true frame, above 1 where it exceeds the divisor; None beyond the end of the clip
+    extra : further pictures by the name of their panel, (1 or 3, any height, any width) float32 in [0, 1]
+    """
+
+    prediction: Frame
+    truth: Frame | None
+    extra: Mapping[str, Frame] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """A forecast of one clip, in the making or finished.
+
+    context : the given frames, (T, C, H, W) float32 in [0, 1], above 1 where they exceed the divisor
+    frames : how many are predicted
+    steps : these, each a `Step`: of a forecast in the making an iterator, which makes them as they are asked for, once
+    has_truth : whether the clip goes on after the context
+    fps : frames per second
+    has_clock : whether that is the clip's own, or asked for; else it is a rate to play it at
+    divided_by : what the values of an array were divided by to lie in [0, 1]; an .npz is written in its own units
+    title : what pictures call it
+    panels : of pictures, where none are asked for; empty for the usual ones
+    score, rivals : of the prediction, and of forecasts that cost nothing, by name; they grow with the steps
+    timing : grows likewise
+    """
+
+    context: Frame
+    frames: int
+    steps: Iterable[Step] = field(repr=False)
+    has_truth: bool
+    fps: float = DEFAULT_FPS
+    has_clock: bool = False
+    divided_by: float = 1.0
+    title: str = ""
+    panels: tuple[str, ...] = ()
+    score: Score = field(default_factory=Score, repr=False)
+    rivals: Mapping[str, Score] = field(default_factory=dict, repr=False)
+    timing: Timing = field(default_factory=Timing, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of its frames."""
+        _, C, H, W = self.context.shape
+        return C, H, W
+
+    @property
+    def clipped_at(self) -> float | None:
+        """The highest given value, where the network saw it cut off at 1; None where nothing was cut off."""
+        highest = float(self.context.max())
+        return highest if highest > 1 else None
+
+    @property
+    def metrics(self) -> Means | None:
+        """Mean {mse, ssim, psnr} of the prediction, None without truth."""
+        return self.score.means()
+
+    @property
+    def baselines(self) -> dict[str, Means | None]:
+        """The same of each rival."""
+        return {name: score.means() for name, score in self.rivals.items()}
+
+    @property
+    def baseline_last_frame(self) -> Means | None:
+        """The same of the last given frame repeated."""
+        return self.baselines["baseline_last_frame"]
+
+    @cached_property
+    def prediction(self) -> NDArray[np.float32]:
+        """(T, C, H, W) float32 in [0, 1], of a finished forecast."""
+        return np.stack([step.prediction for step in self._finished()])
+
+    @cached_property
+    def truth(self) -> NDArray[np.float32] | None:
+        """The same, as far as the clip goes; None where it ends with the context."""
+        known = [step.truth for step in self._finished() if step.truth is not None]
+        return np.stack(known) if known else None
+
+    def _finished(self) -> tuple[Step, ...]:
+        if not isinstance(self.steps, tuple):
+            raise ValueError("the forecast is in the making: finish it first")
+        return self.steps
+
+    def finish(self, progress: Progress | None = None) -> Forecast:
+        """Make all steps, and return the forecast that holds them."""
+        made = []
+        for step in self.steps:
+            made.append(step)
+            if progress is not None:
+                progress(len(made), self.frames)
+        return dataclasses.replace(self, steps=tuple(made))
+
+    def save(
+        self, path: str | Path, *, panels: Sequence[str] | None = None, overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
+        """Write it, by the suffix: .gif, .mp4, .webm, .png (film strip) or .npz. One in the making is made meanwhile.
+
+        Raises:
+            InputError: unknown suffix or panel, target not writable, or there without `overwrite`.
+            VMRNNError: the disk is full, or the encoder failed.
+        """
+        writer = writers.find_writer(path)
+        render.check_panels(panels)
+        shown = tuple(panels or self.panels or (render.WITH_TRUTH if self.has_truth else render.WITHOUT_TRUTH))
+        if not self.has_truth and set(shown) <= {"truth", "error"}:
+            raise InputError(f"{', '.join(shown)}: nothing is known after the context", "add prediction to --panels")
+        with ExitStack() as stack:
+            temporary = stack.enter_context(outputs.atomic_path(Path(path), overwrite))
+            written = writer(dataclasses.replace(self, panels=shown))
+            stack.enter_context(written.file(temporary))
+            for index, frame in enumerate(self.context):
+                self._timed(written.given, index, frame)
+            for index, step in enumerate(self.steps):
+                self._timed(written.predicted, index, step)
+                if progress is not None:
+                    progress(index + 1, self.frames)
+            self._timed(stack.close)  # encoding ends and the file appears
+
+    def _timed(self, work: Callable[..., object], *arguments: object) -> None:
+        begin = time.perf_counter()
+        work(*arguments)
+        self.timing.write_s += time.perf_counter() - begin
