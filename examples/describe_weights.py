@@ -50,8 +50,9 @@ def main() -> None:
     model = checkpoints.load_model(folder)
     context, horizon = model.config.context, model.config.horizon
     clips = data.open_dataset(
-        options.data, split=options.split, context=context, horizon=horizon, size=min(model.config.image_size)
-    )
+        options.data, split=options.split, context=context, horizon=horizon, size=min(model.config.image_size),
+        divided_by=model.config.divided_by,
+    )  # fmt: skip
     result = evaluate(Predictor(model), clips, context=context, horizon=horizon, limit=options.limit)
     summary, budget = result.summary(), dict(entry.split("=", 1) for entry in options.budget)
 

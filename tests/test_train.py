@@ -561,7 +561,7 @@ def test_spoilt_data_is_named(vmrnn, clips, workers):
     np.save("spoilt.npy", array)
     code, _, err = vmrnn("train", "--data", "spoilt.npy", "--steps", 20, "--workers", workers, "--out", "run", *BASE)
     assert code == 2
-    assert err.startswith("error: spoilt.npy holds values from nan to nan")
+    assert err.startswith("error: spoilt.npy holds NaN or infinite values")
 
 
 def test_a_path_that_holds_other_data_than_before(vmrnn, clips, tmp_path):

@@ -9,7 +9,7 @@ forecast.save("out.gif")
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["VMRNN", "InputError", "VMRNNConfig", "VMRNNError", "predict"]
+__all__ = ["VMRNN", "Forecast", "InputError", "VMRNNConfig", "VMRNNError", "predict"]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from .model import VMRNNConfig
 
         return VMRNNConfig
+    if name == "Forecast":
+        from .forecast import Forecast
+
+        return Forecast
     if name == "predict":
         from .predictor import predict
 

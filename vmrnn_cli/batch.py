@@ -25,23 +25,12 @@ class Loaded(NamedTuple):
     seconds: float
 
 
-class Loader:
-    """Predictors by their weights, each loaded once."""
-
-    def __init__(self, announce: Callable[[str, Loaded], None], **options: Any) -> None:
-        """`announce` is told of each when it is loaded; the options are those of `Predictor`."""
-        self._announce, self._options = announce, options
-        self._loaded: dict[str, Loaded] = {}
-
-    def __call__(self, weights: str) -> Loaded:
-        if weights not in self._loaded:
-            begin = time.perf_counter()
-            model, name = load_weights(weights)
-            predictor = Predictor(model, **self._options)
-            loaded = Loaded(predictor, name, assumed(weights, model), time.perf_counter() - begin)
-            self._loaded[weights] = loaded
-            self._announce(weights, loaded)
-        return self._loaded[weights]
+def load(weights: str, **options: Any) -> Loaded:
+    """Load weights; the options are those of `Predictor`."""
+    begin = time.perf_counter()
+    model, name = load_weights(weights)
+    predictor = Predictor(model, **options)
+    return Loaded(predictor, name, assumed(weights, model), time.perf_counter() - begin)
 
 
 class Job(NamedTuple):
@@ -63,15 +52,15 @@ class Outcome:
 
 
 def forecast_files(
-    jobs: Sequence[Job], load: Loader, *, weights: str | None, start: float, panels: Sequence[str] | None,
-    overwrite: bool, ranks: Ranks, strict: bool, progress: Callable[[int], AbstractContextManager[Progress | None]],
-    **options: Any,
+    jobs: Sequence[Job], load: Callable[[str], Loaded], *, weights: str | None, start: float,
+    panels: Sequence[str] | None, overwrite: bool, ranks: Ranks, strict: bool,
+    progress: Callable[[int], AbstractContextManager[Progress | None]], **options: Any,
 ) -> Iterator[tuple[int, Outcome]]:  # fmt: skip
     """Forecast and write the jobs whose turn is this rank's own, and yield the number and outcome of each.
 
-    Without `weights`, each clip gets those that fit it. `strict` raises what one clip runs into, instead of going on
-    with the next. `progress`, given the number of frames ahead, yields the callback to be told of each. The options
-    are those of `open_forecast` and `Forecast.save`.
+    Without `weights`, each clip gets those that fit it; `load` is asked for each. `strict` raises what one clip runs
+    into, instead of going on with the next. `progress`, given the number of frames ahead, yields the callback to be
+    told of each. The options are those of `open_forecast` and `Forecast.save`.
     """
     if weights is not None and jobs:
         load(weights)  # bad weights fail once, not for each source

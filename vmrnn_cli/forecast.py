@@ -88,9 +88,9 @@ class Forecast:
 
     @property
     def clipped_at(self) -> float | None:
-        """The highest given value, where the network saw it cut off at 1; None where nothing was cut off."""
+        """The highest given value of a grid, where the network saw it cut off at 1; None where nothing was cut off."""
         highest = float(self.context.max())
-        return highest if highest > 1 else None
+        return highest if highest > 1 and self.divided_by != 1 else None
 
     @property
     def metrics(self) -> Means | None:

@@ -142,7 +142,7 @@ def _read_image(file: Path) -> Frame:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read image {file}: {error}", "remove or replace it") from error
     frame = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
-    return _checked(frame, str(file))
+    return checked(frame, str(file))
 
 
 def open_array(
@@ -211,21 +211,24 @@ def _array_frames(
     name: str, frames: NDArray[Any], skip: int, channels: int, size: Size, scale: float
 ) -> Iterator[Frame]:
     for index in range(skip, len(frames)):
-        frame = frames[index]  # (C, H, W)
+        frame, where = frames[index], f"{name}, frame {index},"  # (C, H, W)
         if scale == 1.0:
-            frame = _checked(to_float(frame) if frame.dtype == np.uint8 else frame, f"{name}, frame {index},")
+            frame = checked(frame, where)
         else:
-            frame = _checked(to_float(frame) / np.float32(scale), f"{name}, frame {index},", highest=math.inf)
+            frame = checked(to_float(frame) / np.float32(scale), where, highest=math.inf)
         yield _resized(_with_channels(frame, channels), size)
 
 
-def _checked(frame: NDArray[Any], name: str, highest: float = 1.0) -> Frame:
-    low, high = float(frame.min()), float(frame.max())
+def checked(frames: NDArray[Any], name: str, highest: float = 1.0) -> NDArray[np.float32]:
+    """Frames of any shape as float32. Raises InputError unless floats are from 0 to `highest`."""
+    if frames.dtype == np.uint8:
+        return to_float(frames)
+    low, high = float(frames.min()), float(frames.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise InputError(f"{name} holds NaN or infinite values", "replace them")
     if low < 0 or high > highest:
         raise InputError(f"{name} holds values from {low:.9g} to {high:.9g}", "scale the data to [0, 1]")
-    return to_float(frame)
+    return to_float(frames)
 
 
 def _frames_to_skip(name: str, frames: int, fps: float, start: float) -> int:

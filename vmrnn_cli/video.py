@@ -59,22 +59,11 @@ class Clip:
     """
 
     def __init__(
-        self,
-        name: str,
-        kind: str,
-        fps: float,
-        frames: Iterator[Frame],
-        decoder: "_Ffmpeg | None" = None,
-        *,
-        has_clock: bool = True,
-        divided_by: float = 1.0,
-    ) -> None:
+        self, name: str, kind: str, fps: float, frames: Iterator[Frame], decoder: "_Ffmpeg | None" = None, *,
+        has_clock: bool = True, divided_by: float = 1.0,
+    ) -> None:  # fmt: skip
         first = next(frames)
-        self.name = name
-        self.kind = kind
-        self.fps = fps
-        self.has_clock = has_clock
-        self.divided_by = divided_by
+        self.name, self.kind, self.fps, self.has_clock, self.divided_by = name, kind, fps, has_clock, divided_by
         self.frame_shape: tuple[int, ...] = first.shape
         self._frames = itertools.chain([first], frames)
         self._decoder = decoder

@@ -14,7 +14,9 @@ from . import options
 from .options import DATA, OUTPUT, option
 
 if TYPE_CHECKING:
+    from ..data import ClipDataset, Source
     from ..evaluate import Evaluation
+    from ..model import VMRNNConfig
 
 _CLIPPED = "given values exceed {:g}, the highest in training: the network sees them cut off there"
 _NAMES = {
@@ -82,13 +84,9 @@ def evaluate(
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
     runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
-    context = model.config.context if context is None else context
-    frames = model.config.horizon if frames is None else frames
-    clips = source.clips(
-        split, context=context, horizon=frames, size=side or min(model.config.image_size),
-        channels=model.config.image_channels, divided_by=model.config.divided_by,
-    )  # fmt: skip
-    _check_clips(data, clips.clip_shape, model.config.image_channels, side, lpips)
+    usual = (context, model.config.context), (frames, model.config.horizon)
+    context, frames = (default if given is None else given for given, default in usual)
+    clips = _open_clips(source, model.config, split, context, frames, side, lpips)
     total = min(len(clips), limit or len(clips))
     if shown:
         notes = [f"warning: {note}"] if (note := predictor.assumed(weights, model)) else []
@@ -130,18 +128,25 @@ def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bo
             outputs.check_target(picture, overwrite)
 
 
-def _check_clips(data: Path, shape: tuple[int, ...], channels: int, side: int | None, lpips: bool) -> None:
-    """Refuse clips (T, C, H, W) that the weights or the options do not fit."""
+def _open_clips(
+    source: Source, config: VMRNNConfig, split: str, context: int, frames: int, side: int | None, lpips: bool
+) -> ClipDataset:
+    """The clips to score. Refuses those that the weights or the options do not fit."""
     from ..metrics import check_lpips_frames
 
-    if shape[1] != channels:
-        raise InputError(
-            f"{data} has {shape[1]} channels, and the weights take {channels}", "give other weights with --weights"
-        )
-    if side is not None and shape[2:] != (side, side):
-        raise InputError(f"{data} is taken as it is, whatever --size says", "leave out --size")
+    clips = source.clips(
+        split, context=context, horizon=frames, size=side or min(config.image_size), channels=config.image_channels,
+        divided_by=config.divided_by,
+    )  # fmt: skip
+    _, C, H, W = clips.clip_shape
+    if config.image_channels != C:
+        wanted = f"the weights take {config.image_channels}"
+        raise InputError(f"{source.path} has {C} channels, and {wanted}", "give other weights with --weights")
+    if side not in (None, H) or side not in (None, W):
+        raise InputError(f"{source.path} is taken as it is, whatever --size says", "leave out --size")
     if lpips:
-        check_lpips_frames(shape[1:])
+        check_lpips_frames((C, H, W))
+    return clips
 
 
 def _count(total: int, done: int) -> None:

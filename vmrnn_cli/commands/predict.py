@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
 import re
 import sys
@@ -75,9 +77,14 @@ def predict(
     shown = ranks.rank == 0 and not (as_json or quiet)
     if shown and len(files) < len(names):
         print(f"skipping {len(names) - len(files)} of {len(names)}: their output is there", file=sys.stderr)
-    load = batch.Loader(
-        _announce if shown else lambda *_: None, device=str(ranks.device), dtype=dtype, scan_backend=scan
-    )
+
+    @functools.cache
+    def load(wanted: str) -> Loaded:
+        loaded = batch.load(wanted, device=str(ranks.device), dtype=dtype, scan_backend=scan)
+        if shown:
+            _announce(wanted, loaded)
+        return loaded
+
     told: dict[int, Any] = {}  # what --json tells of a forecast, or an error and its exit code
     for number, outcome in batch.forecast_files(
         [batch.Job(*pair) for pair in files], load, weights=weights, start=start, panels=drawn, overwrite=overwrite,
@@ -86,15 +93,18 @@ def predict(
     ):  # fmt: skip
         told[number] = _tell(outcome, silent=as_json or quiet, alone=ranks.world == 1)
 
-    everyone = {number: result for share in ranks.gather(told) for number, result in share.items()}
+    everyone = [result for _, result in sorted(pair for share in ranks.gather(told) for pair in share.items())]
     ranks.leave()
-    results = [result for _, result in sorted(everyone.items()) if isinstance(result, dict)]
-    failures = [result for _, result in sorted(everyone.items()) if isinstance(result, tuple)]
-    if as_json and ranks.rank == 0:
-        import json
+    _conclude(everyone, as_json and ranks.rank == 0, alone=len(names) == 1)
 
+
+def _conclude(everyone: list[Any], as_json: bool, alone: bool) -> None:
+    """Print all results for programs, if these want them, and leave with an error where there was one."""
+    results = [result for result in everyone if isinstance(result, dict)]
+    failures = [result for result in everyone if isinstance(result, tuple)]
+    if as_json:
         together = {"forecasts": results, "failed": [line for line, _ in failures]}
-        print(json.dumps(together if len(names) > 1 else results[0] if results else together))
+        print(json.dumps(results[0] if alone and results else together))
     if failures:
         raise typer.Exit(1 if results or any(code == 1 for _, code in failures) else 2)
 

@@ -38,7 +38,7 @@ class Source:
             raise InputError(f"there is no {path}", "check --data")
         if path.is_file() and (dataset in ("kth", "folder") or path.suffix.lower() not in (".npy", ".npz")):
             raise InputError(f"{path} is no data set", "give a folder, an .npz or an .npy file")
-        self._path, self._dataset = path, dataset
+        self.path, self._dataset = path, dataset
         self._arrays = read_arrays(path) if path.is_file() else None
         self._read_digits = functools.cache(moving_mnist.read_digits)
 
@@ -62,7 +62,7 @@ class Source:
         Raises:
             InputError: there are none; says why.
         """
-        path, dataset = self._path, self._dataset
+        path, dataset = self.path, self._dataset
         if split not in SPLITS:
             raise InputError(f"there is no split '{split}'", f"use {', '.join(SPLITS)}")
         if not (1 <= context <= MOST_FRAMES and 1 <= horizon <= MOST_FRAMES):
@@ -89,7 +89,7 @@ class Source:
         Raises:
             InputError: as `clips`.
         """
-        if self._arrays is None and not (self._dataset in (None, "moving-mnist") and _has_digits(self._path)):
+        if self._arrays is None and not (self._dataset in (None, "moving-mnist") and _has_digits(self.path)):
             return None
         try:
             clips = self.clips(split, context=1, horizon=1)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..frames import divisor, only_array, to_float
+from ..frames import checked, divisor, only_array, to_float
 from .base import ClipArray, ClipDataset
 
 TAXIBJ_KEYS = ("X_train", "Y_train", "X_test", "Y_test")
@@ -147,14 +147,6 @@ class GridWindows(ClipDataset):
         _, C, H, W = self.clip_shape
         divided = f", divided by {self.divided_by:g}" if self.divided_by != 1 else ""
         return [f"{self.name}, {self.split}: {len(self)} windows, {C} x {H} x {W}{divided}"]
-
-
-def checked(clip: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """The clip as float32, or InputError if it is not in [0, 1]."""
-    low, high = float(np.min(clip)), float(np.max(clip))
-    if not (low >= 0 and high <= 1):
-        raise InputError(f"{name} holds values from {low:g} to {high:g}", "scale the frames to [0, 1], NaN is none")
-    return clip.astype(np.float32)
 
 
 def cut_arrays(
