@@ -330,4 +330,4 @@ def test_weights_that_fit_the_data(run, tmp_path, shape, chosen):
 
 
 def test_a_folder_of_videos_gets_the_default_weights_without_a_look(tmp_path):
-    assert data.Source(tmp_path).first_frame() is None
+    assert data.DataSource(tmp_path).first_frame() is None

@@ -33,18 +33,12 @@ def load(weights: str, **options: Any) -> Loaded:
     return Loaded(predictor, name, assumed(weights, model), time.perf_counter() - begin)
 
 
-class Job(NamedTuple):
-    """A clip, and the file that its forecast goes to."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a clip: a forecast that was made and written, by which predictor, or an error in one line."""
 
     source: Path
     target: Path
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: a forecast that was made and written, by which predictor, or an error in one line."""
-
-    job: Job
     forecast: Forecast | None = None
     loaded: Loaded | None = None
     error: str = ""
@@ -52,20 +46,20 @@ class Outcome:
 
 
 def forecast_files(
-    jobs: Sequence[Job], load: Callable[[str], Loaded], *, weights: str | None, start: float,
+    files: Sequence[tuple[Path, Path]], load: Callable[[str], Loaded], *, weights: str | None, start: float,
     panels: Sequence[str] | None, overwrite: bool, ranks: Ranks, strict: bool,
     progress: Callable[[int], AbstractContextManager[Progress | None]], **options: Any,
 ) -> Iterator[tuple[int, Outcome]]:  # fmt: skip
-    """Forecast and write the jobs whose turn is this rank's own, and yield the number and outcome of each.
+    """Forecast clips, each into a file, those whose turn is this rank's own; yield the number and outcome of each.
 
-    Without `weights`, each clip gets those that fit it; `load` is asked for each. `strict` raises what one clip runs
-    into, instead of going on with the next. `progress`, given the number of frames ahead, yields the callback to be
-    told of each. The options are those of `open_forecast` and `Forecast.save`.
+    `files` holds (source, target). Without `weights`, each clip gets those that fit it; `load` is asked for each.
+    `strict` raises what one clip runs into, instead of going on with the next. `progress`, given the number of frames
+    ahead, yields the callback to be told of each. The options are those of `open_forecast` and `Forecast.save`.
     """
-    if weights is not None and jobs:
+    if weights is not None and files:
         load(weights)  # bad weights fail once, not for each source
-    for number in range(ranks.rank, len(jobs), ranks.world):
-        source, target = job = jobs[number]
+    for number in range(ranks.rank, len(files), ranks.world):
+        source, target = files[number]
         try:
             clip = video.Source(source)
             loaded = load(weights or fitting_weights(clip, start))
@@ -73,10 +67,10 @@ def forecast_files(
             with open_forecast(loaded.predictor, clip, **options) as forecast, progress(forecast.frames) as shown:
                 outputs.make_folder(target.parent)
                 forecast.save(target, panels=panels, overwrite=overwrite, progress=shown)
-            yield number, Outcome(job, forecast, loaded)
+            yield number, Outcome(source, target, forecast, loaded)
         except Exception as error:  # whatever one clip runs into, memory above all, must not end the batch
             known = explained(error)
             if known is None or strict:
                 raise
             line = str(error if isinstance(error, VMRNNError) else f"{source}: {known}")
-            yield number, Outcome(job, error=line, exit_code=known.exit_code)
+            yield number, Outcome(source, target, error=line, exit_code=known.exit_code)

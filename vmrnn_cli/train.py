@@ -184,7 +184,7 @@ class Trainer:
         self._warnings: list[str] = []
         self._judged_on = "the evaluation split"
         self._channels = self._channels_of(state)
-        self._source = data.Source(Path(config.data), config.dataset or None)
+        self._source = data.DataSource(Path(config.data), config.dataset or None)
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
         if config.batch_size % self.ranks.world:

@@ -14,7 +14,7 @@ from . import options
 from .options import DATA, OUTPUT, option
 
 if TYPE_CHECKING:
-    from ..data import ClipDataset, Source
+    from ..data import ClipDataset, DataSource
     from ..evaluate import Evaluation
     from ..model import VMRNNConfig
 
@@ -77,7 +77,7 @@ def evaluate(
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
-    source = datasets.Source(data, dataset)
+    source = datasets.DataSource(data, dataset)
     if weights is None:
         weights = known_weights.default_name(source.first_frame(split))
     model, name = predictor.load_weights(weights)
@@ -129,7 +129,7 @@ def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bo
 
 
 def _open_clips(
-    source: Source, config: VMRNNConfig, split: str, context: int, frames: int, side: int | None, lpips: bool
+    source: DataSource, config: VMRNNConfig, split: str, context: int, frames: int, side: int | None, lpips: bool
 ) -> ClipDataset:
     """The clips to score. Refuses those that the weights or the options do not fit."""
     from ..metrics import check_lpips_frames

@@ -87,8 +87,8 @@ def predict(
 
     told: dict[int, Any] = {}  # what --json tells of a forecast, or an error and its exit code
     for number, outcome in batch.forecast_files(
-        [batch.Job(*pair) for pair in files], load, weights=weights, start=start, panels=drawn, overwrite=overwrite,
-        ranks=ranks, strict=debug or len(names) == ranks.world == 1, progress=_bar if shown else _no_bar,
+        files, load, weights=weights, start=start, panels=drawn, overwrite=overwrite,
+        ranks=ranks, strict=debug or len(names) == ranks.world == 1, progress=functools.partial(_bar, shown),
         frames=frames, context=context, from_end=from_end, fps=fps, size=size,
     ):  # fmt: skip
         told[number] = _tell(outcome, silent=as_json or quiet, alone=ranks.world == 1)
@@ -179,22 +179,18 @@ def _check_before_loading(
     render.check_panels(panels)
 
 
-def _no_bar(frames: int) -> contextlib.nullcontext[None]:
-    return contextlib.nullcontext()
-
-
 @contextlib.contextmanager
-def _bar(frames: int) -> Iterator[Progress | None]:
+def _bar(shown: bool, frames: int) -> Iterator[Progress | None]:
     """Yield the callback which advances a progress bar on stderr; a terminal only."""
-    if not sys.stderr.isatty():
+    if not (shown and sys.stderr.isatty()):
         yield None
         return
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    with Bar(console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("predicting", total=frames)
-        yield lambda done, total: shown.update(task, completed=done)
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("predicting", total=frames)
+        yield lambda done, total: bar.update(task, completed=done)
 
 
 def _announce(weights: str, loaded: Loaded) -> None:
@@ -205,22 +201,18 @@ def _announce(weights: str, loaded: Loaded) -> None:
 
 def _tell(outcome: Outcome, *, silent: bool, alone: bool) -> dict[str, Any] | tuple[str, int]:
     """Print the outcome for people, if not told to be silent, and return it for programs."""
-    forecast, source = outcome.forecast, outcome.job.source
+    forecast, source = outcome.forecast, outcome.source
     if forecast is None:
         print(f"error: {one_line(outcome.error)}", file=sys.stderr, flush=True)
         return outcome.error, outcome.exit_code
     result = _result(outcome, forecast)
     if not silent:
         if forecast.clipped_at is not None:
-            print(f"warning: {source}: {_clipped(forecast)}", file=sys.stderr)
+            highest, most = forecast.clipped_at * forecast.divided_by, forecast.divided_by
+            what = f"given values go up to {highest:g}, in training up to {most:g}: the network sees them cut off there"
+            print(f"warning: {source}: {what}", file=sys.stderr)
         print(_summary(source, forecast, result) if alone else _one_line(source, result), flush=True)
     return result
-
-
-def _clipped(forecast: Forecast) -> str:
-    assert forecast.clipped_at is not None
-    highest, most = forecast.clipped_at * forecast.divided_by, forecast.divided_by
-    return f"given values go up to {highest:g}, in training up to {most:g}: the network sees them cut off there"
 
 
 def _known_for(wanted: str) -> str:
@@ -237,8 +229,8 @@ def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:
     assert outcome.loaded is not None
     predictor = outcome.loaded.predictor
     return {
-        "source": str(outcome.job.source),
-        "output": str(outcome.job.target),
+        "source": str(outcome.source),
+        "output": str(outcome.target),
         "device": str(predictor.device),
         "dtype": str(predictor.dtype).removeprefix("torch."),
         "scan_backend": predictor.scan_backend,

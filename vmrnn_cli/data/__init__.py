@@ -13,14 +13,14 @@ from ..frames import Frame, read_arrays
 from . import arrays, moving_mnist, videos
 from .base import ClipDataset, batches
 
-__all__ = ["ClipDataset", "Source", "batches", "open_dataset"]
+__all__ = ["ClipDataset", "DataSource", "batches", "open_dataset"]
 
 MOST_FRAMES = 2**16  # of the context, and of the horizon; hours of video
 DATASETS = ("kth", "moving-mnist", "taxibj", "grid", "clips", "folder")
 SPLITS = ("train", "val", "test", "all")
 
 
-class Source:
+class DataSource:
     """What lies at a path, opened once: data sets of every split and length are cut from it.
 
     path : a KTH tree or its zip files, a folder with MNIST's idx files, `mnist_test_seq.npy`, TaxiBJ's `dataset.npz`,
@@ -99,8 +99,8 @@ class Source:
 
 
 def open_dataset(path: Path, *, dataset: str | None = None, **options: Any) -> ClipDataset:
-    """Open what `path` holds: a `Source`, and its clips. Options and errors are those of the two."""
-    return Source(path, dataset).clips(**options)
+    """Open what `path` holds: a `DataSource`, and its clips. Options and errors are those of the two."""
+    return DataSource(path, dataset).clips(**options)
 
 
 def _has_digits(folder: Path) -> bool:
