@@ -14,9 +14,9 @@ from vmrnn_cli.forecast import Forecast, Step
 SUFFIXES = [".gif", ".mp4", ".webm", ".png", ".npz"]
 
 
-def forecast(known=2, **options):
-    """Two frames given and three predicted, the first `known` of them with a truth."""
-    frames = np.random.default_rng(0).random((8, 1, 24, 32), np.float32)
+def forecast(known=2, channels=1, **options):
+    """Two frames given and three predicted, the first `known` of them with a truth; none brighter than a half."""
+    frames = np.random.default_rng(0).random((8, channels, 24, 32), np.float32) / 2
     truth = [*frames[5 : 5 + known], *[None] * (3 - known)]
     return Forecast(frames[:2], 3, tuple(map(Step, frames[2:5], truth)), has_truth=known > 0, **options)
 
@@ -70,15 +70,18 @@ def test_a_strip_is_what_was_drawn(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "strip.PNG")), strip.canvas)
 
 
-@pytest.mark.parametrize("known", [2, 0])
-def test_a_film_is_what_was_drawn(tmp_path, monkeypatch, known):
+@pytest.mark.parametrize(("known", "channels"), [(2, 1), (0, 1), (2, 3), (2, 2)])
+def test_a_film_is_what_was_drawn(tmp_path, monkeypatch, known, channels):
+    """Gray and colours from 0 to 1, grids up to what was given."""
     canvases = []
     monkeypatch.setattr(video.VideoWriter, "write", lambda self, canvas: canvases.append(canvas))
     monkeypatch.setattr(video.VideoWriter, "finish", lambda self: self._path.touch())
-    record = forecast(known)
+    record = forecast(known, channels)
     record.save(tmp_path / "film.mp4")
     panels = render.WITH_TRUTH if known else render.WITHOUT_TRUTH
-    comparison = render.Comparison((1, 24, 32), context=2, frames=3, fps=None, panels=panels)
+    peak = record.context.max() if channels == 2 else 1.0
+    shape = (channels, 24, 32)
+    comparison = render.Comparison(shape, context=2, frames=3, fps=None, panels=panels, peak=float(peak))
     expected = [comparison.context_frame(index, frame) for index, frame in enumerate(record.context)]
     expected += [comparison.predicted_frame(index, *step) for index, step in enumerate(record.steps)]
     np.testing.assert_array_equal(canvases, expected)
