@@ -94,10 +94,13 @@ def test_weights_are_picked_by_the_clip(tmp_path, monkeypatch):
         for frame in digits:
             writer.write(np.repeat(frame[..., None], 3, axis=-1))
     picked = {
-        "two.npy": "flows", "one.npz": "clips", "bad.npz": "clips", "none.mp4": "clips", "digits.npy": "digits",
-        "digits.mp4": "digits", "negative.npy": "clips", "wide.npy": "clips",
+        "two.npy": "flows", "one.npz": "clips", "digits.npy": "digits", "digits.mp4": "digits",
+        "negative.npy": "clips", "wide.npy": "clips",
     }  # fmt: skip
     assert {source: load_weights(None, tmp_path / source)[1] for source in picked} == picked
+    for unusable in ("bad.npz", "none.mp4"):
+        with pytest.raises(InputError, match=unusable):
+            load_weights(None, tmp_path / unusable)
     assert load_weights("digits", tmp_path / "two.npy")[0].config.image_channels == 1
     np.save(tmp_path / "later.npy", np.concatenate([np.zeros_like(digits), digits]))  # 10 frames a second
     assert [load_weights(None, tmp_path / "later.npy", start)[1] for start in (0.0, 0.9)] == ["clips", "digits"]
