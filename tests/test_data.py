@@ -232,7 +232,7 @@ def test_unusable_taxibj(tmp_path, change):
     with pytest.raises(InputError, match=r"dataset\.npz"):
         opened(tmp_path / "dataset.npz", dataset="taxibj")
     np.savez(tmp_path / "dataset.npz", **{key: np.full((6, 4, 2, 8, 8), np.nan) for key in arrays.TAXIBJ_KEYS})
-    with pytest.raises(InputError, match="nan"):
+    with pytest.raises(InputError, match="NaN"):
         opened(tmp_path / "dataset.npz").clip(0, rng())
 
 
