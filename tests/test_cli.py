@@ -38,8 +38,8 @@ def tiny(tmp_path_factory):
     """A weights folder with a small random model: 3 frames in, 2 out."""
     import torch
 
-    from vmrnn_cli.checkpoints import save_model
     from vmrnn_cli.model import VMRNN, VMRNNConfig
+    from vmrnn_cli.pretrained import save_model
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights") / "tiny"
@@ -123,8 +123,8 @@ def test_arrays_out_hold_the_clip_and_the_forecast(run, tiny, tmp_path):
 def test_forecast_is_the_rollout_of_the_model(run, tiny, tmp_path):
     import torch
 
-    from vmrnn_cli.checkpoints import load_model
     from vmrnn_cli.model import rollout
+    from vmrnn_cli.pretrained import load_model
 
     assert run("predict", DIGITS, "--weights", tiny, "-o", "z.npz", "--from-end", "--frames", 3)[0] == 0
     frames = torch.from_numpy(np.load(DIGITS)["frames"][-3:].astype(np.float32) / 255)[:, None, None]
@@ -138,7 +138,8 @@ def test_forecast_is_the_rollout_of_the_model(run, tiny, tmp_path):
 def test_published_checkpoint_from_end(run, tiny, tmp_path):
     import torch
 
-    from vmrnn_cli.checkpoints import load_model, published_name
+    from vmrnn_cli.pretrained import load_model
+    from vmrnn_cli.published import published_name
 
     model = load_model(tiny)
     state = {"module." + published_name(name, "B"): t for name, t in model.state_dict().items()}

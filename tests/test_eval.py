@@ -17,12 +17,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from vmrnn_cli import data, evaluate, metrics
 from vmrnn_cli.__main__ import run as run_command
-from vmrnn_cli.checkpoints import save_model
 from vmrnn_cli.data import arrays, moving_mnist
 from vmrnn_cli.digits import draw_digit
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.predictor import Predictor
+from vmrnn_cli.pretrained import save_model
 
 
 def frames(channels=1, side=24, seed=0):

@@ -23,10 +23,10 @@ from safetensors.torch import load_file
 import vmrnn_cli
 from vmrnn_cli import interrupts, metrics, recipes, train
 from vmrnn_cli.__main__ import run as run_command
-from vmrnn_cli.checkpoints import load_model, save_model
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.optim import Muon, muon_parameters, orthogonalise
+from vmrnn_cli.pretrained import load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def start(*arguments, cwd, **environment):
 
 
 def weights(folder):
-    return load_file(Path(folder) / train.WEIGHTS_NAME)
+    return load_file(Path(folder) / train.CHECKPOINT_NAME)
 
 
 def same(a, b):
@@ -91,7 +91,7 @@ def test_a_run_leaves_everything_that_was_promised(vmrnn, clips, tmp_path):
     code, _, err = vmrnn("train", "--data", clips, "--steps", 6, "--out", "run", *BASE)
     assert code == 0, err
     run = tmp_path / "run"
-    names = {"config.toml", "state.pt", train.WEIGHTS_NAME, "best", "metrics.csv", "curves.png", "samples"}
+    names = {"config.toml", "state.pt", train.CHECKPOINT_NAME, "best", "metrics.csv", "curves.png", "samples"}
     assert {p.name for p in run.iterdir()} == names
     assert len(losses(run)) == 6
     assert "steps = 6" in (run / "config.toml").read_text()

@@ -15,7 +15,7 @@ __all__ = ["VMRNN", "InputError", "VMRNNConfig", "VMRNNError", "predict"]
 def __getattr__(name: str) -> Any:
     # PyTorch takes seconds to import and `vmrnn --help` does without it, so names come when they are asked for.
     if name == "VMRNN":
-        from .pretrained import VMRNN
+        from .sharing import VMRNN
 
         return VMRNN
     if name in ("InputError", "VMRNNError"):
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(errors, name)
     if name == "VMRNNConfig":
-        from .model import VMRNNConfig
+        from .config import VMRNNConfig
 
         return VMRNNConfig
     if name == "predict":

@@ -59,7 +59,7 @@ PUBLISHED: dict[str, Any] = {
     "optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine", "plateau": 0.0, "final_lr": 0.01,
     "clip_norm": 0.0, "ema": 0.0, "augment": False,
 }  # fmt: skip
-PRESETS: dict[str, dict[str, Any]] = {
+RECIPES: dict[str, dict[str, Any]] = {
     "tiny": {"batch_size": 8, "epochs": 1},
     "vmrnn-b-mmnist": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.3, 5, 3], [0.5, 8, 5]]},
     "vmrnn-d-mmnist-small": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.2, 5, 3], [0.35, 8, 5]]},
@@ -120,11 +120,11 @@ def make_config(
     """
     before = before or {}
     init = flags.get("init") or file_values.get("init")
-    usual = init if init in tuple(PRESETS) else TrainConfig.preset
+    usual = init if init in tuple(RECIPES) else TrainConfig.preset
     preset = flags.get("preset") or file_values.get("preset") or before.get("preset") or usual
-    if preset not in tuple(PRESETS):  # nor is what cannot be a key
-        raise InputError(f"there is no preset '{preset}'", f"use one of {', '.join(PRESETS)}")
-    values = {**(before or PRESETS[preset]), "preset": preset}
+    if preset not in tuple(RECIPES):  # nor is what cannot be a key
+        raise InputError(f"there is no preset '{preset}'", f"use one of {', '.join(RECIPES)}")
+    values = {**(before or RECIPES[preset]), "preset": preset}
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for key, value in (before | file_values).items():
         if key not in fields:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 def presets() -> list[str]:
     """Names of `--preset`."""
-    from ..recipes import PRESETS
+    from ..recipes import RECIPES
 
-    return list(PRESETS)
+    return list(RECIPES)
 
 
 def weights() -> list[str]:

@@ -96,10 +96,10 @@ def train(
         raise InputError("there is no data", "name some with --data, or a run to go on with: --resume --out runs/NAME")
     folder = out or Path("runs") / f"{Path(settings.data).resolve().stem}-{settings.preset}"
     resume = resume or (restarted and training.has_state(folder))
-    if resume and (folder / training.CONFIG_NAME).exists():  # the run's own settings, under what is given now
-        settings = recipes.make_config(given, flags, _read_toml(folder / training.CONFIG_NAME))
+    if resume and (folder / training.SETTINGS_NAME).exists():  # the run's own settings, under what is given now
+        settings = recipes.make_config(given, flags, _read_toml(folder / training.SETTINGS_NAME))
     if not settings.data:
-        raise InputError(f"{folder / training.CONFIG_NAME} names no data", "name some with --data")
+        raise InputError(f"{folder / training.SETTINGS_NAME} names no data", "name some with --data")
     _check_folder(folder, fresh=not (resume or restarted or dry_run))
     if tensorboard:
         logs.summary_writer()  # missing? say so before the data is read
