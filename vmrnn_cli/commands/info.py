@@ -6,12 +6,15 @@ from typing import Any
 
 import typer
 
+from ..networks import NETWORKS
 from . import DEBUG
 
 
 def info(
     what: str | None = typer.Argument(
-        None, metavar="[WEIGHTS or PRESET]", help="Default: the weights that `vmrnn predict` uses."
+        None,
+        metavar="[WEIGHTS or NETWORK]",
+        help=f"What --weights takes, or the name of a network: {', '.join(NETWORKS)}. (default: as `vmrnn predict`)",
     ),
     flops: bool = typer.Option(False, "--flops", help="Also count operations."),
     size: str | None = typer.Option(None, metavar="WxH", help="Count for frames of this size. (default: as trained)"),
@@ -51,7 +54,7 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
     from .. import published, scan, weights
     from ..devices import pick_device
     from ..errors import InputError
-    from ..networks import NETWORKS, build
+    from ..networks import build
     from ..predictor import clip_size
 
     name = weights.default_name() if what is None else what

@@ -15,6 +15,7 @@ import typer
 
 from .. import interrupts
 from ..errors import InputError
+from ..recipes import RECIPES, TrainConfig
 from . import complete
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def train(
     size: int | None = _option(_DATA, "Side of the square crops from a folder of clips."),
     preset: str | None = _option(
         _RECIPE,
-        "vmrnn-d-mmnist, vmrnn-b-kth, vmrnn-b-taxibj, vmrnn-b-natural, vmrnn-b-mmnist, ... "
-        "(default: that of --init, else tiny, for trying things)",
+        f"A network and its recipe: {', '.join(RECIPES)}. (default: that of --init, else {TrainConfig.preset})",
         autocompletion=complete.presets,
     ),
     config: Path | None = _option(_RECIPE, "A TOML file of settings; options go over it.", metavar="FILE.toml"),

@@ -21,7 +21,7 @@ from .base import ClipArray
 
 TAXIBJ_KEYS = ("X_train", "Y_train", "X_test", "Y_test")
 TEST_SHARE, VAL_SHARE = 0.1, 0.1  # of a gridded sequence, at its end
-HOURLY_TEST = 240  # steps of the test split of a long sequence: ten days of hours, as for BikeNYC
+BIKENYC_GRID, BIKENYC_TEST = (2, 16, 8), 240  # of BikeNYC: its shape, and the hours of its test split, ten days
 
 
 class ReadyClips:
@@ -110,14 +110,14 @@ class GridWindows:
 
     That of the training part, unless it is 1 or less: then they are taken as they are, as `predict` does.
 
-    The last tenth (or `HOURLY_TEST` steps of a sequence ten times as long) is the test split, what comes before it, as
-    long, the validation split. A window belongs to the split of the frames it predicts: the context of the first test
-    windows lies in the part before, as it does in use. What exceeds the training maximum is cut off at 1.
+    The last tenth is the test split, what comes before it, as long, the validation split. A window belongs to the split
+    of the frames it predicts: the context of the first test windows lies in the part before, as it does in use. What
+    exceeds the training maximum is cut off at 1.
     """
 
     def __init__(self, name: str, frames: NDArray[Any], split: str, context: int, horizon: int) -> None:
         T, C, H, W = frames.shape
-        test = HOURLY_TEST if T >= 10 * HOURLY_TEST else int(T * TEST_SHARE)
+        test = self.test_steps(T)
         edges = {"train": (0, T - 2 * test), "val": (T - 2 * test, T - test), "test": (T - test, T), "all": (0, T)}
         first, last = edges[split]
         self.starts = range(max(0, first - context), last - context - horizon + 1)
@@ -130,6 +130,11 @@ class GridWindows:
         self.scale = 255.0 if frames.dtype == np.uint8 else max(1.0, float(np.max(frames[: edges["train"][1]])))
         self._frames = frames
         self.clip_shape = (context + horizon, C, H, W)
+
+    @staticmethod
+    def test_steps(T: int) -> int:
+        """How many steps at the end of a sequence of T are the test split."""
+        return int(T * TEST_SHARE)
 
     @property
     def divided_by(self) -> float:
@@ -150,6 +155,14 @@ class GridWindows:
     def describe(self) -> list[str]:
         _, C, H, W = self.clip_shape
         return [f"{self.name}, {self.split}: {len(self)} windows, {C} x {H} x {W}, divided by {self.scale:g}"]
+
+
+class BikeNYC(GridWindows):
+    """Hourly flows of bikes, whose test split is the last ten days, as published."""
+
+    @staticmethod
+    def test_steps(T: int) -> int:
+        return BIKENYC_TEST
 
 
 def checked(clip: NDArray[Any], name: str) -> NDArray[np.float32]:
@@ -191,7 +204,8 @@ def open_arrays(
     if dataset == "grid" and frames.ndim == 4:
         if not np.isfinite(frames).all() or frames.min() < 0:
             raise InputError(f"{path} holds negative or non-finite values", "shift and clean the grids first")
-        return GridWindows(path.stem, frames, split, context, horizon)
+        is_bikenyc = frames.shape[1:] == BIKENYC_GRID and len(frames) >= 10 * BIKENYC_TEST
+        return (BikeNYC if is_bikenyc else GridWindows)(path.stem, frames, split, context, horizon)
     raise InputError(f"{path} has shape {frames.shape}, and is no {dataset} data set", "leave out --dataset")
 
 
