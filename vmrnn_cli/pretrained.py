@@ -59,7 +59,7 @@ def load_model(path: Path, network: type[VMRNN] | None = None) -> VMRNN:
         config = read_config(path.with_name(CONFIG_NAME))
     if "patch_embedding.proj.weight" not in tensors:
         tensors = ours_from_published(tensors, str(path))
-    return _fill(config or _inferred(tensors, str(path)), tensors, str(path), network)
+    return _fill(config or infer_config(tensors, str(path)), tensors, str(path), network)
 
 
 def has_config(path: Path) -> bool:
@@ -140,15 +140,6 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     if not tensors or not content:
         raise InputError(f"{path} holds no state dict of tensors", "give a VMRNN checkpoint")
     return content
-
-
-def _inferred(tensors: Mapping[str, Tensor], source: str) -> VMRNNConfig:
-    try:
-        return infer_config(tensors)
-    except KeyError as error:
-        raise InputError(f"{source} is not a VMRNN: it has no tensor {error}", "give a VMRNN checkpoint") from None
-    except ValueError as error:
-        raise InputError(f"{source} is not a VMRNN that can be built: {error}", "give a VMRNN checkpoint") from None
 
 
 def _fill(config: VMRNNConfig, tensors: Mapping[str, Tensor], source: str, network: type[VMRNN] | None) -> VMRNN:

@@ -20,17 +20,26 @@ from .errors import InputError
 from .model import VMRNN
 from .networks import NETWORKS
 
-_BLOCK_PARTS = {"ln_1": "norm", "self_attention": "ss2d", "linear": "mix"}
-_RENAMES: tuple[tuple[str, str], ...] = (
-    # pattern of a published name -> ours
-    (r"(?:ST|Downsample)\.patch_embed\.(.+)", r"patch_embedding.\1"),
-    (r"ST\.layers?(?:\.0)?\.VSBs\.(\d+)\.(ln_1|self_attention|linear)\.(.+)", r"down.0.blocks.\1.{\2}.\3"),
-    (r"Downsample\.layers\.(\d+)\.VSBs\.(\d+)\.(ln_1|self_attention|linear)\.(.+)", r"down.\1.blocks.\2.{\3}.\4"),
-    (r"Upsample\.layers\.(\d+)\.VSBs\.(\d+)\.(ln_1|self_attention|linear)\.(.+)", r"up.\1.blocks.\2.{\3}.\4"),
-    (r"Downsample\.downsample\.(\d+)\.(norm|reduction)\.(.+)", r"merging.\1.\2.\3"),
-    (r"Upsample\.upsample\.(\d+)\.(norm|expand)\.(.+)", r"expanding.\1.\2.\3"),
-    (r"(?:ST\.patch_inflated|Upsample\.Unembed)\.Conv\.(.+)", r"reconstruction.final.\1"),
-    (r"(?:ST\.patch_inflated|Upsample\.Unembed)\.Conv_\.(.+)", r"reconstruction.inflate.\1"),
+_BLOCK_PARTS = {"norm": "ln_1", "ss2d": "self_attention", "mix": "linear"}
+_NAMES = (  # variants that are saved so, our name, the published one; # stands for a number, * for anything
+    ("B", "patch_embedding.*", "ST.patch_embed.*"),
+    ("D", "patch_embedding.*", "Downsample.patch_embed.*"),
+    ("D", "merging.#.*", "Downsample.downsample.#.*"),
+    ("D", "expanding.#.*", "Upsample.upsample.#.*"),
+    ("B", "reconstruction.final.*", "ST.patch_inflated.Conv.*"),
+    ("D", "reconstruction.final.*", "Upsample.Unembed.Conv.*"),
+    ("B", "reconstruction.inflate.*", "ST.patch_inflated.Conv_.*"),
+    ("D", "reconstruction.inflate.*", "Upsample.Unembed.Conv_.*"),
+    *(
+        (variants, f"{cell}.blocks.#.{ours}.*", f"{published}.VSBs.#.{theirs}.*")
+        for ours, theirs in _BLOCK_PARTS.items()
+        for variants, cell, published in (
+            ("B", "down.0", "ST.layers.0"),
+            ("", "down.0", "ST.layer"),  # OpenSTL's
+            ("D", "down.#", "Downsample.layers.#"),
+            ("D", "up.#", "Upsample.layers.#"),
+        )
+    ),
 )
 _UNUSED = (
     r"Upsample\.patch_embed\..+",  # a second patch embedding that nothing calls
@@ -46,11 +55,20 @@ def our_name(published: str) -> str | None:
     """
     if any(re.fullmatch(pattern, published) for pattern in _UNUSED):
         return None
-    for pattern, ours in _RENAMES:
-        match = re.fullmatch(pattern, published)
+    return _renamed(published, ((theirs, ours) for _, ours, theirs in _NAMES))
+
+
+def published_name(ours: str, variant: str) -> str:
+    """The inverse of `our_name`, in the layout of the Moving MNIST code."""
+    return _renamed(ours, ((known, theirs) for variants, known, theirs in _NAMES if variant in variants))
+
+
+def _renamed(name: str, rows: Iterable[tuple[str, str]]) -> str:
+    for pattern, result in rows:
+        match = re.fullmatch(re.escape(pattern).replace(r"\#", r"(\d+)").replace(r"\*", "(.+)"), name)
         if match:
-            return re.sub(r"\{(\w+)\}", lambda part: _BLOCK_PARTS[part[1]], match.expand(ours))
-    raise KeyError(published)
+            return re.sub("[#*]", "{}", result).format(*match.groups())
+    raise KeyError(name)
 
 
 def ours_from_published(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
@@ -73,26 +91,6 @@ def ours_from_published(tensors: Mapping[str, Tensor], source: str) -> dict[str,
             f"{source} holds tensors that no published VMRNN has: {some(unknown)}", "give a VMRNN checkpoint"
         )
     return renamed
-
-
-def published_name(ours: str, variant: str) -> str:
-    """The inverse of `our_name`, in the layout of the Moving MNIST code."""
-    parts = {part: published for published, part in _BLOCK_PARTS.items()}
-    down = "ST.layers.0" if variant == "B" else r"Downsample.layers.\1"
-    inflated = "ST.patch_inflated" if variant == "B" else "Upsample.Unembed"
-    for pattern, published in (
-        (r"patch_embedding\.(.+)", ("ST" if variant == "B" else "Downsample") + r".patch_embed.\1"),
-        (r"down\.(\d+)\.blocks\.(\d+)\.(\w+)\.(.+)", down + r".VSBs.\2.{\3}.\4"),
-        (r"up\.(\d+)\.blocks\.(\d+)\.(\w+)\.(.+)", r"Upsample.layers.\1.VSBs.\2.{\3}.\4"),
-        (r"merging\.(\d+)\.(.+)", r"Downsample.downsample.\1.\2"),
-        (r"expanding\.(\d+)\.(.+)", r"Upsample.upsample.\1.\2"),
-        (r"reconstruction\.final\.(.+)", inflated + r".Conv.\1"),
-        (r"reconstruction\.inflate\.(.+)", inflated + r".Conv_.\1"),
-    ):
-        match = re.fullmatch(pattern, ours)
-        if match:
-            return re.sub(r"\{(\w+)\}", lambda part: parts[part[1]], match.expand(published))
-    raise KeyError(ours)
 
 
 def to_published(model: VMRNN, layout: str = "mnist") -> dict[str, Tensor]:
@@ -126,36 +124,34 @@ def to_published(model: VMRNN, layout: str = "mnist") -> dict[str, Tensor]:
     return state
 
 
-def infer_config(tensors: Mapping[str, Tensor]) -> VMRNNConfig:
+def infer_config(tensors: Mapping[str, Tensor], source: str = "the checkpoint") -> VMRNNConfig:
     """The configuration of a network from its tensors, under our names.
 
     What tensors cannot show (frame size, context, horizon) is that of the network in `NETWORKS` with the same tensors,
     else of the first with the same variant and patch size, else the default.
 
     Raises:
-        KeyError: a tensor that every VMRNN has is missing.
-        ValueError: it is there in a shape that no VMRNN has.
+        InputError: a tensor that every VMRNN has is missing, or in a shape that no VMRNN has.
     """
-    embed_dim, channels, patch_size, _ = tensors["patch_embedding.proj.weight"].shape
-    _, d_state = tensors["down.0.blocks.0.ss2d.A_logs"].shape
     depths, depths_up = (_depths(tensors, path) for path in ("down", "up"))
-    variant = "D" if depths_up else "B"
-    config = VMRNNConfig(
-        variant=variant,
-        image_channels=channels,
-        patch_size=patch_size,
-        embed_dim=embed_dim,
-        depths=depths,
-        depths_up=depths_up[::-1],
-        d_state=d_state,
-    )
+    try:
+        embed_dim, channels, patch_size, _ = tensors["patch_embedding.proj.weight"].shape
+        _, d_state = tensors["down.0.blocks.0.ss2d.A_logs"].shape
+        config = VMRNNConfig(
+            "D" if depths_up else "B", channels, patch_size=patch_size, embed_dim=embed_dim, depths=depths,
+            depths_up=depths_up[::-1], d_state=d_state,
+        )  # fmt: skip
+    except KeyError as error:
+        raise InputError(f"{source} is not a VMRNN: it has no tensor {error}", "give a VMRNN checkpoint") from None
+    except ValueError as error:
+        raise InputError(f"{source} is not a VMRNN that can be built: {error}", "give a VMRNN checkpoint") from None
     plain = [p for p in NETWORKS.values() if not p.residual]  # which no published network is
 
     def shown(c: VMRNNConfig) -> tuple:
         return c.variant, c.patch_size, c.image_channels, c.embed_dim, c.depths, c.depths_up, c.d_state
 
     same = [p for p in plain if shown(p) == shown(config)]
-    like = next((p for p in (*same, *plain) if (p.variant, p.patch_size) == (variant, patch_size)), config)
+    like = next((p for p in (*same, *plain) if (p.variant, p.patch_size) == (config.variant, patch_size)), config)
     return dataclasses.replace(config, image_size=like.image_size, context=like.context, horizon=like.horizon)
 
 

@@ -100,19 +100,13 @@ def locate(name: str | Path, revision: str | None = None, **options: Any) -> Pat
     if there or path.suffix in FILE_SUFFIXES:
         return _without_revision(path, revision)
     if "repo" in known.get(text, {}) or (text.count("/") == 1 and not text.startswith((".", "/", "~"))):
-        return from_hub(text, revision, **options)
+        repository, branch, sha256 = hub_address(text)
+        if revision is not None and revision != branch:
+            branch, sha256 = revision, None  # the hash is that of the registered revision
+        return _hub().download(repository, branch, sha256=sha256, **options)
     raise InputError(
         f"there are no weights '{name}'", f"use {', '.join(known)}, a path, or owner/name on the Hugging Face Hub"
     )
-
-
-def from_hub(name: str, revision: str | None = None, **options: Any) -> Path:
-    """The folder in the cache with the weights of a registered name or `owner/name[@revision]`; see `hub.download`."""
-    hub = _hub()
-    repository, branch, sha256 = hub_address(name)
-    if revision is not None and revision != branch:
-        branch, sha256 = revision, None  # the hash is that of the registered revision
-    return hub.download(repository, branch, sha256=sha256, **options)
 
 
 def hub_address(name: str) -> tuple[str, str | None, str | None]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .. import weights as known
 from ..errors import InputError
+from ..networks import CONFIG_NAME, FILE_SUFFIXES, WEIGHTS_NAME
 from . import DEBUG
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def list_weights(
     """List our weights: what each was trained on, for how long, how good it is, and where it is."""
     import json
 
-    entries = {name: {**entry, **_whereabouts(name)} for name, entry in _registry().items()}
+    entries = {name: {**entry, **_whereabouts(name)} for name, entry in known.registry().items()}
     if as_json:
         print(json.dumps(entries))
         return
@@ -76,9 +78,7 @@ def convert(
 ) -> None:
     """Make a weights folder of a published checkpoint, or a published checkpoint of weights. Both in float32."""
     from .. import pretrained, published
-    from ..networks import CONFIG_NAME, FILE_SUFFIXES
     from ..outputs import atomic_folder, check_target
-    from ..weights import load, locate
 
     if layout not in ("mnist", "openstl"):
         raise InputError(f"there is no layout '{layout}'", "use mnist or openstl")
@@ -86,14 +86,14 @@ def convert(
         if out.suffix not in FILE_SUFFIXES:
             raise InputError(f"cannot tell the format of {out}", f"end its name in one of {', '.join(FILE_SUFFIXES)}")
         check_target(out, overwrite)
-        model = load(source)
+        model = known.load(source)
         pretrained.save_published(model, out, layout=layout, overwrite=overwrite)
         unused = published.published_parameters(model) - sum(p.numel() for p in model.parameters())
         print(f"wrote {out}: {_summary(model)}; the {unused:,} parameters that the published code never uses are zeros")
         return
     if out.suffix in FILE_SUFFIXES:
         raise InputError(f"{out} would be a folder", "leave out the suffix, or pass --to-published to write a file")
-    path = locate(source)
+    path = known.locate(source)
     model = pretrained.load_model(path)
     with atomic_folder(out, overwrite) as folder:
         pretrained.save_model(model, folder, half=False)
@@ -130,27 +130,17 @@ def push(
 def _fetch(name: str) -> Path:
     """The folder with weights of ours or from the Hub, which can be loaded."""
     from ..pretrained import load_model
-    from ..weights import is_bundled, locate
 
-    if name and not is_bundled(name) and Path(name).exists():
+    if name and not known.is_bundled(name) and Path(name).exists():
         raise InputError(f"{name} is on this machine", "use it as it is, or name a repository as owner/name")
-    folder = locate(name)
+    folder = known.locate(name)
     load_model(folder)
     return folder
 
 
-def _registry() -> dict[str, dict[str, Any]]:
-    from ..weights import registry
-
-    return registry()
-
-
 def _whereabouts(name: str) -> dict[str, Any]:
     """Where weights are, and how many bytes they take if that is on this machine."""
-    from ..networks import WEIGHTS_NAME
-    from ..weights import find
-
-    where, folder = find(name)
+    where, folder = known.find(name)
     return {"where": where, **({"size": (folder / WEIGHTS_NAME).stat().st_size} if folder else {})}
 
 
