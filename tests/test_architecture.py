@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,12 @@ def test_what_answers_at_once_imports_no_torch():
     modules = ("config", "networks", "recipes", "weights", "errors", "hub", "commands.complete", "cli")
     code = f"import sys; {'; '.join(f'import vmrnn_cli.{m}' for m in modules)}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_names_every_environment_variable(run_command):
+    named = {name for path in FILES.values() for name in re.findall(r'"(VMRNN_[A-Z_]+)"', path.read_text())}
+    assert "VMRNN_CACHE" in named
+    assert all(name in run_command("--help")[1] for name in named), named
 
 
 def test_training_on_arrays_wants_none_of_the_other_libraries(tmp_path):

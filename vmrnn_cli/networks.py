@@ -9,7 +9,7 @@ import dataclasses
 import importlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .config import VMRNNConfig
 from .errors import InputError
@@ -22,14 +22,8 @@ FILE_SUFFIXES = (".safetensors", ".pth", ".pt")  # of weights in a file
 _WRITTEN_BY_US = "give a weights folder that `vmrnn` wrote"
 
 
-class Architecture(NamedTuple):
-    """The class of its configurations, and the module of this package that has the network's class, by its name."""
-
-    config: type[VMRNNConfig]
-    module: str
-
-
-ARCHITECTURES = {"VMRNN": Architecture(VMRNNConfig, "model")}
+# Of each architecture: the class of its configurations, and the module here that has its network, by the same name.
+ARCHITECTURES: dict[str, tuple[type[VMRNNConfig], str]] = {"VMRNN": (VMRNNConfig, "model")}
 
 # The published configurations, ours for small budgets, and one for trying things.
 NETWORKS = {
@@ -49,7 +43,7 @@ NETWORKS = {
 def network_class(config: VMRNNConfig) -> type[VMRNN]:
     """The class of the networks with such a configuration."""
     name = _architecture(config)
-    return getattr(importlib.import_module(f".{ARCHITECTURES[name].module}", __package__), name)
+    return getattr(importlib.import_module(f".{ARCHITECTURES[name][1]}", __package__), name)
 
 
 def build(config: VMRNNConfig) -> VMRNN:
@@ -70,7 +64,7 @@ def config_from_dict(values: Any) -> VMRNNConfig:
     """
     if not isinstance(values, dict) or values.get("architecture") not in tuple(ARCHITECTURES):
         raise ValueError(f"its architecture is not {' or '.join(ARCHITECTURES)}")
-    config = ARCHITECTURES[values["architecture"]].config
+    config, _ = ARCHITECTURES[values["architecture"]]
     settings = {name: value for name, value in values.items() if name != "architecture"}
     for field in dataclasses.fields(config):
         wanted, value = type(field.default), settings.get(field.name, field.default)
@@ -112,4 +106,4 @@ def read_config(path: Path) -> VMRNNConfig:
 
 
 def _architecture(config: VMRNNConfig) -> str:
-    return next(name for name, known in ARCHITECTURES.items() if known.config is type(config))
+    return next(name for name, (known, _) in ARCHITECTURES.items() if known is type(config))

@@ -147,7 +147,9 @@ def _fill(config: VMRNNConfig, tensors: Mapping[str, Tensor], source: str, netwo
     known = network_class(config)
     network = network or known
     if not issubclass(network, known):
-        raise InputError(f"{source} holds a {known.__name__}, and no {network.__name__}", "load it with its own class")
+        raise InputError(
+            f"{source} is of a {known.__name__}, not of a {network.__name__}", "load it with its own class"
+        )
     with torch.device("meta"):  # shapes only: a wrong config must not cost memory
         model = network(config)
     own = model.state_dict()

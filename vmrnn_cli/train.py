@@ -196,11 +196,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         self._warnings: list[str] = []
         self._judged_on = "the evaluation split"
-        initial = weights.load(config.init) if config.init and state is None else None
-        # How many channels frames from a folder of videos get.
-        self._channels = (
-            state["network"]["image_channels"] if state else initial.config.image_channels if initial else 1
-        )
+        initial = None
+        if config.init:  # of a run that is resumed, what it began with may be gone
+            initial = build(config_from_dict(state["network"])) if state else weights.load(config.init).train()
+        self._channels = initial.config.image_channels if initial else 1  # of frames from a folder of videos
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
         if config.batch_size % self.ranks.world:
@@ -256,22 +255,21 @@ class Trainer:
 
     def _make_model(self, state: dict[str, Any] | None, initial: VMRNN | None) -> VMRNN:
         c = self.config
-        if state is not None and c.init:  # what it began with may be gone
-            return build(config_from_dict(state["network"]))
+        if state is not None and initial is not None:
+            return initial
         _, channels, height, width = self.eval_set.clip_shape  # training clips may be cut to less
         made_for: dict[str, Any] = {"image_size": (height, width), "context": c.context, "horizon": c.horizon}
         made_for["divided_by"] = self.train_set.divided_by if isinstance(self.train_set, GridWindows) else 1.0
         if initial is None:
             return build(dataclasses.replace(NETWORKS[c.preset], image_channels=channels, **made_for))
-        model = initial.train()
-        if model.config.image_channels != channels:
+        before, initial.config = initial.config, dataclasses.replace(initial.config, **made_for)
+        if before.image_channels != channels:
             raise InputError(
-                f"the weights want {model.config.image_channels} channels and the data has {channels}", "change --init"
+                f"the weights want {before.image_channels} channels and the data has {channels}", "change --init"
             )
-        before, model.config = model.config, dataclasses.replace(model.config, **made_for)
-        if _made_for(before) != _made_for(model.config):
-            self._warnings.append(f"{c.init} was made for {_made_for(before)}; now {_made_for(model.config)}")
-        return model
+        if _made_for(before) != _made_for(initial.config):
+            self._warnings.append(f"{c.init} was made for {_made_for(before)}; now {_made_for(initial.config)}")
+        return initial
 
     def describe(self) -> list[str]:
         """What is about to happen, a line each."""
