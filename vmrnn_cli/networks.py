@@ -21,12 +21,11 @@ CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"  # of a weights f
 FILE_SUFFIXES = (".safetensors", ".pth", ".pt")  # of weights in a file
 _WRITTEN_BY_US = "give a weights folder that `vmrnn` wrote"
 
-
 # Of each architecture: the class of its configurations, and the module here that has its network, by the same name.
 ARCHITECTURES: dict[str, tuple[type[VMRNNConfig], str]] = {"VMRNN": (VMRNNConfig, "model")}
 
 # The published configurations, ours for small budgets, and one for trying things.
-NETWORKS = {
+NETWORKS: dict[str, VMRNNConfig] = {
     "vmrnn-d-mmnist": VMRNNConfig("D", 1, (64, 64), 2, 128, (2, 6), (6, 2), drop_path=0.1, context=10, horizon=10),
     "vmrnn-b-kth": VMRNNConfig("B", 1, (128, 128), 2, 128, (6,), drop_path=0.1, context=10, horizon=20),
     "vmrnn-b-taxibj": VMRNNConfig("B", 2, (32, 32), 4, 128, (12,), drop_path=0.1, context=4, horizon=4),
