@@ -168,7 +168,7 @@ def _fill(config: VMRNNConfig, tensors: Mapping[str, Tensor], source: str, netwo
         raise InputError(
             f"{source} does not fit a {known.__name__}-{config.variant} — {wrong}", "give the checkpoint of a VMRNN"
         )
-    model.to_empty(device="cpu")
+    model.to_empty(device="cpu")  # a network has no tensors but those of its state dict
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return model.eval()
 
