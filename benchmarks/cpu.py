@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vmrnn_cli import scan
-from vmrnn_cli.checkpoints import PRESETS
 from vmrnn_cli.model import VMRNN, rollout
+from vmrnn_cli.networks import NETWORKS as PRESETS
 from vmrnn_cli.scan import native
 
 # Ratios aimed at, on two idle cores; README.md has those that are reached.

@@ -34,11 +34,11 @@ import torch
 from torch import Tensor
 
 from vmrnn_cli import scan
-from vmrnn_cli.checkpoints import PRESETS
 from vmrnn_cli.devices import autocast
 from vmrnn_cli.flops import flops_per_step
 from vmrnn_cli.gpu import GraphedStep
 from vmrnn_cli.model import VMRNN, VMRNNConfig, rollout
+from vmrnn_cli.networks import NETWORKS as PRESETS
 from vmrnn_cli.scan.operators import scan_flops
 from vmrnn_cli.train import RolloutLoss
 

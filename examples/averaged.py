@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vmrnn_cli import checkpoints, train
+from vmrnn_cli import networks, train
 from vmrnn_cli.errors import run_script
-from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.outputs import atomic_folder
+from vmrnn_cli.pretrained import save_model
 
 
 def main() -> None:
@@ -22,10 +22,10 @@ def main() -> None:
         sys.exit(__doc__)
     run, folder = map(Path, sys.argv[1:])
     state = train.read_state(run)
-    model = VMRNN(VMRNNConfig(**state["network"]))
+    model = networks.build(networks.config_from_dict(state["network"]))
     model.load_state_dict(state["ema"])
     with atomic_folder(folder, overwrite=False) as made:
-        checkpoints.save_model(model, made, half=False)
+        save_model(model, made, half=False)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ r"""Score a bundled weights folder and write what people should know: its model 
     python examples/describe_weights.py vmrnn-b-mmnist --data mnist --limit 1000 \
         --trained-on "Moving MNIST" --short "moving digits, 64x64 gray, 10 -> 10" \
         --budget minutes=80 --budget "machine=2 CPU threads" \
-        --clip examples/digits.npz [--curve curve.csv] [--notes notes.md] [--default] [--digits]
+        --clip examples/digits.npz [--curve curve.csv] [--notes notes.md] --kind digits --same-size
 
 `curve.csv` has lines of minutes, clips, MSE: the card shows it as curve.png, and a forecast of the clip beside it.
 """
@@ -21,10 +21,11 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot
 
-from vmrnn_cli import checkpoints, data, predict, weights
+from vmrnn_cli import data, predict, weights
 from vmrnn_cli.cards import model_card
 from vmrnn_cli.errors import run_script
 from vmrnn_cli.evaluate import evaluate
+from vmrnn_cli.networks import WEIGHTS_NAME
 from vmrnn_cli.outputs import atomic_path
 from vmrnn_cli.predictor import Predictor
 
@@ -43,11 +44,12 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, help="a clip to show a forecast of")
     parser.add_argument("--notes", type=Path, help="Markdown that is put at the end of the card")
     parser.add_argument("--default", action="store_true", help="the weights that predict takes by itself")
-    parser.add_argument("--digits", action="store_true", help="those that it takes for digits")
+    parser.add_argument("--kind", choices=("footage", "digits", "grid"), default="footage", help="what clips they fit")
+    parser.add_argument("--same-size", action="store_true", help="they fit frames of their own size only")
     options = parser.parse_args()
 
     folder = weights.bundled_folder() / options.name
-    model = checkpoints.load_model(folder)
+    model = weights.load(folder)
     context, horizon = model.config.context, model.config.horizon
     clips = data.open_dataset(
         options.data, split=options.split, context=context, horizon=horizon, size=min(model.config.image_size),
@@ -72,20 +74,23 @@ def main() -> None:
     path = weights.bundled_folder() / weights.REGISTRY_NAME
     registry = json.loads(path.read_text())
     last = summary["baseline_last_frame"]
-    roles = {role: True for role in ("default", "digits") if getattr(options, role)}
+    fits: dict[str, object] = {"kind": options.kind, "channels": model.config.image_channels}
+    if options.same_size:
+        fits["sizes"] = [list(model.config.image_size)]
     if options.default:
         registry = {options.name: {}} | registry  # the first in the list too
-    for role in roles:
         for entry in registry.values():
-            entry.pop(role, None)
+            entry.pop("default", None)
     registry[options.name] = {
         "data": options.short,
         "budget": ", ".join(f"{v} {k}" if k in ("minutes", "clips") else v for k, v in budget.items()),
         "metrics": f"MSE {summary['mse']:.4g} (last frame repeated {last['mse']:.4g}), SSIM {summary['ssim']:.3f} "
         f"({last['ssim']:.3f}) on {summary['clips']} clips",
         "licence": "Apache-2.0",
-        "sha256": hashlib.sha256((folder / checkpoints.WEIGHTS_NAME).read_bytes()).hexdigest(),
-    } | roles
+        "sha256": hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest(),
+        "fits": fits,
+        **({"default": True} if options.default else {}),
+    }
     with atomic_path(path, overwrite=True) as temporary:
         temporary.write_text(json.dumps(registry, indent=2) + "\n")
     print(card)

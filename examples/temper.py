@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vmrnn_cli import checkpoints, data
+from vmrnn_cli import data
 from vmrnn_cli.errors import run_script
 from vmrnn_cli.evaluate import evaluate
 from vmrnn_cli.outputs import atomic_folder
 from vmrnn_cli.predictor import Predictor
+from vmrnn_cli.pretrained import load_model, save_model
 
 THRESHOLDS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.03)
 TOLERANCE = 0.02  # of the two shares of clips together: one clip more is not worth a stronger filter
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    model = checkpoints.load_model(options.weights)
+    model = load_model(options.weights)
     if not model.config.residual:
         parser.error(f"{options.weights} is not residual: its output is no change")
     context, horizon = model.config.context, model.config.horizon
@@ -62,7 +63,7 @@ def main() -> None:
     chosen = min(threshold for threshold, share in shares.items() if share > max(shares.values()) - TOLERANCE)
     model.config = dataclasses.replace(model.config, shrink=chosen)
     with atomic_folder(options.out, overwrite=False) as folder:
-        checkpoints.save_model(model, folder)
+        save_model(model, folder)
     print(f"shrink {model.config.shrink}, in {options.out}")
 
 

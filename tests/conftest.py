@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -67,15 +68,21 @@ def use_isa(monkeypatch):
 
 
 @pytest.fixture
-def run_weights(tmp_path, capsys, monkeypatch):
+def run_weights(run_command):
     """Run `vmrnn weights ...` in this process: (exit code, stdout, stderr)."""
+    return functools.partial(run_command, "weights")
+
+
+@pytest.fixture
+def run_command(tmp_path, capsys, monkeypatch):
+    """Run `vmrnn ...` in this process: (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments):
-        from vmrnn_cli.__main__ import run as run_command
+        from vmrnn_cli.__main__ import run as run_in_process
 
-        code = run_command(["weights", *map(str, arguments)])
+        code = run_in_process([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
         assert len(errors) == (code != 0), captured.err
@@ -113,8 +120,8 @@ def tiny(tmp_path_factory):
     """A weights folder with a small random model: 3 frames in, 2 out."""
     import torch
 
-    from vmrnn_cli.checkpoints import save_model
     from vmrnn_cli.model import VMRNN, VMRNNConfig
+    from vmrnn_cli.pretrained import save_model
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights") / "tiny"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vmrnn_cli.checkpoints import infer_config, our_name
 from vmrnn_cli.model import VMRNN
+from vmrnn_cli.published import infer_config, our_name
 
 # Largest difference of outputs and states, relative distance of gradients. The golden numbers are float32, and so is
 # their noise, which grows along the rollout.

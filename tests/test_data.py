@@ -179,6 +179,13 @@ def test_grids_are_split_by_time_and_scaled_by_the_training_part(tmp_path):
     assert opened(tmp_path / "flow.npz", divided_by=200.0).clip(0, rng()).max() == np.float32(4 / 200)
 
 
+def test_the_split_of_bikenyc_is_its_own(tmp_path):
+    for T, C, test in ((2400, 2, 240), (4392, 2, 240), (4392, 1, 439), (2399, 2, 239)):
+        np.save(tmp_path / "x.npy", np.zeros((T, C, 16, 8), np.float32))
+        lengths = [len(opened(tmp_path / "x.npy", context=4, horizon=4, split=split)) for split in ("train", "test")]
+        assert lengths == [T - 2 * test - 7, test - 3]
+
+
 def test_grids_that_are_scaled_already_stay_as_they_are(tmp_path):
     """As `predict` takes the same file."""
     for frames in (np.full((100, 2, 4, 4), 51, np.uint8), np.full((100, 2, 4, 4), 0.2, np.float32)):
@@ -525,7 +532,7 @@ def test_real_data_sets(real):
     assert 265 < repeated < 300
     assert len(opened(real / "kth", context=10, horizon=10)) > 100
     bikes = opened(real / "traffic" / "bikenyc.npz", context=4, horizon=4, split="test")
-    assert (len(bikes), bikes.clip_shape) == (arrays.HOURLY_TEST - 3, (8, 2, 16, 8))
+    assert (len(bikes), bikes.clip_shape) == (arrays.BIKENYC_TEST - 3, (8, 2, 16, 8))
     assert opened(real / "wild", size=32, split="all").clip_shape == (5, 1, 32, 32)
 
 

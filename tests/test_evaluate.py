@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from vmrnn_cli import data, evaluate, metrics
-from vmrnn_cli.checkpoints import save_model
 from vmrnn_cli.data import arrays, moving_mnist
 from vmrnn_cli.digits import draw_digit
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.predictor import Predictor
+from vmrnn_cli.pretrained import save_model
 
 
 def test_baselines():

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vmrnn_cli.checkpoints import PRESETS, published_parameters
 from vmrnn_cli.flops import flops_per_step, published_macs_per_step
 from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.networks import NETWORKS
+from vmrnn_cli.published import published_parameters
 from vmrnn_cli.scan import native
 
 
 def test_published_macs_of_taxibj():
-    assert published_macs_per_step(PRESETS["vmrnn-b-taxibj"], (32, 32)) == 127_401_984
+    assert published_macs_per_step(NETWORKS["vmrnn-b-taxibj"], (32, 32)) == 127_401_984
 
 
 @pytest.mark.parametrize(
@@ -21,12 +22,12 @@ def test_published_macs_of_taxibj():
     [("vmrnn-d-mmnist", 15_267_201), ("vmrnn-b-kth", 1_214_721), ("vmrnn-b-taxibj", 2_579_970)],
 )
 def test_published_parameters(name, parameters):
-    assert published_parameters(VMRNN(PRESETS[name])) == parameters
+    assert published_parameters(VMRNN(NETWORKS[name])) == parameters
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_flops_of_the_presets_are_what_pytorch_counts(name):
-    config = PRESETS[name]
+    config = NETWORKS[name]
     with torch.device("meta"):  # shapes only: nothing is computed
         model, frame = VMRNN(config).eval(), torch.empty(1, config.image_channels, *config.image_size)
     model.scan_backend = "torch"

@@ -20,9 +20,10 @@ from huggingface_hub import constants
 
 import vmrnn_cli
 from vmrnn_cli import hub, weights
-from vmrnn_cli.checkpoints import CONFIG_NAME, WEIGHTS_NAME, load_model, save_model
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.networks import CONFIG_NAME, WEIGHTS_NAME
+from vmrnn_cli.pretrained import load_model, save_model
 
 DOWNLOAD = "from vmrnn_cli import hub; print(hub.download('owner/name'))"  # without PyTorch, which takes seconds
 UPLOADS = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # by huggingface_hub

@@ -11,8 +11,8 @@ import torch
 from published import TOLERANCES, assert_rollout_is_published
 
 from vmrnn_cli import scan
-from vmrnn_cli.checkpoints import PRESETS
 from vmrnn_cli.model import SS2D, VMRNN, DropPath, PatchExpanding, PatchMerging, State, VMRNNConfig, rollout
+from vmrnn_cli.networks import NETWORKS
 from vmrnn_cli.scan import native
 
 BACKENDS = [
@@ -277,9 +277,9 @@ def test_impossible_configurations(wrong):
         VMRNNConfig(**wrong)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_configuration_survives_json(name):
-    config = PRESETS[name]
+    config = NETWORKS[name]
     assert VMRNNConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
     assert hash(config) == hash(dataclasses.replace(config))
 

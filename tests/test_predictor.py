@@ -10,8 +10,9 @@ import torch
 from commands import CLIP, DIGITS, one_error_line
 
 from vmrnn_cli import InputError, predict, video
-from vmrnn_cli.checkpoints import load_model, published_name, save_model
 from vmrnn_cli.model import VMRNN, VMRNNConfig, rollout
+from vmrnn_cli.pretrained import load_model, save_model
+from vmrnn_cli.published import published_name
 
 
 def test_arrays_out_hold_the_clip_and_the_forecast(run, tiny, tmp_path):

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from vmrnn_cli.__main__ import run as run_command
-from vmrnn_cli.checkpoints import save_model
 from vmrnn_cli.errors import InputError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.pretrained import save_model
 from vmrnn_cli.ranks import Ranks
 
 TOGETHER = [

@@ -22,10 +22,11 @@ from safetensors.torch import load_file
 
 import vmrnn_cli
 from vmrnn_cli import interrupts, metrics, recipes, train
-from vmrnn_cli.checkpoints import load_model, save_model
+from vmrnn_cli import weights as known_weights
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.optim import Muon, muon_parameters, orthogonalise
+from vmrnn_cli.pretrained import load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def start(*arguments, cwd, **environment):
 
 
 def weights(folder):
-    return load_file(Path(folder) / train.WEIGHTS_NAME)
+    return load_file(Path(folder) / train.CHECKPOINT_NAME)
 
 
 def same(a, b):
@@ -78,7 +79,7 @@ def test_a_run_leaves_everything_that_was_promised(vmrnn, clips, tmp_path):
     code, _, err = vmrnn("train", "--data", clips, "--steps", 6, "--out", "run", *BASE)
     assert code == 0, err
     run = tmp_path / "run"
-    names = {"config.toml", "state.pt", train.WEIGHTS_NAME, "best", "metrics.csv", "curves.png", "samples"}
+    names = {"config.toml", "state.pt", train.CHECKPOINT_NAME, "best", "metrics.csv", "curves.png", "samples"}
     assert {p.name for p in run.iterdir()} == names
     assert len(losses(run)) == 6
     assert "steps = 6" in (run / "config.toml").read_text()
@@ -487,6 +488,37 @@ def test_fine_tuning_starts_from_weights(vmrnn, clips, tmp_path):
         torch.testing.assert_close(weights("b")[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+def test_seeds_stay_what_they_were():
+    """Runs are resumed by another Python than began them: both must draw the same."""
+    assert [train.seed_of(*numbers) for numbers in ((0, 0, 0), (0, 7, 1), (3, 1000, 0, 1))] == [
+        3010437511937009226,
+        -7512759699906963584,
+        -8648303314533679837,
+    ]
+
+
+def test_weights_to_start_from_are_loaded_once(clips, tmp_path, monkeypatch):
+    loaded = []
+    load = known_weights.load
+    monkeypatch.setattr(known_weights, "load", lambda name: loaded.append(name) or load(name))
+    given = {"data": str(clips), "init": "vmrnn-b-mmnist", "context": 3, "horizon": 2, "steps": 1, "batch_size": 2}
+    trainer = train.Trainer(recipes.make_config({}, given), tmp_path / "run")
+    assert loaded == ["vmrnn-b-mmnist"]
+    for name, tensor in load("vmrnn-b-mmnist").state_dict().items():
+        assert torch.equal(trainer.model.state_dict()[name], tensor)
+        assert torch.equal(trainer.ema.state_dict()[name], tensor)
+    assert trainer.model.training
+
+
+def test_states_that_do_not_name_their_architecture_are_resumed(vmrnn, clips):
+    common = ["train", "--data", clips, "--out", "run", *BASE]
+    assert vmrnn(*common, "--steps", 1)[0] == 0
+    state = torch.load("run/state.pt", weights_only=True)
+    assert state["network"].pop("architecture") == "VMRNN"
+    torch.save(state, "run/state.pt")
+    assert vmrnn(*common, "--steps", 2, "--resume")[0] == 0
+
+
 def test_fine_tuning_for_other_frames_is_said(clips, tmp_path):
     given = {"data": str(clips), "init": "vmrnn-b-mmnist", "context": 3, "horizon": 2, "steps": 1, "batch_size": 2}
     lines = train.Trainer(recipes.make_config({}, given), tmp_path / "run").describe()
@@ -634,29 +666,9 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_data(vmrnn, clips, tmp_
 # ---- parts
 
 
-def test_config_file_under_flags():
-    config = recipes.make_config({"lr": 1, "seed": 3, "preset": "vmrnn-b-taxibj"}, {"seed": 5, "data": "x", "lr": None})
-    assert (config.lr, config.seed, config.context, config.optimizer) == (1.0, 5, 4, "adam")
-    assert recipes.make_config({}, {"preset": "vmrnn-d-mmnist"}).loss == "mse+l1"
-    assert recipes.make_config({}, {"init": "vmrnn-b-natural"}).preset == "vmrnn-b-natural"
-    assert recipes.make_config({"init": "vmrnn-b-natural"}, {"preset": "tiny"}).preset == "tiny"
-    assert recipes.make_config({}, {"init": "runs/mine/best"}).preset == "tiny"
+def test_the_published_rates():
     moving_mnist = recipes.make_config({}, {"preset": "vmrnn-d-mmnist"})
     assert [train.learning_rate(moving_mnist, share) for share in (0, 0.5, 1)] == [1, 1, 1]  # as published
-    for limits in (
-        recipes.make_config({}, {"steps": 5, "preset": "vmrnn-b-bikenyc"}),
-        recipes.make_config({"steps": 5}, {"preset": "vmrnn-d-mmnist"}),
-    ):
-        assert (limits.steps, limits.epochs, limits.max_time) == (5, 0, 0)  # not those of the preset
-
-
-def test_config_survives_toml():
-    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no tomllib")
-    config = recipes.make_config({"curriculum": [[0.5, 3, 2]]}, {"steps": 5, "data": 'a "b"\\c'})
-    assert recipes.make_config(tomllib.loads(recipes.config_to_toml(config)), {}) == config
-
-
-def test_the_published_warm_up_of_taxibj():
     config = recipes.make_config({}, {"preset": "vmrnn-b-taxibj"})
     assert config.lr * train.learning_rate(config, 0.0) == pytest.approx(1e-5)
     assert config.lr * train.learning_rate(config, config.warmup) == pytest.approx(4e-4, rel=2e-3)

@@ -15,19 +15,12 @@ import pytest
 import torch
 
 from vmrnn_cli import hub, video, weights
-from vmrnn_cli.checkpoints import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    infer_config,
-    load_model,
-    our_name,
-    published_parameters,
-    save_model,
-    to_published,
-)
 from vmrnn_cli.errors import InputError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.networks import CONFIG_NAME, WEIGHTS_NAME
 from vmrnn_cli.predictor import load_weights
+from vmrnn_cli.pretrained import load_model, save_model
+from vmrnn_cli.published import published_parameters
 
 B = VMRNNConfig(embed_dim=16, depths=(3,), context=4, horizon=3, image_size=(8, 16))
 B4 = dataclasses.replace(B, patch_size=4, image_channels=2, d_state=8)
@@ -65,24 +58,37 @@ def folder(tmp_path):
 def test_bundled_weights_load_and_are_described():
     registry = weights.registry()
     assert [bool(entry.get("default")) for entry in registry.values()].count(True) == 1
-    assert [bool(entry.get("digits")) for entry in registry.values()].count(True) <= 1
     for name, entry in registry.items():
         assert weights.is_bundled(name) or "repo" in entry
     for name, entry in ((name, entry) for name, entry in registry.items() if weights.is_bundled(name)):
         folder = weights.bundled_folder() / name
-        assert weights.load(name).config.context > 0
+        config = weights.load(name).config
+        assert entry["fits"]["channels"] == config.image_channels
+        assert list(config.image_size) in entry["fits"].get("sizes", [list(config.image_size)])
         assert (folder / "README.md").exists()
         assert hashlib.sha256((folder / WEIGHTS_NAME).read_bytes()).hexdigest() == entry["sha256"]
         assert {"data", "budget", "metrics", "licence"} <= set(entry)
+        assert entry["fits"]["kind"] in ("footage", "digits", "grid")
 
 
 def test_weights_are_picked_by_the_clip(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "bundled_folder", lambda: tmp_path)
-    for name, channels in (("clips", 1), ("digits", 1), ("flows", 2)):
+    registry = {}
+    for name, kind, channels in (
+        ("else", "footage", 4), ("clips", "footage", 1), ("digits", "digits", 1), ("worse", "digits", 1),
+        ("flows", "grid", 2), ("rain", "grid", 4), ("colour", "footage", 3),
+    ):  # fmt: skip
         (tmp_path / name).mkdir()
         save_model(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,), image_channels=channels)), tmp_path / name)
-    (tmp_path / "registry.json").write_text('{"clips": {"default": true}, "digits": {"digits": true}, "flows": {}}')
+        registry[name] = {"fits": {"kind": kind, "channels": channels}}
+    registry["digits"]["fits"]["sizes"] = registry["worse"]["fits"]["sizes"] = [[32, 32], [64, 64]]
+    registry["else"]["default"] = True
+    registry = {"elsewhere": {"fits": {"kind": "grid", "channels": 2}}} | registry  # not bundled
+    (tmp_path / "registry.json").write_text(json.dumps(registry))
     np.save(tmp_path / "two.npy", np.zeros((9, 2, 8, 8), np.float32))
+    np.save(tmp_path / "four.npy", np.zeros((9, 4, 8, 8), np.float32))
+    np.save(tmp_path / "five.npy", np.zeros((9, 5, 8, 8), np.float32))
+    np.save(tmp_path / "three.npy", np.zeros((9, 3, 8, 8), np.float32))
     np.savez(tmp_path / "one.npz", frames=np.zeros((9, 64, 64), np.float32))
     (tmp_path / "bad.npz").write_text("nothing")
     digits = np.zeros((9, 64, 64), np.uint8)
@@ -94,8 +100,8 @@ def test_weights_are_picked_by_the_clip(tmp_path, monkeypatch):
         for frame in digits:
             writer.write(np.repeat(frame[..., None], 3, axis=-1))
     picked = {
-        "two.npy": "flows", "one.npz": "clips", "digits.npy": "digits", "digits.mp4": "digits",
-        "negative.npy": "clips", "wide.npy": "clips",
+        "two.npy": "flows", "four.npy": "rain", "five.npy": "else", "three.npy": "colour", "one.npz": "clips",
+        "digits.npy": "digits", "digits.mp4": "digits", "negative.npy": "clips", "wide.npy": "else",
     }  # fmt: skip
     assert {source: load_weights(None, tmp_path / source)[1] for source in picked} == picked
     for unusable in ("bad.npz", "none.mp4"):
@@ -197,21 +203,6 @@ def test_the_list_in_json(run_weights):
 # ---- conversion
 
 
-@pytest.mark.parametrize("name", ["vmrnn_b_patch2", "vmrnn_b_patch4", "vmrnn_d"])
-def test_the_published_state_dict_is_that_of_the_published_code(golden, name):
-    published = golden(name).params
-    ours = {ours: tensor for theirs, tensor in published.items() if (ours := our_name(theirs)) is not None}
-    model = VMRNN(infer_config(ours))
-    model.load_state_dict(ours)
-    written = min(
-        (to_published(model, layout) for layout in ("mnist", "openstl")), key=lambda s: len(set(s) ^ set(published))
-    )
-    assert {theirs: t.shape for theirs, t in written.items()} == {theirs: t.shape for theirs, t in published.items()}
-    for theirs, tensor in written.items():
-        expected = published[theirs] if our_name(theirs) is not None else torch.zeros_like(tensor)
-        assert torch.equal(tensor, expected), theirs
-
-
 @CONFIGS
 @pytest.mark.parametrize("layout", ["mnist", "openstl"])
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
@@ -228,21 +219,6 @@ def test_there_and_back_is_exact(run_weights, folder, tmp_path, config, layout, 
     if suffix == ".safetensors":
         assert load_model(tmp_path / "back").config == config
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == [CONFIG_NAME, WEIGHTS_NAME]
-
-
-@CONFIGS
-def test_what_the_published_code_never_uses_is_zeros(config):
-    model = network(config)
-    state = to_published(model)
-    assert sum(tensor.numel() for tensor in state.values()) == published_parameters(model)
-    assert not any(tensor.any() for name, tensor in state.items() if our_name(name) is None)
-
-
-@pytest.mark.parametrize("layout", ["mnist", "openstl"])
-def test_layouts_differ_where_the_published_codes_do(layout):
-    names = to_published(network(B), layout)
-    assert any(name.startswith("ST.layers.0.VSBs.") for name in names) == (layout == "mnist")
-    assert any(name.startswith("ST.layer.VSBs.") for name in names) == (layout == "openstl")
 
 
 def test_half_precision_becomes_float32(run_weights, tmp_path):

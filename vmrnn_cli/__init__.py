@@ -6,32 +6,24 @@ forecast = predict("clip.mp4", frames=20)
 forecast.save("out.gif")
 """
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
 __all__ = ["VMRNN", "Forecast", "InputError", "VMRNNConfig", "VMRNNError", "predict"]
 
+# PyTorch takes seconds to import and `vmrnn --help` does without it, so names come when they are asked for.
+_HOMES = {
+    "VMRNN": "sharing",
+    "Forecast": "forecast",
+    "InputError": "errors",
+    "VMRNNConfig": "config",
+    "VMRNNError": "errors",
+    "predict": "predictor",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # PyTorch takes seconds to import and `vmrnn --help` does without it, so names come when they are asked for.
-    if name == "VMRNN":
-        from .pretrained import VMRNN
-
-        return VMRNN
-    if name in ("InputError", "VMRNNError"):
-        from . import errors
-
-        return getattr(errors, name)
-    if name == "VMRNNConfig":
-        from .model import VMRNNConfig
-
-        return VMRNNConfig
-    if name == "Forecast":
-        from .forecast import Forecast
-
-        return Forecast
-    if name == "predict":
-        from .predictor import predict
-
-        return predict
+    if name in _HOMES:
+        return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

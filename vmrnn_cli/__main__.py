@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from . import interrupts
 from .errors import explained, one_line
@@ -58,7 +57,6 @@ def _report(error: Exception, debug: bool) -> int:
     """Print what went wrong, in one line, and return the exit code."""
     import typer
 
-    usage_error: Any = typer.BadParameter.__mro__[2]  # the base of all usage errors, which typer does not export
     if isinstance(error, typer.Abort):  # what becomes of Ctrl-C at a prompt
         return 130
     if isinstance(error, BrokenPipeError):
@@ -66,10 +64,11 @@ def _report(error: Exception, debug: bool) -> int:
         return 1
     if debug:
         raise error
-    if isinstance(error, usage_error):
+    if isinstance(error, typer.TyperException):  # of usage, all of them
         if not error.format_message():
             return 2  # no command was given, and the help has been shown
-        where = error.ctx.command_path if error.ctx else "vmrnn"
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "vmrnn"
         return _fail(f"{error.format_message().rstrip('.')} — see `{where} --help`", 2)
     if isinstance(error, OSError) and error.filename is None:
         _print_nothing_more()  # it may be the printing that failed

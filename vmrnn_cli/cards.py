@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .model import VMRNNConfig
+from .config import VMRNNConfig
 
 
 def code_version() -> str:

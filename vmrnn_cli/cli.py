@@ -15,6 +15,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": renamed},
+    epilog="Environment: VMRNN_CACHE, the folder for decoded videos (default: ~/.cache/vmrnn). VMRNN_DATA_URL, a "
+    "mirror for `vmrnn data get`, with a folder for each data set. VMRNN_NATIVE_ISA, the instruction set of the "
+    "compiled scan: baseline, avx2 or avx512 (default: the best that runs).",
 )
 
 
@@ -39,5 +42,5 @@ app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
-app.add_typer(data.app, name="data", help="Make data sets, or download them.")
+app.add_typer(data.app, name="data", help="Download or make data sets, or look after decoded videos.")
 app.add_typer(weights.app, name="weights", help="List, download, convert and share weights.")

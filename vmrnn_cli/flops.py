@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from .model import VMRNNConfig
+from .config import VMRNNConfig
 from .scan.operators import scan_flops
 
 K = 4

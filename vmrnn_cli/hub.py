@@ -18,13 +18,11 @@ from functools import partial
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.constants import CONFIG_NAME
 from huggingface_hub.constants import REPOCARD_NAME as CARD_NAME
-from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE as WEIGHTS_NAME
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HfHubHTTPError,
+    HTTPError,  # of the library below: httpx, or what came after it
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
@@ -41,11 +39,11 @@ from huggingface_hub.utils import (
 )
 
 from .errors import InputError, VMRNNError
+from .networks import CONFIG_NAME, WEIGHTS_NAME
 
 _log = logging.getLogger(__name__)
 _BUSY = (408, 429, 500, 502, 503, 504)  # the Hub may answer later
 _TRIES = 5
-_HTTPError: type[Exception] = HfHubHTTPError.__bases__[0]  # of the HTTP library that huggingface_hub stands on
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -93,7 +91,7 @@ def download(
         else:
             try:
                 commit = asking(tries=1)
-            except (_HTTPError, OSError) as error:
+            except (HTTPError, OSError) as error:
                 if not _is_outage(error):
                     raise
                 _log.warning("%s — using the copy in the cache", _outage(error, name))
@@ -216,7 +214,7 @@ def _in_one_line(name: str) -> Iterator[None]:
     """Turn what huggingface_hub raises into one line: the Hub's reason, and what to do."""
     try:
         yield
-    except (_HTTPError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: of uploads, and of hf_xet
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: of uploads, and of hf_xet
         raise _explained(error, name) from error
 
 
@@ -266,7 +264,7 @@ def _status(error: BaseException) -> int | None:
 def _is_outage(error: BaseException) -> bool:
     """Whether the Hub did not answer, or said that it cannot now."""
     status = _status(error)
-    return status in _BUSY if status is not None else isinstance(error, _HTTPError)
+    return status in _BUSY if status is not None else isinstance(error, HTTPError)
 
 
 def _outage(error: BaseException, name: str) -> str:

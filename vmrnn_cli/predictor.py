@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import checkpoints, scan, video, weights
+from . import pretrained, scan, video, weights
 from .devices import autocast, describe, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
 from .forecast import Forecast, Progress, Step, Timing
@@ -241,7 +241,7 @@ def load_weights(
 def assumed(name: str | Path, model: VMRNN) -> str | None:
     """What was assumed of weights that do not say what frames they were trained for, in words; None if they do."""
     path = Path(name)
-    if weights.is_bundled(str(name)) or not path.exists() or checkpoints.has_config(path):
+    if weights.is_bundled(str(name)) or not path.exists() or pretrained.has_config(path):
         return None
     height, width = model.config.image_size
     frames = f"{width}x{height} frames, {model.config.context} in, {model.config.horizon} out"

@@ -1,98 +1,178 @@
-"""`VMRNN` as other programs meet it: the network of `vmrnn_cli.model`, which loads, saves and shares itself by name."""
+"""Networks from files and back: our folders (config.json, model.safetensors), and published checkpoints."""
 
 from __future__ import annotations
 
+import io
+import json
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import ModelHubMixin
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
 
-from . import checkpoints, hub, model, weights
+from .config import VMRNNConfig
 from .errors import InputError
-from .outputs import atomic_folder
+from .model import VMRNN
+from .networks import (
+    CONFIG_NAME,
+    FILE_SUFFIXES,
+    WEIGHTS_NAME,
+    config_from_json,
+    config_to_dict,
+    network_class,
+    read_config,
+)
+from .outputs import atomic_path
+from .published import infer_config, ours_from_published, some, to_published
 
-_CARD = """---
-{{ card_data }}
----
-
-# VMRNN
-
-Predicts the next frames of a video ([paper]({{ paper_url }})):
-
-    vmrnn predict clip.mp4 --weights OWNER/NAME
-"""
+_HEADER_KEY = "vmrnn_config"
 
 
-class VMRNN(
-    model.VMRNN,
-    ModelHubMixin,
-    library_name="vmrnn",
-    tags=["video-prediction"],
-    paper_url="https://arxiv.org/abs/2403.16536",
-    model_card_template=_CARD,
-):
-    """A VMRNN that knows `from_pretrained`, `save_pretrained` and `push_to_hub`.
+def load_model(path: Path, network: type[VMRNN] | None = None) -> VMRNN:
+    """Build a network and fill it from a weights folder, a `.safetensors` file or a published `.pth`/`.pt` file.
 
-    All three deal in the folders of `vmrnn`: config.json, model.safetensors and a README.md.
+    It is on the CPU, in float32 and in evaluation mode.
+
+    Args:
+        path: the folder or file.
+        network: a subclass to build instead of what the configuration says.
+
+    Raises:
+        InputError: not there, not readable without unpickling code, not the tensors of a network of ours, or one that
+            `network` is no subclass of.
     """
+    if path.is_dir():
+        return _fill(read_config(path / CONFIG_NAME), _read_safetensors(path / WEIGHTS_NAME), str(path), network)
+    if not path.exists():
+        raise InputError(f"there are no weights {path}", "check the name, or see `vmrnn weights list`")
+    config: VMRNNConfig | None = None
+    if path.suffix == ".safetensors":
+        tensors, config = _read_safetensors(path), _embedded_config(path)
+    elif path.suffix in FILE_SUFFIXES:
+        tensors = _read_pickled(path)
+    else:
+        raise InputError(f"{path} is no weights file", "give a folder, a .safetensors or a published .pth/.pt file")
+    if path.name == WEIGHTS_NAME and path.with_name(CONFIG_NAME).exists():
+        config = read_config(path.with_name(CONFIG_NAME))
+    if "patch_embedding.proj.weight" not in tensors:
+        tensors = ours_from_published(tensors, str(path))
+    return _fill(config or infer_config(tensors, str(path)), tensors, str(path), network)
 
-    @classmethod
-    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **options: Any) -> VMRNN:  # type: ignore[override]
-        """Load weights by bundled name, folder or file, or from the Hub as `owner/name`.
 
-        Args:
-            name: as for `vmrnn_cli.weights.load`.
-            revision: branch, tag or commit of a Hub repository.
-            options: token, cache_dir, force_download, local_files_only, as everywhere in huggingface_hub.
+def has_config(path: Path) -> bool:
+    """Whether weights that `load_model` reads say what frames they were trained for; else that was assumed."""
+    if path.is_dir() or (path.name == WEIGHTS_NAME and path.with_name(CONFIG_NAME).exists()):
+        return True
+    return path.suffix == ".safetensors" and _embedded_config(path) is not None
 
-        Returns:
-            The network on the CPU, in float32 and in evaluation mode.
 
-        Raises:
-            InputError: there are no such weights, they are not those of a VMRNN, or the Hub refuses.
-            VMRNNError: the Hub or the network fails.
-        """
-        loaded = checkpoints.load_model(weights.locate(name, revision, **options))
-        network = cls(loaded.config)
-        network.load_state_dict(loaded.state_dict())
-        return network.eval()
+def save_model(model: VMRNN, folder: Path, *, half: bool = True) -> None:
+    """Write `config.json` and `model.safetensors` (float16 with `half`) into an existing folder."""
+    with atomic_path(folder / CONFIG_NAME, overwrite=True) as path:
+        path.write_text(json.dumps(config_to_dict(model.config), indent=2) + "\n")
+    save_tensors(model, folder / WEIGHTS_NAME, half=half)
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Write a weights folder, in float32, over one that is there; a README.md that is there stays.
 
-        Args:
-            save_directory: made if need be, parents included.
-            options: those of `huggingface_hub.ModelHubMixin.save_pretrained`.
+def save_tensors(model: VMRNN, file: Path, *, half: bool = False) -> None:
+    """Write a `.safetensors` file that `load_model` reads by itself: the configuration is in its header."""
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
+    with atomic_path(file, overwrite=True) as path:
+        # not save_file, which lets nobody else read the file
+        path.write_bytes(save(tensors, {_HEADER_KEY: json.dumps(config_to_dict(model.config))}))
 
-        Raises:
-            InputError: the folder cannot be written to.
-            VMRNNError: the disk fails.
-        """
-        target = Path(save_directory)
-        options.setdefault("repo_id", target.name)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make folder {target.parent}: {error.strerror}", "name another folder") from error
-        with atomic_folder(target, overwrite=True) as folder:
-            address = super().save_pretrained(folder, **options)
-            if (target / hub.CARD_NAME).exists():
-                (folder / hub.CARD_NAME).unlink()
-        return address
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        checkpoints.save_model(self, save_directory, half=False)
+def save_published(model: VMRNN, file: Path, *, layout: str = "mnist", overwrite: bool = False) -> None:
+    """Write `to_published` as a `.safetensors` or a `.pth`/`.pt` file, in float32.
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the network, in float32, to `owner/name`, which is made if need be. Returns the address of the commit.
+    Raises:
+        InputError: as `to_published` and `atomic_path`; VMRNNError: as `atomic_path`.
+    """
+    state = {name: t.float().contiguous() for name, t in to_published(model, layout).items()}
+    content = io.BytesIO()  # torch.save makes RuntimeErrors of a full disk
+    if file.suffix == ".safetensors":
+        content.write(save(state, {_HEADER_KEY: json.dumps(config_to_dict(model.config))}))
+    else:
+        torch.save(state, content)
+    with atomic_path(file, overwrite) as path:
+        path.write_bytes(content.getbuffer())
 
-        Args:
-            repo_id: owner/name.
-            options: those of `huggingface_hub.ModelHubMixin.push_to_hub`: private, branch, commit_message, ...
 
-        Raises:
-            InputError: the Hub refuses, or there is no token.
-            VMRNNError: the Hub or the network fails.
-        """
-        with hub.pushing(repo_id, options.get("token")):
-            return super().push_to_hub(repo_id, **options)
+def _embedded_config(path: Path) -> VMRNNConfig | None:
+    """The configuration in the header of a `.safetensors` file that we wrote, else None."""
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(_HEADER_KEY)
+    return config_from_json(text, path) if text is not None else None
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    except FileNotFoundError:
+        raise InputError(f"there is no {path}", "check the name, or see `vmrnn weights list`") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is not a readable safetensors file: {error}", "download or convert it again"
+        ) from None
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    """The tensors of a published checkpoint. Nothing but tensors and plain containers is ever unpickled."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickle protocols: what matters is raised
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling what is no pickle raises anything
+        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
+            what = f"{path} needs code of its own to be unpickled and was refused unread"
+        else:
+            what = f"{path} is not a PyTorch checkpoint, or a damaged one"
+        raise InputError(what, "give a file with nothing but tensors in it (a state dict)") from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    tensors = isinstance(content, dict) and all(
+        isinstance(n, str) and isinstance(t, Tensor) for n, t in content.items()
+    )
+    if not tensors or not content:
+        raise InputError(f"{path} holds no state dict of tensors", "give a VMRNN checkpoint")
+    return content
+
+
+def _fill(config: VMRNNConfig, tensors: Mapping[str, Tensor], source: str, network: type[VMRNN] | None) -> VMRNN:
+    """A network of `config` with exactly these tensors."""
+    known = network_class(config)
+    network = network or known
+    if not issubclass(network, known):
+        raise InputError(
+            f"{source} is of a {known.__name__}, not of a {network.__name__}", "load it with its own class"
+        )
+    with torch.device("meta"):  # shapes only: a wrong config must not cost memory
+        model = network(config)
+    own = model.state_dict()
+    common = [name for name in own if name in tensors]
+    fitting = [name for name in common if own[name].shape == tensors[name].shape]
+    plain = [name for name in fitting if _holds_floats(tensors[name])]
+    problems = {
+        "missing": [name for name in own if name not in tensors],
+        "unexpected": [name for name in tensors if name not in own],
+        "of another shape": [name for name in common if name not in fitting],
+        "not floating-point numbers": [name for name in fitting if name not in plain],
+        "not finite": [name for name in plain if not torch.isfinite(tensors[name].float()).all()],
+    }
+    wrong = "; ".join(f"{kind}: {some(names)}" for kind, names in problems.items() if names)
+    if wrong:
+        raise InputError(
+            f"{source} does not fit a {known.__name__}-{config.variant} — {wrong}", "give the checkpoint of a VMRNN"
+        )
+    model.to_empty(device="cpu")  # a network has no tensors but those of its state dict
+    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return model.eval()
+
+
+def _holds_floats(tensor: Tensor) -> bool:
+    """Whether it is a plain tensor with data: a file may hold integers, complex, sparse or meta tensors too."""
+    return tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta

@@ -59,44 +59,26 @@ PUBLISHED: dict[str, Any] = {
     "optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine", "plateau": 0.0, "final_lr": 0.01,
     "clip_norm": 0.0, "ema": 0.0, "augment": False,
 }  # fmt: skip
-PRESETS: dict[str, dict[str, Any]] = {
+# How the networks of `networks.NETWORKS` are trained: `--preset` names both.
+RECIPES: dict[str, dict[str, Any]] = {
     "tiny": {"batch_size": 8, "epochs": 1},
     "vmrnn-b-mmnist": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.3, 5, 3], [0.5, 8, 5]]},
     "vmrnn-d-mmnist-small": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.2, 5, 3], [0.35, 8, 5]]},
     "vmrnn-b-natural": {
-        "size": 128,
-        "crop": 64,
-        "batch_size": 8,
-        "horizon": 20,
-        "loss": "mse",
-        "weigh_sets": True,
-        "max_time": 5760.0,
+        "size": 128, "crop": 64, "batch_size": 8, "horizon": 20, "loss": "mse", "weigh_sets": True, "max_time": 5760.0,
         "curriculum": [[1.0, 6, 6]],  # learning over longer horizons made every step ahead worse, and took longer
     },
     "vmrnn-b-bikenyc": {
-        "batch_size": 32,
-        "context": 4,
-        "horizon": 4,
-        "loss": "mse",
-        "max_time": 1500.0,
-        "eval_every": 200,
+        "batch_size": 32, "context": 4, "horizon": 4, "loss": "mse", "max_time": 1500.0, "eval_every": 200,
         "eval_clips": 237,
     },
     "vmrnn-d-mmnist": {**PUBLISHED, "loss": "mse+l1", "warmup": 0.0, "plateau": 1.0, "epochs": 2000},
     "vmrnn-b-kth": {**PUBLISHED, "loss": "mse", "warmup": 0.05, "epochs": 100, "horizon": 20, "batch_size": 4},
-    "vmrnn-b-taxibj": {
-        **PUBLISHED,
-        "lr": 4e-4,
-        "final_lr": 0.0025,
-        "loss": "mse",
-        "warmup": 0.025,
-        "warmup_from": 0.025,
-        "epochs": 200,
-        "context": 4,
-        "horizon": 4,
-    },  # the rate of its script for one GPU; its configuration has 1e-4, and batches of 4
-}
-
+    "vmrnn-b-taxibj": {  # the rate of its script for one GPU; its configuration has 1e-4, and batches of 4
+        **PUBLISHED, "lr": 4e-4, "final_lr": 0.0025, "loss": "mse", "warmup": 0.025, "warmup_from": 0.025,
+        "epochs": 200, "context": 4, "horizon": 4,
+    },
+}  # fmt: skip
 
 _BOUNDS = {
     (1, 2**31): ("batch_size", "context", "horizon", "checkpoint_every", "eval_every", "eval_clips"),
@@ -120,11 +102,11 @@ def make_config(
     """
     before = before or {}
     init = flags.get("init") or file_values.get("init")
-    usual = init if init in tuple(PRESETS) else TrainConfig.preset
+    usual = init if init in tuple(RECIPES) else TrainConfig.preset
     preset = flags.get("preset") or file_values.get("preset") or before.get("preset") or usual
-    if preset not in tuple(PRESETS):  # nor is what cannot be a key
-        raise InputError(f"there is no preset '{preset}'", f"use one of {', '.join(PRESETS)}")
-    values = {**(before or PRESETS[preset]), "preset": preset}
+    if preset not in tuple(RECIPES):  # nor is what cannot be a key
+        raise InputError(f"there is no preset '{preset}'", f"use one of {', '.join(RECIPES)}")
+    values = {**(before or RECIPES[preset]), "preset": preset}
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for key, value in (before | file_values).items():
         if key not in fields:

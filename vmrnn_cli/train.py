@@ -11,6 +11,7 @@ A run folder holds `config.toml` (as used), `state.pt` and the one before it (ev
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import dataclasses
 import io
@@ -32,19 +33,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from . import checkpoints, data, interrupts, scan, weights
+from . import data, interrupts, pretrained, weights
 from .cards import code_version, model_card
-from .devices import autocast, describe, pick_dtype
+from .config import VMRNNConfig
+from .devices import autocast, pick_dtype
 from .errors import InputError, NotFiniteError, VMRNNError
 from .evaluate import FAST, Evaluation, evaluate
-from .model import VMRNN, VMRNNConfig
+from .model import VMRNN
+from .networks import NETWORKS, build, config_from_dict, config_to_dict
 from .optim import Muon, muon_parameters
 from .outputs import atomic_path, remove_leftovers
 from .predictor import Predictor
 from .ranks import Ranks
 from .recipes import TrainConfig, config_to_toml, loss_terms
 
-CONFIG_NAME, WEIGHTS_NAME = "config.toml", "checkpoint.safetensors"
+SETTINGS_NAME, CHECKPOINT_NAME = "config.toml", "checkpoint.safetensors"
 STATE_NAME, PREVIOUS_STATE_NAME = "state.pt", "state-previous.pt"
 
 
@@ -117,6 +120,14 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     return config.final_lr + (1 - config.final_lr) * shape
 
 
+def seed_of(*numbers: int) -> int:
+    """One seed of several numbers: Python's hash of their tuple, as every run that is to be resumed has drawn by it.
+
+    Only text is hashed with a salt; tuples of integers are not, and alike in every CPython since 3.8 on 64 bits.
+    """
+    return hash(numbers)
+
+
 def _made_for(network: VMRNNConfig) -> str:
     height, width = network.image_size
     return f"{width}x{height}, {network.context} -> {network.horizon} frames"
@@ -183,7 +194,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         self._warnings: list[str] = []
         self._judged_on = "the evaluation split"
-        self._channels = self._channels_of(state)
+        initial = None
+        if config.init:  # of a run that is resumed, what it began with may be gone
+            initial = build(config_from_dict(state["network"])) if state else weights.load(config.init).train()
+        self._channels = initial.config.image_channels if initial else 1  # of frames from a folder of videos
         self._source = data.DataSource(Path(config.data), config.dataset or None)
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
@@ -198,11 +212,10 @@ class Trainer:
                 f"a batch of {config.batch_size} is larger than the data ({len(self.train_set)} clips)",
                 "give a smaller --batch-size",
             )
-        self.model = self._make_model(state).to(self.device)
+        self.model = self._make_model(state, initial).to(self.device)
         if self.model.config.residual and "bce" in loss_terms(config.loss):  # its outputs may be 0 and 1 exactly
             raise InputError("a network that predicts the change of the frame cannot learn by bce", 'set loss = "mse"')
-        self.ema = VMRNN(self.model.config).to(self.device).requires_grad_(False)
-        self.ema.load_state_dict(self.model.state_dict())
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizers = make_optimizers(self.model, config)
         self.base_rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
         self.progress = Progress()
@@ -212,12 +225,6 @@ class Trainer:
             self._load(state)
         loss = RolloutLoss(self.model, config.loss, low_memory=config.memory == "low", burn_in=config.burn_in)
         self.loss: nn.Module = _distributed(loss) if self.ranks.world > 1 else loss
-
-    def _channels_of(self, state: dict[str, Any] | None) -> int:
-        """How many channels frames from a folder of videos get."""
-        if state is not None:
-            return state["network"]["image_channels"]
-        return weights.load(self.config.init).config.image_channels if self.config.init else 1
 
     def _open(self, split: str, *, augment: bool = False) -> data.ClipDataset:
         c = self.config
@@ -242,34 +249,31 @@ class Trainer:
         self._judged_on = "training clips"
         return self._open("train")
 
-    def _make_model(self, state: dict[str, Any] | None) -> VMRNN:
+    def _make_model(self, state: dict[str, Any] | None, initial: VMRNN | None) -> VMRNN:
         c = self.config
-        if state is not None and c.init:  # what it began with may be gone
-            return VMRNN(VMRNNConfig(**state["network"]))
+        if state is not None and initial is not None:
+            return initial
         _, channels, height, width = self.eval_set.clip_shape  # training clips may be cut to less
         made_for: dict[str, Any] = {"image_size": (height, width), "context": c.context, "horizon": c.horizon}
         made_for["divided_by"] = self.train_set.divided_by or 1.0
-        if not c.init:
-            return VMRNN(dataclasses.replace(checkpoints.PRESETS[c.preset], image_channels=channels, **made_for))
-        model = weights.load(c.init).train()
-        if model.config.image_channels != channels:
+        if initial is None:
+            return build(dataclasses.replace(NETWORKS[c.preset], image_channels=channels, **made_for))
+        before, initial.config = initial.config, dataclasses.replace(initial.config, **made_for)
+        if before.image_channels != channels:
             raise InputError(
-                f"the weights want {model.config.image_channels} channels and the data has {channels}", "change --init"
+                f"the weights want {before.image_channels} channels and the data has {channels}", "change --init"
             )
-        before, model.config = model.config, dataclasses.replace(model.config, **made_for)
-        if _made_for(before) != _made_for(model.config):
-            self._warnings.append(f"{c.init} was made for {_made_for(before)}; now {_made_for(model.config)}")
-        return model
+        if _made_for(before) != _made_for(initial.config):
+            self._warnings.append(f"{c.init} was made for {_made_for(before)}; now {_made_for(initial.config)}")
+        return initial
 
     def describe(self) -> list[str]:
         """What is about to happen, a line each."""
         parameters = sum(p.numel() for p in self.model.parameters())
-        sizes = self.model.config.d_state, self.model.rank
-        backend = scan.describe(scan.pick_backend("auto", self.device, *sizes), self.device, *sizes)
         lines = [*self.train_set.describe(), *self.eval_set.describe(), *self._warnings]
         lines.append(
             f"{self.config.preset}: VMRNN-{self.model.config.variant}, {parameters:,} parameters, on "
-            f"{describe(self.device, self.dtype)}, scan {backend}, {self.ranks.world} process(es)"
+            f"{self._averaged().describe()}, {self.ranks.world} process(es)"
         )
         if self.progress.step:
             lines.append(f"resuming {self.out} at step {self.progress.step}{self._changes}")
@@ -289,15 +293,15 @@ class Trainer:
             f"peak memory {peak_gib(self.device):.2f} GiB",
             f"{seconds:.2f} s a step, {seconds * self.batches_per_epoch / 60:.1f} min an epoch of "
             f"{self.batches_per_epoch} steps",
-            f"would write to {self.out}: {CONFIG_NAME}, {STATE_NAME}, {WEIGHTS_NAME}, best/, metrics.csv, curves.png, "
-            "samples/",
+            f"would write to {self.out}: {SETTINGS_NAME}, {STATE_NAME}, {CHECKPOINT_NAME}, best/, metrics.csv, "
+            "curves.png, samples/",
         ]
 
     def prepare_folder(self) -> None:
         """Make the run's folder, or clear it of what a killed run left half done, and write config.toml."""
         self.out.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.out)
-        with atomic_path(self.out / CONFIG_NAME, overwrite=True) as path:
+        with atomic_path(self.out / SETTINGS_NAME, overwrite=True) as path:
             path.write_text(config_to_toml(self.config), "utf-8", "backslashreplace")
 
     # ---- steps
@@ -363,7 +367,7 @@ class Trainer:
         """One update: loss, gradient norm and learning rate."""
         c, share = self.config, self.share()
         # What is random in a step (drop path) depends on its number: a resumed run draws the same.
-        torch.manual_seed(hash((c.seed, self.progress.step, self.ranks.rank)))
+        torch.manual_seed(seed_of(c.seed, self.progress.step, self.ranks.rank))
         rate = learning_rate(c, share)
         for base, group in zip(self.base_rates, self._groups(), strict=True):
             group["lr"] = base * rate
@@ -396,7 +400,7 @@ class Trainer:
         """Which inputs beyond the context are true frames: ever fewer. A resumed run draws the same."""
         if share >= self.config.teacher_forcing:
             return None
-        generator = torch.Generator().manual_seed(hash((self.config.seed, self.progress.step, self.ranks.rank, 1)))
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, self.progress.step, self.ranks.rank, 1))
         drawn = torch.rand(clips.shape[1] - context, clips.shape[0], generator=generator)
         return (drawn < 1 - share / self.config.teacher_forcing).to(self.device)
 
@@ -407,6 +411,9 @@ class Trainer:
 
     # ---- evaluation
 
+    def _averaged(self) -> Predictor:
+        return Predictor(self.ema, device=str(self.device), dtype=self.config.dtype)
+
     def evaluate(self) -> dict[str, Any]:
         """Score the averaged weights on evaluation clips, a share on each rank; rank 0 keeps the best in `best/`.
 
@@ -416,10 +423,9 @@ class Trainer:
             VMRNNError: the forecasts are not finite.
         """
         c = self.config
-        averaged = Predictor(self.ema, device=str(self.device), dtype=c.dtype)
         try:
             scores = evaluate(
-                averaged, self.eval_set, context=c.context, horizon=c.horizon,
+                self._averaged(), self.eval_set, context=c.context, horizon=c.horizon,
                 batch_size=min(c.batch_size, -(-c.eval_clips // self.ranks.world)),  # so that no rank is idle
                 limit=c.eval_clips, spread=True, names=FAST, keep_worst=1, ranks=self.ranks,
             )  # fmt: skip
@@ -437,7 +443,7 @@ class Trainer:
     def _write_best(self, summary: dict[str, Any]) -> None:
         folder = self.out / "best"
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoints.save_model(self.ema, folder, half=False)
+        pretrained.save_model(self.ema, folder, half=False)
         with atomic_path(folder / "README.md", overwrite=True) as path:
             path.write_text(self._card(summary), "utf-8", "backslashreplace")
 
@@ -470,7 +476,7 @@ class Trainer:
         self.out.mkdir(parents=True, exist_ok=True)
         state = {
             "config": {**vars(self.config), "data": str(Path(self.config.data).resolve())},
-            "network": dataclasses.asdict(self.model.config),
+            "network": config_to_dict(self.model.config),
             "data": self._data_seen(),
             "progress": vars(self.progress),
             "model": self.model.state_dict(),
@@ -484,11 +490,11 @@ class Trainer:
             temporary.write_bytes(content.getbuffer())
             if path.exists():
                 path.replace(previous)  # killed here, a run resumes from the one before
-        checkpoints.save_tensors(self.model, self.out / WEIGHTS_NAME)
+        pretrained.save_tensors(self.model, self.out / CHECKPOINT_NAME)
 
     def _load(self, state: dict[str, Any]) -> None:
         for what, mine, theirs in (
-            ("network", dataclasses.asdict(self.model.config), state["network"]),
+            ("network", config_to_dict(self.model.config), state["network"]),
             ("data", self._identity(vars(self.config)), self._identity(state["config"])),
             ("data", self._data_seen(), state.get("data") or self._data_seen()),  # older checkpoints do not say
         ):
@@ -537,6 +543,7 @@ def read_state(out: Path) -> dict[str, Any]:
         with contextlib.suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # none there, or damaged
             state = torch.load(path, map_location="cpu", weights_only=True)
             if isinstance(state, dict) and state.keys() >= {"config", "network", "progress", "ema", "optimizers"}:
+                state["network"] = {"architecture": "VMRNN", **state["network"]}  # older ones do not say
                 return state
     raise InputError(f"there is no checkpoint in {out}", "check the folder, or start the run without --resume")
 

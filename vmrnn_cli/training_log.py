@@ -13,17 +13,8 @@ if TYPE_CHECKING:
     from .train import Report
 
 _COLUMNS = (
-    "step",
-    "epoch",
-    "clips",
-    "seconds",
-    "lr",
-    "loss",
-    "grad_norm",
-    "clips_per_s",
-    "eval_mse",
-    "eval_last_frame",
-)
+    "step", "epoch", "clips", "seconds", "lr", "loss", "grad_norm", "clips_per_s", "eval_mse", "eval_last_frame"
+)  # fmt: skip
 
 
 class MetricsLog:

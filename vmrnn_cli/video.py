@@ -18,7 +18,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
@@ -233,6 +232,8 @@ def _run(arguments: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedPr
 
 
 def _ffmpeg() -> list[str]:
+    import imageio_ffmpeg  # not before it is needed: arrays do without
+
     return [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+error"]
 
 
@@ -240,7 +241,7 @@ def _ffmpeg() -> list[str]:
 def _machine_failures() -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError) as error:  # RuntimeError: imageio-ffmpeg finds no executable
+    except (OSError, RuntimeError, ImportError) as error:  # RuntimeError: imageio-ffmpeg finds no executable
         raise VMRNNError(
             f"cannot run ffmpeg: {error}", "reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE"
         ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+from .networks import FILE_SUFFIXES
 
 if TYPE_CHECKING:  # most of which import PyTorch or NumPy; names and files do without
     from types import ModuleType
@@ -16,7 +17,7 @@ if TYPE_CHECKING:  # most of which import PyTorch or NumPy; names and files do w
 
     from .model import VMRNN
 
-REGISTRY_NAME, WEIGHTS_NAME = "registry.json", "model.safetensors"
+REGISTRY_NAME = "registry.json"
 
 
 def bundled_folder() -> Path:
@@ -31,35 +32,32 @@ def registry() -> dict[str, dict[str, Any]]:
     data, budget, metrics, licence : for people
     sha256 : of model.safetensors
     default : whether `predict` takes them when none are named; one entry has it
-    digits : whether it takes them for 64x64 frames that are white on black; at most one entry has it
+    fits : what clips they are for: kind (footage, digits or grid), channels, sizes [H, W], any where there are none
     repo, revision : where they are on the Hub, if they are there; what is not bundled comes from there
     """
     return json.loads((bundled_folder() / REGISTRY_NAME).read_text())
 
 
 def default_name(frame: NDArray[np.float32] | None = None) -> str:
-    """The bundled weights to take when none are named, by the clip's first frame (C, H, W).
+    """The weights to take when none are named: the first bundled ones that fit the clip's first frame (C, H, W).
 
-    Gridded data gets those with as many channels, what looks like Moving MNIST those for digits.
+    Where none do, or no frame is given, those that the registry has as the default.
     """
-    from . import checkpoints
-
     known = registry()
-    if frame is not None and len(frame) not in (1, 3):
-        for name in filter(is_bundled, known):
-            config = checkpoints.read_config(bundled_folder() / name / checkpoints.CONFIG_NAME)
-            if config.image_channels == len(frame):
-                return name
-    if frame is not None and _looks_like_digits(frame):
-        for name in filter(is_bundled, known):
-            if known[name].get("digits"):
-                return name
-    return next(name for name, entry in known.items() if entry.get("default"))
+    fitting = (name for name in filter(is_bundled, known) if frame is not None and _fit(known[name]["fits"], frame))
+    return next(fitting, next(name for name, entry in known.items() if entry.get("default")))
 
 
-def _looks_like_digits(frame: NDArray[np.float32]) -> bool:
-    """White on black and 64x64."""
-    return frame.shape == (1, 64, 64) and float(frame.max()) > 0.5 and float((frame < 0.1).mean()) > 0.5
+def _fit(fits: dict[str, Any], frame: NDArray[np.float32]) -> bool:
+    size = list(frame.shape[1:])
+    return (fits["kind"], fits["channels"]) == (_kind(frame), len(frame)) and size in fits.get("sizes", [size])
+
+
+def _kind(frame: NDArray[np.float32]) -> str:
+    """What a frame (C, H, W) in [0, 1] looks like: a grid unless gray or in colour, digits if white on black."""
+    if len(frame) not in (1, 3):
+        return "grid"
+    return "digits" if float(frame.max()) > 0.5 and float((frame < 0.1).mean()) > 0.5 else "footage"
 
 
 def is_bundled(name: str) -> bool:
@@ -74,9 +72,9 @@ def load(name: str | Path) -> VMRNN:
         InputError: there are no such weights, or they are not those of a VMRNN.
         VMRNNError: the Hub or the network failed.
     """
-    from . import checkpoints
+    from . import pretrained
 
-    return checkpoints.load_model(locate(name))
+    return pretrained.load_model(locate(name))
 
 
 def locate(name: str | Path, revision: str | None = None, **options: Any) -> Path:
@@ -99,22 +97,16 @@ def locate(name: str | Path, revision: str | None = None, **options: Any) -> Pat
         there = bool(text) and path.exists()
     except OSError as error:  # too long for a name, or links in a circle
         raise InputError(f"'{name}' is no path: {error.strerror}", "check the name") from None
-    if there or path.suffix in (".safetensors", ".pth", ".pt"):
+    if there or path.suffix in FILE_SUFFIXES:
         return _without_revision(path, revision)
     if "repo" in known.get(text, {}) or (text.count("/") == 1 and not text.startswith((".", "/", "~"))):
-        return from_hub(text, revision, **options)
+        repository, branch, sha256 = hub_address(text)
+        if revision is not None and revision != branch:
+            branch, sha256 = revision, None  # the hash is that of the registered revision
+        return _hub().download(repository, branch, sha256=sha256, **options)
     raise InputError(
         f"there are no weights '{name}'", f"use {', '.join(known)}, a path, or owner/name on the Hugging Face Hub"
     )
-
-
-def from_hub(name: str, revision: str | None = None, **options: Any) -> Path:
-    """The folder in the cache with the weights of a registered name or `owner/name[@revision]`; see `hub.download`."""
-    hub = _hub()
-    repository, branch, sha256 = hub_address(name)
-    if revision is not None and revision != branch:
-        branch, sha256 = revision, None  # the hash is that of the registered revision
-    return hub.download(repository, branch, sha256=sha256, **options)
 
 
 def hub_address(name: str) -> tuple[str, str | None, str | None]:

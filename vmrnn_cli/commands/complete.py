@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from ..recipes import RECIPES
+from ..weights import registry
+
 
 def presets() -> list[str]:
     """Names of `--preset`."""
-    from ..recipes import PRESETS
-
-    return list(PRESETS)
+    return list(RECIPES)
 
 
 def weights() -> list[str]:
     """Names of `--weights` that need no path."""
-    from ..weights import registry
-
     return list(registry())
 
 

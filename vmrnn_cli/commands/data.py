@@ -1,8 +1,9 @@
-"""`vmrnn data`: download public data sets, or make one."""
+"""`vmrnn data`: download public data sets, make one, or look after decoded videos."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -14,7 +15,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def data() -> None:
-    """Download or make data sets."""
+    """Download or make data sets, or look after decoded videos."""
 
 
 @app.command()
@@ -68,3 +69,33 @@ def make(
         images = moving_mnist.read_digits(path)
     moving_mnist.write_test_file(out, images, clips, seed, overwrite=overwrite)
     print(f"wrote {out}: {clips} clips of 20 frames")
+
+
+@app.command()
+def cache(
+    clear: bool = typer.Option(False, "--clear", help="Remove them. No run should be using them meanwhile."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    debug: bool = DEBUG,
+) -> None:
+    """List the decoded videos that training and evaluation keep, and what room they take."""
+    import json
+
+    from ..data import cache as decoded
+
+    videos: list[dict[str, Any]] = []
+    for path in decoded.cached_files():
+        whole = decoded.open_cached(path)
+        shape = list(whole.shape) if whole else None
+        videos.append({"file": path.name, "shape": shape, "bytes": path.stat().st_size})
+        if clear:
+            path.unlink()
+    total = sum(video["bytes"] for video in videos)
+    if as_json:
+        facts = {"folder": str(decoded.cache_folder()), "bytes": total, "cleared": clear, "videos": videos}
+        print(json.dumps(facts))
+        return
+    for video in videos:
+        size = "x".join(map(str, video["shape"] or ["incomplete"]))
+        print(f"{video['file']}  {size:<20} {video['bytes'] / 1e6:9.1f} MB")
+    done = "removed from" if clear else "in"
+    print(f"{len(videos)} decoded videos, {total / 1e6:.1f} MB, {done} {decoded.cache_folder()}")

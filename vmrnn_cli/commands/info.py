@@ -6,12 +6,15 @@ from typing import Any
 
 import typer
 
+from ..networks import NETWORKS
 from . import DEBUG
 
 
 def info(
     what: str | None = typer.Argument(
-        None, metavar="[WEIGHTS or PRESET]", help="Default: the weights that `vmrnn predict` uses."
+        None,
+        metavar="[WEIGHTS or NETWORK]",
+        help=f"What --weights takes, or the name of a network: {', '.join(NETWORKS)}. (default: as `vmrnn predict`)",
     ),
     flops: bool = typer.Option(False, "--flops", help="Also count operations."),
     size: str | None = typer.Option(None, metavar="WxH", help="Count for frames of this size. (default: as trained)"),
@@ -47,16 +50,16 @@ def info(
 
 
 def _facts(what: str | None, size: str | None) -> dict[str, Any]:
-    from .. import checkpoints, scan, weights
     from .. import flops as count
+    from .. import published, scan, weights
     from ..devices import pick_device
     from ..errors import InputError
     from ..frames import parse_size
-    from ..model import VMRNN
+    from ..networks import build
 
     name = weights.default_name() if what is None else what
-    untrained = name in checkpoints.PRESETS and not weights.is_bundled(name)
-    model = VMRNN(checkpoints.PRESETS[name]) if untrained else weights.load(name)
+    untrained = name in NETWORKS and not weights.is_bundled(name)
+    model = build(NETWORKS[name]) if untrained else weights.load(name)
     config = model.config
     chosen = parse_size(size) if size is not None else config.image_size
     grid = config.image_size if chosen is None else (chosen, chosen) if isinstance(chosen, int) else chosen
@@ -77,7 +80,7 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
         "context": config.context,
         "horizon": config.horizon,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "parameters_published": checkpoints.published_parameters(model),
+        "parameters_published": published.published_parameters(model),
         "macs_per_step_published": macs,
         "macs_per_clip_published": macs * steps,
         "flops_per_step": operations,

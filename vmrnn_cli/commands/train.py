@@ -15,13 +15,13 @@ import typer
 
 from .. import interrupts
 from ..errors import InputError
+from ..recipes import RECIPES, TrainConfig, make_config
 from . import complete, options
 from .options import DATA, option
 
 if TYPE_CHECKING:
     import torch
 
-    from ..recipes import TrainConfig
     from ..train import Report, Trainer
 
 RECIPE, RUN = "Recipe", "Run"
@@ -39,8 +39,7 @@ def train(
     size: str | None = options.SIDE,
     preset: str | None = option(
         RECIPE,
-        "vmrnn-d-mmnist, vmrnn-b-kth, vmrnn-b-taxibj, vmrnn-b-natural, vmrnn-b-mmnist, ... "
-        "(default: that of --init, else tiny, for trying things)",
+        f"A network and its recipe: {', '.join(RECIPES)}. (default: that of --init, else {TrainConfig.preset})",
         autocompletion=complete.presets,
     ),
     config: Path | None = option(RECIPE, "A TOML file of settings; options go over it.", metavar="FILE.toml"),
@@ -117,19 +116,18 @@ def _settings(
     flags: dict[str, Any], config: Path | None, out: Path | None, resume: bool, restarted: bool
 ) -> tuple[TrainConfig, Path, bool]:
     """What the run is to be, its folder, and whether it goes on from a checkpoint there."""
-    from .. import recipes
     from .. import train as training
 
     given = _read_toml(config) if config else {}
-    settings = recipes.make_config(given, flags)
+    settings = make_config(given, flags)
     if not settings.data and not (resume and out):
         raise InputError("there is no data", "name some with --data, or a run to go on with: --resume --out runs/NAME")
     folder = out or Path("runs") / f"{Path(settings.data).resolve().stem}-{settings.preset}"
     resume = resume or (restarted and training.has_state(folder))
-    if resume and (folder / training.CONFIG_NAME).exists():  # the run's own settings, under what is given now
-        settings = recipes.make_config(given, flags, _read_toml(folder / training.CONFIG_NAME))
+    if resume and (folder / training.SETTINGS_NAME).exists():  # the run's own settings, under what is given now
+        settings = make_config(given, flags, _read_toml(folder / training.SETTINGS_NAME))
     if not settings.data:
-        raise InputError(f"{folder / training.CONFIG_NAME} names no data", "name some with --data")
+        raise InputError(f"{folder / training.SETTINGS_NAME} names no data", "name some with --data")
     return settings, folder, resume
 
 

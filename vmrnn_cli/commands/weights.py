@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .. import weights as known
 from ..errors import InputError
+from ..networks import CONFIG_NAME, FILE_SUFFIXES, WEIGHTS_NAME
 from . import DEBUG
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-_FILE_SUFFIXES = (".safetensors", ".pth", ".pt")
 _OVERWRITE = typer.Option(False, "--overwrite", help="Replace what is there.")
 
 
@@ -31,7 +32,7 @@ def list_weights(
     """List our weights: what each was trained on, for how long, how good it is, and where it is."""
     import json
 
-    entries = {name: {**entry, **_whereabouts(name)} for name, entry in _registry().items()}
+    entries = {name: {**entry, **_whereabouts(name)} for name, entry in known.registry().items()}
     if as_json:
         print(json.dumps(entries))
         return
@@ -76,32 +77,31 @@ def convert(
     debug: bool = DEBUG,
 ) -> None:
     """Make a weights folder of a published checkpoint, or a published checkpoint of weights. Both in float32."""
-    from .. import checkpoints
+    from .. import pretrained, published
     from ..outputs import atomic_folder, check_target
-    from ..weights import load, locate
 
     if layout not in ("mnist", "openstl"):
         raise InputError(f"there is no layout '{layout}'", "use mnist or openstl")
     if to_published:
-        if out.suffix not in _FILE_SUFFIXES:
-            raise InputError(f"cannot tell the format of {out}", f"end its name in one of {', '.join(_FILE_SUFFIXES)}")
+        if out.suffix not in FILE_SUFFIXES:
+            raise InputError(f"cannot tell the format of {out}", f"end its name in one of {', '.join(FILE_SUFFIXES)}")
         check_target(out, overwrite)
-        model = load(source)
-        checkpoints.save_published(model, out, layout=layout, overwrite=overwrite)
-        unused = checkpoints.published_parameters(model) - sum(p.numel() for p in model.parameters())
+        model = known.load(source)
+        pretrained.save_published(model, out, layout=layout, overwrite=overwrite)
+        unused = published.published_parameters(model) - sum(p.numel() for p in model.parameters())
         print(f"wrote {out}: {_summary(model)}; the {unused:,} parameters that the published code never uses are zeros")
         return
-    if out.suffix in _FILE_SUFFIXES:
+    if out.suffix in FILE_SUFFIXES:
         raise InputError(f"{out} would be a folder", "leave out the suffix, or pass --to-published to write a file")
-    path = locate(source)
-    model = checkpoints.load_model(path)
+    path = known.locate(source)
+    model = pretrained.load_model(path)
     with atomic_folder(out, overwrite) as folder:
-        checkpoints.save_model(model, folder, half=False)
+        pretrained.save_model(model, folder, half=False)
     print(f"wrote {out}: {_summary(model)}")
-    if not checkpoints.has_config(path):
+    if not pretrained.has_config(path):
         height, width = model.config.image_size
         print(
-            f"A checkpoint does not tell what it was trained for; {out / checkpoints.CONFIG_NAME} says {width}x{height}"
+            f"A checkpoint does not tell what it was trained for; {out / CONFIG_NAME} says {width}x{height}"
             f" frames, {model.config.context} in, {model.config.horizon} out, as published: change it if need be."
         )
 
@@ -119,7 +119,7 @@ def push(
     Log in first with `hf auth login`, or set HF_TOKEN.
     """
     from .. import hub
-    from ..checkpoints import load_model
+    from ..pretrained import load_model
 
     if folder.is_file():
         raise InputError(f"{folder} is not a folder", "make one of it with `vmrnn weights convert`")
@@ -129,27 +129,18 @@ def push(
 
 def _fetch(name: str) -> Path:
     """The folder with weights of ours or from the Hub, which can be loaded."""
-    from ..checkpoints import load_model
-    from ..weights import is_bundled, locate
+    from ..pretrained import load_model
 
-    if name and not is_bundled(name) and Path(name).exists():
+    if name and not known.is_bundled(name) and Path(name).exists():
         raise InputError(f"{name} is on this machine", "use it as it is, or name a repository as owner/name")
-    folder = locate(name)
+    folder = known.locate(name)
     load_model(folder)
     return folder
 
 
-def _registry() -> dict[str, dict[str, Any]]:
-    from ..weights import registry
-
-    return registry()
-
-
 def _whereabouts(name: str) -> dict[str, Any]:
     """Where weights are, and how many bytes they take if that is on this machine."""
-    from ..weights import WEIGHTS_NAME, find
-
-    where, folder = find(name)
+    where, folder = known.find(name)
     return {"where": where, **({"size": (folder / WEIGHTS_NAME).stat().st_size} if folder else {})}
 
 

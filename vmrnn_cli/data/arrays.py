@@ -21,7 +21,7 @@ from .base import ClipArray, ClipDataset
 
 TAXIBJ_KEYS = ("X_train", "Y_train", "X_test", "Y_test")
 TEST_SHARE, VAL_SHARE = 0.1, 0.1  # of a gridded sequence, at its end
-HOURLY_TEST = 240  # steps of the test split of a long sequence: ten days of hours, as for BikeNYC
+BIKENYC_GRID, BIKENYC_TEST = (2, 16, 8), 240  # of BikeNYC: its shape, and the hours of its test split, ten days
 
 
 class ReadyClips(ClipDataset):
@@ -108,16 +108,16 @@ class GridWindows(ClipDataset):
     """All windows of a gridded sequence (T, C, H, W), scaled to [0, 1] as `predict` does: uint8 by 255, floats, if they
     exceed 1, by what weights were trained with, else (for training) by the maximum of the training part.
 
-    The last tenth (or `HOURLY_TEST` steps of a sequence ten times as long) is the test split, what comes before it, as
-    long, the validation split. A window belongs to the split of the frames it predicts: the context of the first test
-    windows lies in the part before, as it does in use. What exceeds the divisor is above 1.
+    The last tenth is the test split, what comes before it, as long, the validation split. A window belongs to the split
+    of the frames it predicts: the context of the first test windows lies in the part before, as it does in use. What
+    exceeds the divisor is above 1.
     """
 
     def __init__(
         self, name: str, frames: NDArray[Any], split: str, context: int, horizon: int, divided_by: float | None = None
     ) -> None:
         T, C, H, W = frames.shape
-        test = HOURLY_TEST if T >= 10 * HOURLY_TEST else int(T * TEST_SHARE)
+        test = self.test_steps(T)
         edges = {"train": (0, T - 2 * test), "val": (T - 2 * test, T - test), "test": (T - test, T), "all": (0, T)}
         first, last = edges[split]
         self.starts = range(max(0, first - context), last - context - horizon + 1)
@@ -133,6 +133,11 @@ class GridWindows(ClipDataset):
         self._frames = frames
         self.clip_shape = (context + horizon, C, H, W)
 
+    @staticmethod
+    def test_steps(T: int) -> int:
+        """How many steps at the end of a sequence of T are the test split."""
+        return int(T * TEST_SHARE)
+
     def __len__(self) -> int:
         return len(self.starts)
 
@@ -147,6 +152,14 @@ class GridWindows(ClipDataset):
         _, C, H, W = self.clip_shape
         divided = f", divided by {self.divided_by:g}" if self.divided_by != 1 else ""
         return [f"{self.name}, {self.split}: {len(self)} windows, {C} x {H} x {W}{divided}"]
+
+
+class BikeNYC(GridWindows):
+    """Hourly flows of bikes, whose test split is the last ten days, as published."""
+
+    @staticmethod
+    def test_steps(T: int) -> int:
+        return BIKENYC_TEST
 
 
 def cut_arrays(
@@ -180,7 +193,8 @@ def cut_arrays(
     if dataset == "grid" and frames.ndim == 4:
         if not np.isfinite(frames).all() or frames.min() < 0:
             raise InputError(f"{path} holds negative or non-finite values", "shift and clean the grids first")
-        return GridWindows(path.stem, frames, split, context, horizon, divided_by)
+        is_bikenyc = frames.shape[1:] == BIKENYC_GRID and len(frames) >= 10 * BIKENYC_TEST
+        return (BikeNYC if is_bikenyc else GridWindows)(path.stem, frames, split, context, horizon, divided_by)
     raise InputError(f"{path} has shape {frames.shape}, and is no {dataset} data set", "leave out --dataset")
 
 

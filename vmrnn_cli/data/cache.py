@@ -66,7 +66,11 @@ def content_id(path: Path) -> str:
 
 def find(content: str, channels: int, size: Size) -> Video | None:
     """The decoded video of that content, if the cache has it whole."""
-    path = _cached_path(content, channels, size)
+    return open_cached(_cached_path(content, channels, size))
+
+
+def open_cached(path: Path) -> Video | None:
+    """The decoded video in a file of the cache, None unless it is there and whole."""
     try:
         frames = np.load(path, mmap_mode="r")
     except (FileNotFoundError, NotADirectoryError):
@@ -74,6 +78,11 @@ def find(content: str, channels: int, size: Size) -> Video | None:
     except (ValueError, EOFError):  # cut short by a crash of the machine
         return None
     return Video(path, frames.shape)
+
+
+def cached_files() -> list[Path]:
+    """The files of all decoded videos, and what killed processes left of some."""
+    return sorted((cache_folder() / "clips").glob("*.npy"))
 
 
 def decode(source: Path, channels: int, size: Size, content: str | None = None) -> Video:

@@ -1,4 +1,4 @@
-"""Weights on disk: our folders, and published checkpoints in every layout there is."""
+"""Networks from files and back: our folders, and published checkpoints however they were saved."""
 
 from __future__ import annotations
 
@@ -12,18 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vmrnn_cli.checkpoints import (
-    CONFIG_NAME,
-    PRESETS,
-    WEIGHTS_NAME,
-    infer_config,
-    load_model,
-    our_name,
-    published_name,
-    save_model,
-)
 from vmrnn_cli.errors import InputError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.networks import CONFIG_NAME, WEIGHTS_NAME
+from vmrnn_cli.pretrained import load_model, save_model
+from vmrnn_cli.published import to_published
 
 B = VMRNNConfig(embed_dim=16, depths=(2,))
 B4 = VMRNNConfig(embed_dim=16, depths=(2,), patch_size=4, image_channels=2)
@@ -37,19 +30,6 @@ def network(config):
     return VMRNN(config)
 
 
-def published(model, layout="mnist"):
-    """The state dict that the published code would have saved, with the tensors that it builds and never uses."""
-    state = {published_name(name, model.config.variant): t for name, t in model.state_dict().items()}
-    for name, t in list(state.items()):
-        if ".VSBs.0.linear." in name:
-            state[name.replace(".VSBs.0.", ".VSBs.1.")] = torch.zeros_like(t)
-        if name.startswith("Downsample.patch_embed."):
-            state[name.replace("Downsample", "Upsample")] = torch.zeros_like(t)
-    if layout == "openstl":
-        state = {name.replace("ST.layers.0.", "ST.layer."): t for name, t in state.items()}
-    return state
-
-
 def same(a, b):
     return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
@@ -61,7 +41,7 @@ def same(a, b):
 @pytest.mark.parametrize("layout", ["mnist", "openstl"])
 def test_published_layouts(tmp_path, config, layout, prefix, wrapped, suffix):
     model = network(config)
-    state = {prefix + name: t for name, t in published(model, layout).items()}
+    state = {prefix + name: t for name, t in to_published(model, layout).items()}
     content = {"epoch": 7, "optimizer": {"lr": 0.1}, "state_dict": state, "scheduler": {}} if wrapped else state
     torch.save(content, tmp_path / f"w{suffix}")
     loaded = load_model(tmp_path / f"w{suffix}")
@@ -73,31 +53,14 @@ def test_published_layouts(tmp_path, config, layout, prefix, wrapped, suffix):
 
 def test_old_torch_format(tmp_path):
     model = network(B)
-    torch.save(published(model), tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    torch.save(to_published(model), tmp_path / "w.pth", _use_new_zipfile_serialization=False)
     assert same(model, load_model(tmp_path / "w.pth"))
 
 
 def test_published_layout_in_safetensors(tmp_path):
     model = network(D)
-    save_file(published(model), tmp_path / "w.safetensors")
+    save_file(to_published(model), tmp_path / "w.safetensors")
     assert same(model, load_model(tmp_path / "w.safetensors"))
-
-
-@pytest.mark.parametrize("name", ["vmrnn-d-mmnist", "vmrnn-b-kth", "vmrnn-b-taxibj"])
-def test_published_configurations_are_recognised(name):
-    config = PRESETS[name]
-    with torch.device("meta"):
-        shapes = dict(VMRNN(config).state_dict())
-    inferred = infer_config(shapes)
-    # Frame size, context and horizon cannot be seen, and are taken from the published configuration they fit; nor can
-    # the rate of dropped paths, which plays no part in a forecast.
-    assert inferred == dataclasses.replace(config, drop_path=0.0)
-
-
-@CONFIGS
-def test_names_go_both_ways(config):
-    for name in network(config).state_dict():
-        assert our_name(published_name(name, config.variant)) == name
 
 
 @pytest.mark.parametrize("half", [True, False])
@@ -177,7 +140,7 @@ def refused(path, *parts):
     ],
 )
 def test_wrong_tensors_are_listed(tmp_path, change, says):
-    state = {name: t.clone() for name, t in published(network(B)).items()}
+    state = {name: t.clone() for name, t in to_published(network(B)).items()}
     change(state)
     torch.save(state, tmp_path / "w.pth")
     refused(tmp_path / "w.pth", says)
@@ -200,7 +163,7 @@ def test_code_in_a_pickle_is_refused_unread(tmp_path, form):
         (tmp_path / "w.pth").write_bytes(pickle.dumps(bomb))
     else:
         torch.save(
-            {"state_dict": published(network(B)), "epoch": bomb} if form == "wrapped" else bomb, tmp_path / "w.pth"
+            {"state_dict": to_published(network(B)), "epoch": bomb} if form == "wrapped" else bomb, tmp_path / "w.pth"
         )
     refused(tmp_path / "w.pth", "code")
     assert not (tmp_path / "exploded").exists()
@@ -215,7 +178,7 @@ def test_unreadable_files(tmp_path, name, content):
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 def test_truncated_files(tmp_path, name):
-    torch.save(published(network(B)), tmp_path / "w.pth")
+    torch.save(to_published(network(B)), tmp_path / "w.pth")
     save_file(network(B).state_dict(), tmp_path / "w.safetensors")
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])

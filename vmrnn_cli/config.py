@@ -1,0 +1,62 @@
+"""What building a network takes. Nothing here imports PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class VMRNNConfig:
+    """Everything that building a VMRNN needs. Saved as JSON with the weights.
+
+    `image_size`, `context`, `horizon` and `divided_by` are what the weights were trained for; any size and length run.
+    """
+
+    variant: str = "B"  # "B": one cell; "D": cells on a pyramid of grids, down and up again
+    image_channels: int = 1
+    image_size: tuple[int, int] = (64, 64)  # H, W
+    patch_size: int = 2  # 2 or 4
+    embed_dim: int = 128
+    depths: tuple[int, ...] = (6,)  # VSS blocks per cell; for D, of the down path
+    depths_up: tuple[int, ...] = ()  # D only, as published: its last entry is the depth of the first up cell
+    d_state: int = 16
+    drop_path: float = 0.0
+    residual: bool = False  # ours, not the paper's: the network gives the change from the frame that comes in
+    shrink: float = 0.0  # residual only: where the change is weaker than this (of 1), next to nothing changes
+    context: int = 10
+    horizon: int = 10
+    divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "depths", "depths_up"):  # JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.variant not in ("B", "D"):
+            raise ValueError(f"variant must be 'B' or 'D', not {self.variant!r}")
+        if self.patch_size not in (2, 4):
+            raise ValueError(f"patch_size must be 2 or 4, not {self.patch_size}")
+        if self.variant == "B" and (len(self.depths) != 1 or self.depths_up):
+            raise ValueError("a VMRNN-B has one cell: give one entry in depths and none in depths_up")
+        if self.variant == "D" and (not self.depths or len(self.depths) != len(self.depths_up)):
+            raise ValueError("a VMRNN-D has as many cells up as down: depths and depths_up must be of the same length")
+        if not 0.0 <= self.shrink < 1.0 or (self.shrink and not self.residual):
+            raise ValueError(f"shrink must be at least 0 and below 1, and 0 unless residual, not {self.shrink}")
+        if not 1.0 <= self.divided_by < math.inf:
+            raise ValueError(f"divided_by must be a number of at least 1, not {self.divided_by}")
+        if len(self.image_size) != 2:
+            raise ValueError(f"image_size must be height and width, not {self.image_size}")
+        if not 0.0 <= self.drop_path < 1.0:
+            raise ValueError(f"drop_path must be at least 0 and below 1, not {self.drop_path}")
+        depths = (*self.depths, *self.depths_up)
+        numbers = (self.image_channels, *self.image_size, self.embed_dim, self.d_state, self.context, self.horizon)
+        if min(*numbers, *depths) < 1:
+            raise ValueError("channels, sizes, widths, depths, context and horizon must be positive")
+        if max(depths) > 1000 or len(self.depths) > 10 or max(numbers) > 2**16:
+            raise ValueError(f"no machine holds a network of {self}")
+        if self.patch_size == 4 and self.embed_dim % 16:
+            raise ValueError(f"with patch_size 4, embed_dim must be a multiple of 16, not {self.embed_dim}")
+
+    @property
+    def multiple(self) -> int:
+        """Frames are padded inside to a multiple of this many pixels."""
+        return self.patch_size * (2 ** len(self.depths) if self.variant == "D" else 1)

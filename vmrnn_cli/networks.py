@@ -1,0 +1,108 @@
+"""The networks there are: their architectures, the configurations with names, and configurations as JSON.
+
+Nothing here imports PyTorch but `network_class` and `build`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import VMRNNConfig
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .model import VMRNN
+
+CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"  # of a weights folder, here and on the Hub
+FILE_SUFFIXES = (".safetensors", ".pth", ".pt")  # of weights in a file
+_WRITTEN_BY_US = "give a weights folder that `vmrnn` wrote"
+
+# Of each architecture: the class of its configurations, and the module here that has its network, by the same name.
+ARCHITECTURES: dict[str, tuple[type[VMRNNConfig], str]] = {"VMRNN": (VMRNNConfig, "model")}
+
+# The published configurations, ours for small budgets, and one for trying things.
+NETWORKS: dict[str, VMRNNConfig] = {
+    "vmrnn-d-mmnist": VMRNNConfig("D", 1, (64, 64), 2, 128, (2, 6), (6, 2), drop_path=0.1, context=10, horizon=10),
+    "vmrnn-b-kth": VMRNNConfig("B", 1, (128, 128), 2, 128, (6,), drop_path=0.1, context=10, horizon=20),
+    "vmrnn-b-taxibj": VMRNNConfig("B", 2, (32, 32), 4, 128, (12,), drop_path=0.1, context=4, horizon=4),
+    "vmrnn-b-mmnist": VMRNNConfig("B", 1, (64, 64), 4, 64, (4,), context=10, horizon=10),  # ours, for two CPU cores
+    "vmrnn-d-mmnist-small": VMRNNConfig(  # ours; with 4 states instead of 16, scans take less than half the time
+        "D", 1, (64, 64), 4, 64, (1,), (4,), d_state=4, context=10, horizon=10
+    ),
+    "vmrnn-b-natural": VMRNNConfig("B", 1, (128, 128), 4, 64, (4,), residual=True, context=10, horizon=20),  # ours
+    "vmrnn-b-bikenyc": VMRNNConfig("B", 2, (16, 8), 2, 64, (4,), context=4, horizon=4),  # ours
+    "tiny": VMRNNConfig("B", 1, (64, 64), 2, 32, (2,), context=10, horizon=10),
+}
+
+
+def network_class(config: VMRNNConfig) -> type[VMRNN]:
+    """The class of the networks with such a configuration."""
+    name = _architecture(config)
+    return getattr(importlib.import_module(f".{ARCHITECTURES[name][1]}", __package__), name)
+
+
+def build(config: VMRNNConfig) -> VMRNN:
+    """An untrained network."""
+    return network_class(config)(config)
+
+
+def config_to_dict(config: VMRNNConfig) -> dict[str, Any]:
+    """A configuration and its architecture, as they are saved with weights and runs."""
+    return {"architecture": _architecture(config), **dataclasses.asdict(config)}
+
+
+def config_from_dict(values: Any) -> VMRNNConfig:
+    """The inverse of `config_to_dict`, of what anybody may have written.
+
+    Raises:
+        TypeError, ValueError: it is not the configuration of a network of ours.
+    """
+    if not isinstance(values, dict) or values.get("architecture") not in tuple(ARCHITECTURES):
+        raise ValueError(f"its architecture is not {' or '.join(ARCHITECTURES)}")
+    config, _ = ARCHITECTURES[values["architecture"]]
+    settings = {name: value for name, value in values.items() if name != "architecture"}
+    for field in dataclasses.fields(config):
+        wanted, value = type(field.default), settings.get(field.name, field.default)
+        if wanted is tuple:
+            good = isinstance(value, (list, tuple)) and all(type(item) is int for item in value)
+        else:
+            good = type(value) is wanted or (wanted is float and type(value) is int)
+        if not good:
+            raise TypeError(f"{field.name} is {value!r}")
+    return config(**settings)
+
+
+def config_from_json(text: str, path: Path) -> VMRNNConfig:
+    """The configuration in a text that was read from `path`.
+
+    Raises:
+        InputError: it is none of a network of ours.
+    """
+    try:
+        return config_from_dict(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not the configuration of a VMRNN: {error}", _WRITTEN_BY_US) from None
+
+
+def read_config(path: Path) -> VMRNNConfig:
+    """The configuration in a config.json.
+
+    Raises:
+        InputError: missing, not to be read, or not the configuration of a network of ours.
+    """
+    try:
+        return config_from_json(path.read_text(), path)
+    except FileNotFoundError:
+        best = path.parent / "best"  # of a training run
+        todo = f"name {best}" if (best / CONFIG_NAME).exists() else _WRITTEN_BY_US
+        raise InputError(f"there is no {path}", todo) from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {error}", _WRITTEN_BY_US) from None
+
+
+def _architecture(config: VMRNNConfig) -> str:
+    return next(name for name, (known, _) in ARCHITECTURES.items() if known is type(config))
