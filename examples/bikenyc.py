@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from vmrnn_cli.data.arrays import GridWindows
 from vmrnn_cli.errors import run_script
-from vmrnn_cli.evaluate import last_frame, linear_extrapolation
 from vmrnn_cli.frames import only_array, read_arrays
 from vmrnn_cli.outputs import atomic_path
 from vmrnn_cli.predictor import Predictor, load_weights
+from vmrnn_cli.rivals import RIVAL_NAMES, RIVALS
 
 DAY = 24
 
@@ -48,8 +48,7 @@ def main() -> None:
     forecasts = {
         name: Predictor(model).batch(given, horizon),
         "same hour yesterday": yesterday,
-        "last frame repeated": last_frame(given, horizon),
-        "linear extrapolation": linear_extrapolation(given, horizon),
+        **{RIVAL_NAMES[key]: np.stack(list(rival(given, horizon)), 1) for key, rival in RIVALS.items()},
     }
     print(f"{len(clips)} windows, {context} hours in, {horizon} out")
     print(f"| {'forecast':<22} | RMSE | MAE  |" + "".join(f" RMSE +{h} |" for h in range(1, horizon + 1)))

@@ -10,13 +10,17 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["VMRNN", "Forecast", "InputError", "VMRNNConfig", "VMRNNError", "predict"]
+__all__ = [
+    "VMRNN", "Forecast", "InputError", "MotionConfig", "MotionVMRNN", "VMRNNConfig", "VMRNNError", "predict",
+]  # fmt: skip
 
 # PyTorch takes seconds to import and `vmrnn --help` does without it, so names come when they are asked for.
 _HOMES = {
     "VMRNN": "sharing",
     "Forecast": "forecast",
     "InputError": "errors",
+    "MotionConfig": "config",
+    "MotionVMRNN": "sharing",
     "VMRNNConfig": "config",
     "VMRNNError": "errors",
     "predict": "predictor",

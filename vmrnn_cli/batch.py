@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -9,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import outputs, video
+from . import outputs, render, video
 from .errors import VMRNNError, explained
 from .forecast import Forecast, Progress
 from .predictor import Predictor, assumed, fitting_weights, load_weights, open_forecast
 from .ranks import Ranks
+from .writers import find_writer
 
 
 class Loaded(NamedTuple):
@@ -64,9 +66,14 @@ def forecast_files(
             clip = video.Source(source)
             loaded = load(weights or fitting_weights(clip, start))
             options |= {"start": start, "title": loaded.name, "load_s": loaded.seconds}
-            with open_forecast(loaded.predictor, clip, **options) as forecast, progress(forecast.frames) as shown:
+            shown = tuple(panels or render.WITH_TRUTH)
+            fit = functools.partial(find_writer(target).fit, panels=len(shown))
+            with (
+                open_forecast(loaded.predictor, clip, panels=shown, fit=fit, **options) as forecast,
+                progress(forecast.frames) as told,
+            ):
                 outputs.make_folder(target.parent)
-                forecast.save(target, panels=panels, overwrite=overwrite, progress=shown)
+                forecast.save(target, panels=panels, overwrite=overwrite, progress=told)
             yield number, Outcome(source, target, forecast, loaded)
         except Exception as error:  # whatever one clip runs into, memory above all, must not end the batch
             known = explained(error)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .config import VMRNNConfig
+from .config import NetworkConfig, VMRNNConfig
+from .rivals import RIVAL_NAMES
 
 
 def code_version() -> str:
@@ -26,7 +27,7 @@ def code_version() -> str:
 
 
 def model_card(
-    network: VMRNNConfig,
+    network: NetworkConfig,
     trained_on: str,
     judged_on: str,
     budget: Mapping[str, Any],
@@ -35,19 +36,18 @@ def model_card(
     licence: str | None = None,
 ) -> str:
     """Markdown from the budget and from what `Evaluation.summary` returns, with what the Hub wants to know on top."""
-    forecasts = {
-        "this network": summary,
-        "last frame repeated": summary["baseline_last_frame"],
-        "linear extrapolation": summary["baseline_linear"],
-    }
+    forecasts = {"this network": summary, **{label: summary[key] for key, label in RIVAL_NAMES.items()}}
     spent = "".join(f"| {key} | {value} |\n" for key, value in budget.items())
-    metrics = [name for name in ("mse", "mae", "ssim", "psnr", "ssim_published") if name in summary]
+    metrics = [name for name in ("mse", "mae", "ssim", "psnr", "sharpness", "ssim_published") if name in summary]
     scores = "".join(
         f"| {label} |" + "".join(f" {_number(scores[name])} |" for name in metrics) + "\n"
         for label, scores in forecasts.items()
     )
     by_step = "".join(_by_step(name, forecasts) for name in ("mse", "ssim") if name in summary)
-    shape = f"patch {network.patch_size}, width {network.embed_dim}, {network.image_channels} channel(s)"
+    shape = f"patch {network.patch_size}, width {network.embed_dim}"
+    shape += (
+        f", {network.image_channels} channel(s)" if isinstance(network, VMRNNConfig) else ", carries the picture on"
+    )
     shape += ", predicts the change of the frame" if network.residual else ""
     for_the_hub = "library_name: vmrnn\ntags:\n- video-prediction\n" + (f"license: {licence}\n" if licence else "")
     return f"""---

@@ -60,3 +60,52 @@ class VMRNNConfig:
     def multiple(self) -> int:
         """Frames are padded inside to a multiple of this many pixels."""
         return self.patch_size * (2 ** len(self.depths) if self.variant == "D" else 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MotionConfig:
+    """Everything that building a `motion_network.MotionVMRNN` needs. Saved as JSON with the weights.
+
+    `image_size`, `context`, `horizon` and `divided_by` are what the weights were trained for; any size, length and
+    number of channels run.
+    """
+
+    image_size: tuple[int, int] = (128, 128)  # H, W
+    embed_dim: int = 64  # of the first cell's tokens; the second has twice as many
+    depths: tuple[int, ...] = (2, 3)  # VSS blocks of the two cells
+    d_state: int = 4
+    drop_path: float = 0.0
+    detail_dim: int = 32
+    decoder_dim: int = 64
+    context: int = 10
+    horizon: int = 20
+    divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "depths"):  # JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if len(self.depths) != 2:
+            raise ValueError(f"depths must be those of two cells, got {self.depths}")
+        if len(self.image_size) != 2:
+            raise ValueError(f"image_size must be height and width, got {self.image_size}")
+        if not 1.0 <= self.divided_by < math.inf:
+            raise ValueError(f"divided_by must be a number of at least 1, got {self.divided_by}")
+        if not 0.0 <= self.drop_path < 1.0:
+            raise ValueError(f"drop_path must be at least 0 and below 1, got {self.drop_path}")
+        widths = (self.embed_dim, self.detail_dim, self.decoder_dim, self.d_state)
+        numbers = (*self.image_size, *widths, *self.depths, self.context, self.horizon)
+        if min(numbers) < 1:
+            raise ValueError("sizes, widths, depths, context and horizon must be positive")
+        if max(self.depths) > 1000 or max(numbers) > 2**16:
+            raise ValueError(f"no machine holds a network of {self}")
+
+    # What a network over frames has, and this one always has alike.
+    variant = "D"
+    image_channels = 1  # in which it looks for motion; it draws any number
+    patch_size = 8
+    multiple = 16
+    depths_up = ()
+    residual = False
+
+
+NetworkConfig = VMRNNConfig | MotionConfig

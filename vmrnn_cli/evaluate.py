@@ -7,7 +7,7 @@ of gridded data lies above, and is scored as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,31 +19,11 @@ from .data import ClipDataset
 from .forecast import Forecast, Step
 from .predictor import Predictor
 from .ranks import Ranks
+from .rivals import RIVALS
 
 Clips = NDArray[np.float32]
 FAST = ("mse", "mae")
-ALL = ("mse", "mae", "ssim", "psnr", "ssim_published", "psnr_published")
-
-
-def last_frame(context: Clips, horizon: int) -> Clips:
-    """The last given frame repeated: (B, T, C, H, W) -> (B, horizon, C, H, W)."""
-    return np.repeat(context[:, -1:], horizon, axis=1)
-
-
-def linear_extrapolation(context: Clips, horizon: int) -> Clips:
-    """The change between the last two given frames continued, between 0 and 1 or what was given; one is repeated."""
-    if context.shape[1] < 2:
-        return last_frame(context, horizon)
-    ahead = np.arange(1, horizon + 1, dtype=np.float32)[None, :, None, None, None]
-    highest = np.maximum(context.max((1, 2, 3, 4), keepdims=True), 1)
-    return np.clip(context[:, -1:] + ahead * (context[:, -1:] - context[:, -2:-1]), 0, highest)
-
-
-Baseline = Callable[[Clips, int], Clips]
-BASELINES: dict[str, Baseline] = {
-    "baseline_last_frame": last_frame,
-    "baseline_linear": linear_extrapolation,
-}
+ALL = ("mse", "mae", "ssim", "psnr", "sharpness", "ssim_published", "psnr_published")
 
 
 @dataclass
@@ -152,13 +132,13 @@ def evaluate(
     spread: bool = False,
     names: Sequence[str] = ALL,
     keep_worst: int = 0,
-    baselines: Mapping[str, Baseline] = BASELINES,
+    rivals: Sequence[str] = tuple(RIVALS),
     progress: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
     """Forecast and score the clips of a data set: the first `limit` of them or, with `spread`, as many evenly spaced.
 
-    `baselines` are forecasts to compare with, by name: given frames (B, T, C, H, W) and the horizon -> forecasts.
+    `rivals` are those of `rivals.RIVALS` to compare with.
     `progress` is called with the number of clips done so far. Of several `ranks`, each takes the batches whose turn is
     its own, and all return the whole: the same as a single process, as batches and their order are the same.
     """
@@ -166,7 +146,7 @@ def evaluate(
     total = min(len(dataset), limit or len(dataset))
     chosen = np.arange(total) * (len(dataset) if spread else total) // total
     groups = [dataset.group(number) for number in chosen.tolist()]
-    done = Evaluation(Scores(), {name: Scores() for name in baselines}, 0, [], groups)
+    done = Evaluation(Scores(), {name: Scores() for name in rivals}, 0, [], groups)
     for first in range(rank * batch_size, total, world * batch_size):
         numbers = chosen[first : first + batch_size].tolist()
         # (B, T, C, H, W)
@@ -175,8 +155,8 @@ def evaluate(
         given, truth = clips[:, :context], clips[:, context:]
         prediction = predictor.batch(given, horizon)
         done.model.add(prediction, truth, names)
-        for name, baseline in baselines.items():
-            done.baselines[name].add(baseline(given, horizon), truth, names)
+        for name in rivals:
+            done.baselines[name].add(np.stack(list(RIVALS[name](given, horizon)), axis=1), truth, names)
         done.clips += len(clips)
         done.clipped += int((given.max((1, 2, 3, 4)) > 1).sum())
         if keep_worst:

@@ -63,6 +63,7 @@ class Forecast:
     divided_by : what the values of an array were divided by to lie in [0, 1]; an .npz is written in its own units
     title : what pictures call it
     panels : of pictures, where none are asked for; empty for the usual ones
+    scored_on : (C, H, W) of the network's own picture, on which scores are; None where that is what is shown
     score, rivals : of the prediction, and of forecasts that cost nothing, by name; they grow with the steps
     timing : grows likewise
     """
@@ -76,6 +77,7 @@ class Forecast:
     divided_by: float = 1.0
     title: str = ""
     panels: tuple[str, ...] = ()
+    scored_on: tuple[int, int, int] | None = None
     score: Score = field(default_factory=Score, repr=False)
     rivals: Mapping[str, Score] = field(default_factory=dict, repr=False)
     timing: Timing = field(default_factory=Timing, repr=False)
@@ -106,6 +108,11 @@ class Forecast:
     def baseline_last_frame(self) -> Means | None:
         """The same of the last given frame repeated."""
         return self.baselines["baseline_last_frame"]
+
+    @property
+    def baseline_motion(self) -> Means | None:
+        """The same of motion continued."""
+        return self.baselines["baseline_motion"]
 
     @cached_property
     def prediction(self) -> NDArray[np.float32]:

@@ -36,6 +36,15 @@ def psnr(prediction: Frame, truth: Frame) -> float:
     return 10 * math.log10(1 / error) if error > 0 else math.inf
 
 
+def sharpness(prediction: Frame, truth: Frame) -> float:
+    """Mean slope of a frame over that of the true one: 1 as sharp, less blurred; infinite where the truth is flat."""
+    slope, true_slope = (
+        float(np.abs(np.diff(frame.astype(np.float64), axis=1)).mean() + np.abs(np.diff(frame, axis=2)).mean())
+        for frame in (prediction, truth)
+    )
+    return slope / true_slope if true_slope > 0 else 1.0 if slope == 0 else math.inf
+
+
 def ssim(prediction: Frame, truth: Frame) -> float:
     """Structural similarity for a data range of 1, mean over channels; NaN for frames under 3 pixels high or wide.
 

@@ -199,7 +199,27 @@ class Reconstruction(nn.Module):
         return self.final(self.inflate(rearrange(tokens, "b h w e -> b e h w")))
 
 
-class VMRNN(nn.Module):
+class ScanNetwork(nn.Module):
+    """A network with SS2D in it, as a whole."""
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of dt of any block, R in the scan."""
+        return max(m.rank for m in self.modules() if isinstance(m, SS2D))
+
+    @property
+    def scan_backend(self) -> str:
+        """Name of the scan implementation ("auto" or one of `vmrnn_cli.scan.BACKENDS`)."""
+        return next(m.scan_backend for m in self.modules() if isinstance(m, SS2D))
+
+    @scan_backend.setter
+    def scan_backend(self, name: str) -> None:
+        for module in self.modules():
+            if isinstance(module, SS2D):
+                module.scan_backend = name
+
+
+class VMRNN(ScanNetwork):
     """The network, one step per call. VMRNN-B is one cell; VMRNN-D has cells on ever coarser grids and back (figure 3).
 
     Any height and width: frames are padded inside by repeating the edge, and outputs cropped.
@@ -233,22 +253,6 @@ class VMRNN(nn.Module):
         last = max(1, sum(depths) - 1)
         rates = iter(self.config.drop_path * block / last for block in range(sum(depths)))
         return [list(itertools.islice(rates, depth)) for depth in depths]
-
-    @property
-    def rank(self) -> int:
-        """The largest rank of dt of any block, R in the scan."""
-        return max(m.rank for m in self.modules() if isinstance(m, SS2D))
-
-    @property
-    def scan_backend(self) -> str:
-        """Name of the scan implementation ("auto" or one of `vmrnn_cli.scan.BACKENDS`)."""
-        return next(m.scan_backend for m in self.modules() if isinstance(m, SS2D))
-
-    @scan_backend.setter
-    def scan_backend(self, name: str) -> None:
-        for module in self.modules():
-            if isinstance(module, SS2D):
-                module.scan_backend = name
 
     def forward(self, frame: Tensor, states: tuple[State, ...] | None = None) -> tuple[Tensor, tuple[State, ...]]:
         """Predict the next frame.

@@ -11,21 +11,27 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import VMRNNConfig
+from .config import MotionConfig, NetworkConfig, VMRNNConfig
 from .errors import InputError
 
 if TYPE_CHECKING:
     from .model import VMRNN
+    from .motion_network import MotionVMRNN
+
+    Network = VMRNN | MotionVMRNN
 
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"  # of a weights folder, here and on the Hub
 FILE_SUFFIXES = (".safetensors", ".pth", ".pt")  # of weights in a file
 _WRITTEN_BY_US = "give a weights folder that `vmrnn` wrote"
 
 # Of each architecture: the class of its configurations, and the module here that has its network, by the same name.
-ARCHITECTURES: dict[str, tuple[type[VMRNNConfig], str]] = {"VMRNN": (VMRNNConfig, "model")}
+ARCHITECTURES: dict[str, tuple[type[NetworkConfig], str]] = {
+    "VMRNN": (VMRNNConfig, "model"),
+    "MotionVMRNN": (MotionConfig, "motion_network"),
+}
 
 # The published configurations, ours for small budgets, and one for trying things.
-NETWORKS: dict[str, VMRNNConfig] = {
+NETWORKS: dict[str, NetworkConfig] = {
     "vmrnn-d-mmnist": VMRNNConfig("D", 1, (64, 64), 2, 128, (2, 6), (6, 2), drop_path=0.1, context=10, horizon=10),
     "vmrnn-b-kth": VMRNNConfig("B", 1, (128, 128), 2, 128, (6,), drop_path=0.1, context=10, horizon=20),
     "vmrnn-b-taxibj": VMRNNConfig("B", 2, (32, 32), 4, 128, (12,), drop_path=0.1, context=4, horizon=4),
@@ -33,29 +39,35 @@ NETWORKS: dict[str, VMRNNConfig] = {
     "vmrnn-d-mmnist-small": VMRNNConfig(  # ours; with 4 states instead of 16, scans take less than half the time
         "D", 1, (64, 64), 4, 64, (1,), (4,), d_state=4, context=10, horizon=10
     ),
-    "vmrnn-b-natural": VMRNNConfig("B", 1, (128, 128), 4, 64, (4,), residual=True, context=10, horizon=20),  # ours
+    "vmrnn-d-motion": MotionConfig(),  # ours
     "vmrnn-b-bikenyc": VMRNNConfig("B", 2, (16, 8), 2, 64, (4,), context=4, horizon=4),  # ours
     "tiny": VMRNNConfig("B", 1, (64, 64), 2, 32, (2,), context=10, horizon=10),
 }
 
 
-def network_class(config: VMRNNConfig) -> type[VMRNN]:
+def network_class(config: NetworkConfig) -> type[Network]:
     """The class of the networks with such a configuration."""
     name = _architecture(config)
     return getattr(importlib.import_module(f".{ARCHITECTURES[name][1]}", __package__), name)
 
 
-def build(config: VMRNNConfig) -> VMRNN:
+def build(config: NetworkConfig) -> Network:
     """An untrained network."""
-    return network_class(config)(config)
+    return network_class(config)(config)  # type: ignore[arg-type]
 
 
-def config_to_dict(config: VMRNNConfig) -> dict[str, Any]:
+def adapted(config: NetworkConfig, **settings: Any) -> NetworkConfig:
+    """The configuration with other settings, as far as it has them: some networks take any number of channels."""
+    known = {field.name for field in dataclasses.fields(config)}
+    return dataclasses.replace(config, **{name: value for name, value in settings.items() if name in known})
+
+
+def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
     """A configuration and its architecture, as they are saved with weights and runs."""
     return {"architecture": _architecture(config), **dataclasses.asdict(config)}
 
 
-def config_from_dict(values: Any) -> VMRNNConfig:
+def config_from_dict(values: Any) -> NetworkConfig:
     """The inverse of `config_to_dict`, of what anybody may have written.
 
     Raises:
@@ -76,7 +88,7 @@ def config_from_dict(values: Any) -> VMRNNConfig:
     return config(**settings)
 
 
-def config_from_json(text: str, path: Path) -> VMRNNConfig:
+def config_from_json(text: str, path: Path) -> NetworkConfig:
     """The configuration in a text that was read from `path`.
 
     Raises:
@@ -88,7 +100,7 @@ def config_from_json(text: str, path: Path) -> VMRNNConfig:
         raise InputError(f"{path} is not the configuration of a VMRNN: {error}", _WRITTEN_BY_US) from None
 
 
-def read_config(path: Path) -> VMRNNConfig:
+def read_config(path: Path) -> NetworkConfig:
     """The configuration in a config.json.
 
     Raises:
@@ -104,5 +116,5 @@ def read_config(path: Path) -> VMRNNConfig:
         raise InputError(f"{path} cannot be read: {error}", _WRITTEN_BY_US) from None
 
 
-def _architecture(config: VMRNNConfig) -> str:
+def _architecture(config: NetworkConfig) -> str:
     return next(name for name, (known, _) in ARCHITECTURES.items() if known is type(config))

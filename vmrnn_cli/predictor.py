@@ -10,15 +10,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import pretrained, scan, video, weights
+from . import pretrained, render, scan, video, weights
 from .devices import autocast, describe, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
 from .forecast import Forecast, Progress, Step, Timing
@@ -26,17 +27,25 @@ from .frames import Frame, parse_size
 from .gpu import GraphedStep, Record, record_cuda_graph
 from .metrics import Score
 from .model import VMRNN, rollout
+from .motion import at_least_two
+from .motion_network import MotionVMRNN, Outlook
+from .rivals import RIVALS
 
+Network = VMRNN | MotionVMRNN
 ClipLike = str | Path | NDArray[np.generic] | video.Source
 Size = int | tuple[int, int] | str | None
+Fit = Callable[[tuple[int, int, int]], tuple[int, int] | None]  # (C, H, W) -> (H, W), None for as it is
 
 _MOST_FRAMES = 2**31 - 1
+_BLOCK = 16  # frames ahead that a network decides on together: more would be no faster, and need more memory
 
 
 class Predictor:
     """A model on a device, with frames in and out as arrays."""
 
-    def __init__(self, model: VMRNN, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto") -> None:
+    def __init__(
+        self, model: Network, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto"
+    ) -> None:
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.scan_backend = scan.pick_backend(scan_backend, self.device, model.config.d_state, model.rank)
@@ -52,31 +61,80 @@ class Predictor:
         backend = scan.describe(self.scan_backend, self.device, self.model.config.d_state, self.model.rank)
         return f"{describe(self.device, self.dtype)}, scan {backend}"
 
-    def stream(self, context: Sequence[Frame], frames: int, timing: Timing | None = None) -> Iterator[Frame]:
-        """Yield `frames` frames that follow `context`, one at a time; `timing` gets the model's share."""
+    def stream(
+        self, context: Sequence[Frame], frames: int, timing: Timing | None = None, *,
+        shown: Sequence[Frame] | None = None, extra: Sequence[str] = (),
+    ) -> Iterator[Output]:  # fmt: skip
+        """Yield `frames` frames that follow `context`, one at a time; `timing` gets the model's share.
+
+        A network that carries the picture on also draws each from `shown`: the same frames larger, or in colour. Of
+        `extra` it draws "motion" and "weights"; others have neither.
+        """
         timing = timing or Timing()
-        inputs = [torch.from_numpy(np.minimum(frame, 1))[None].to(self.device) for frame in context]
-        with self._step_for(inputs[0], timing) as model:
+        if isinstance(self.model, MotionVMRNN):
+            yield from self._carry_on(self.model, context, frames, timing, shown, extra)
+            return
+        inputs = [self._input(frame) for frame in context]
+        with self._step_for(self.model, inputs[0], timing) as model:
             steps = rollout(model, inputs, frames)
             for step in range(len(context) - 1 + frames):
-                begin = time.perf_counter()
-                with torch.inference_mode(), autocast(self.device, self.dtype):
+                with self._computing(timing):
                     frame = next(steps)[0].float().cpu().numpy()
-                timing.predict_s += time.perf_counter() - begin
                 timing.steps += 1
                 if step >= len(context) - 1:
-                    yield _finite(frame)
+                    yield Output(_finite(frame))
+
+    def _carry_on(
+        self, model: MotionVMRNN, context: Sequence[Frame], frames: int, timing: Timing,
+        shown: Sequence[Frame] | None, extra: Sequence[str],
+    ) -> Iterator[Output]:  # fmt: skip
+        """The same by a network that decides how the picture goes on."""
+        small = at_least_two(torch.stack([self._input(frame) for frame in context]))
+        large = None if shown is None else at_least_two(torch.stack([self._input(frame) for frame in shown]))
+        blocks = (min(_BLOCK, frames - done) for done in range(0, frames, _BLOCK))
+        parts = model(small, blocks)
+        plate = large_plate = None
+        while True:
+            with self._computing(timing):
+                part = next(parts, None)
+            if part is None:
+                return
+            timing.steps += len(part.outlook.light)
+            if part.given < len(small):
+                continue  # the rehearsal
+            for number in range(len(part.outlook.light)):
+                with self._computing(timing):
+                    outlook = Outlook(*(field[number] for field in part.outlook))
+                    plate = part.continuation.plate(list(small)) if plate is None else plate
+                    frame = outlook.draw(small[-1], plate).clamp(0, 1)[0].cpu().numpy()
+                    picture = None
+                    if large is not None:
+                        large_plate = part.continuation.plate(list(large)) if large_plate is None else large_plate
+                        picture = outlook.draw(large[-1], large_plate).clamp(0, 1)[0].cpu().numpy()
+                drawn = {name: _EXTRA[name](outlook) for name in extra if name in _EXTRA}
+                yield Output(_finite(frame), picture, drawn)
+
+    def _input(self, frame: Frame) -> torch.Tensor:
+        """(C, H, W) -> (1, C, H, W) on the device; what exceeds 1 is cut off."""
+        return torch.from_numpy(np.minimum(frame, 1))[None].to(self.device)
 
     @contextmanager
-    def _step_for(self, frame: torch.Tensor, timing: Timing) -> Iterator[VMRNN | GraphedStep]:
+    def _computing(self, timing: Timing) -> Iterator[None]:
+        begin = time.perf_counter()
+        with torch.inference_mode(), autocast(self.device, self.dtype):
+            yield
+        timing.predict_s += time.perf_counter() - begin
+
+    @contextmanager
+    def _step_for(self, model: VMRNN, frame: torch.Tensor, timing: Timing) -> Iterator[VMRNN | GraphedStep]:
         """The model; on a GPU its step as a CUDA graph of this rollout's own, recorded anew where none is idle."""
         if self._record is None:
-            yield self.model
+            yield model
             return
         recorded, self._idle = self._idle, None
         if recorded is None or not recorded.fits(frame):
             begin = time.perf_counter()
-            recorded = GraphedStep(self.model, frame, self.dtype, self._record)
+            recorded = GraphedStep(model, frame, self.dtype, self._record)
             timing.load_s += time.perf_counter() - begin  # kernels are compiled and tuned
         try:
             yield recorded
@@ -90,9 +148,42 @@ class Predictor:
             NotFiniteError: the forecast of some clip is not.
         """
         inputs = torch.from_numpy(np.minimum(context, 1)).to(self.device).transpose(0, 1)
+        if isinstance(self.model, MotionVMRNN):
+            return self._batch_carried_on(self.model, at_least_two(inputs), frames)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             steps = itertools.islice(rollout(self.model, inputs, frames), len(inputs) - 1, None)
             return _finite(torch.stack(list(steps), dim=1).float().cpu().numpy())
+
+    def _batch_carried_on(self, model: MotionVMRNN, inputs: torch.Tensor, frames: int) -> NDArray[np.float32]:
+        """(T, B, C, H, W) -> (B, frames, C, H, W)."""
+        blocks = (min(_BLOCK, frames - done) for done in range(0, frames, _BLOCK))
+        drawn = []
+        with torch.inference_mode(), autocast(self.device, self.dtype):
+            for part in model(inputs, blocks):
+                if part.given == len(inputs):
+                    plate = part.continuation.plate(list(inputs))
+                    outlooks = (Outlook(*fields) for fields in zip(*part.outlook, strict=True))
+                    drawn += [outlook.draw(inputs[-1], plate).clamp(0, 1) for outlook in outlooks]
+            return _finite(torch.stack(drawn, dim=1).cpu().numpy())
+
+
+class Output(NamedTuple):
+    """One frame that a network predicts.
+
+    frame : (C, H, W) float32 in [0, 1], the network's own picture, on which it is scored
+    picture : the same larger or in colour, where it was asked for and can be had
+    extra : pictures of what moves how, and of which hypothesis has which weight, (3, ., .) float32 in [0, 1], by name
+    """
+
+    frame: Frame
+    picture: Frame | None = None
+    extra: Mapping[str, Frame] = {}
+
+
+_EXTRA: dict[str, Callable[[Outlook], Frame]] = {
+    "motion": lambda outlook: render.motion_colours(outlook.displacement()[0].cpu().numpy()),
+    "weights": lambda outlook: render.weight_colours(torch.softmax(outlook.logits, 1)[0].cpu().numpy()),
+}
 
 
 def _finite(frames: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -104,31 +195,40 @@ def _finite(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 @contextmanager
 def open_forecast(
     predictor: Predictor, source: ClipLike, *, frames: int | None = None, context: int | None = None,
-    start: float = 0.0, from_end: bool = False, fps: float | None = None, size: Size = None, title: str = "",
-    load_s: float = 0.0,
+    start: float = 0.0, from_end: bool = False, fps: float | None = None, size: Size = None, gray: bool = False,
+    panels: Sequence[str] = (), fit: Fit | None = None, title: str = "", load_s: float = 0.0,
 ) -> Iterator[Forecast]:  # fmt: skip
     """Read a clip's context and yield the forecast in the making; the clip is open as long as the block lasts.
 
-    Arguments and errors are those of `predict`.
+    Arguments and errors are those of `predict`. `panels` are what pictures will show, and `fit` says which size (H, W)
+    of a frame (C, H, W) they have room for.
     """
     config = predictor.model.config
     frames = _positive(frames, config.horizon, "--frames")
     context = _positive(context, config.context, "--context")
-    timing, score, rivals = Timing(load_s=load_s), Score(), {"baseline_last_frame": Score()}
+    timing, score, rivals = Timing(load_s=load_s), Score(), {name: Score() for name in RIVALS}
     begin = time.perf_counter()
     source = video.Source.of(source)
     usual = None if source.kind == "array" else min(config.image_size)
-    with source.open(
-        channels=config.image_channels, size=usual if size is None else parse_size(size), fps=fps, start=start,
-        divided_by=config.divided_by,
-    ) as clip:  # fmt: skip
+    carries_on = isinstance(predictor.model, MotionVMRNN)
+    if unknown := [panel for panel in panels if panel in _EXTRA and not carries_on]:
+        raise InputError(f"{title or 'this network'} has nothing to show as {unknown[0]}", "leave that panel out")
+    channels = (source.channels or 1) if carries_on else config.image_channels
+    wanted: dict[str, Any] = {"fps": fps, "start": start, "divided_by": config.divided_by}
+    with ExitStack() as opened:
+        clip = opened.enter_context(
+            source.open(channels=channels, size=usual if size is None else parse_size(size), **wanted)
+        )
+        shown = None
+        if carries_on and source.kind != "array" and not (gray and size is not None):
+            shown = opened.enter_context(_open_shown(source, 1 if gray else 3, size, fit, wanted))
         timing.decode_s = time.perf_counter() - begin
         height, width = clip.frame_shape[1:]
-        if min(height, width) < config.patch_size:
+        if min(height, width) < (2 if carries_on else config.patch_size):
             raise InputError(
                 f"{clip.name}: frames of {width}x{height} are smaller than a patch of the model", "give a larger --size"
             )
-        ahead = _timed(clip, timing)
+        ahead = _timed(clip, shown, timing)
         given = list(deque(ahead, maxlen=context) if from_end else itertools.islice(ahead, context))
         if len(given) < context:
             raise InputError(
@@ -136,43 +236,60 @@ def open_forecast(
                 "give a longer clip, an earlier --start, a smaller --context or a larger --fps",
             )
         truth = list(itertools.islice(ahead, 1))
+        seen, pictures = [frame for frame, _ in given], [picture for _, picture in given]
 
         def steps() -> Iterator[Step]:
-            repeated = {"baseline_last_frame": itertools.repeat(given[-1])}
-            known = itertools.chain(truth, ahead, itertools.repeat(None))
-            for prediction, true in zip(predictor.stream(given, frames, timing), known, strict=False):
+            forecasts = {name: rival(np.stack(seen)[None], frames) for name, rival in RIVALS.items()} if truth else {}
+            known = itertools.chain(truth, ahead, itertools.repeat((None, None)))
+            made = predictor.stream(seen, frames, timing, shown=pictures if shown else None, extra=panels)
+            for output, (true, true_picture) in zip(made, known, strict=False):
                 if true is not None:
-                    score.add(prediction, true)
-                    for name, rival in repeated.items():
-                        rivals[name].add(next(rival), true)
-                yield Step(prediction, true)
+                    score.add(output.frame, true)
+                    for name, rival in forecasts.items():
+                        rivals[name].add(next(rival)[0], true)
+                yield Step(output.frame if output.picture is None else output.picture, true_picture, output.extra)
 
         yield Forecast(
-            np.stack(given), frames, steps(), bool(truth), clip.fps, clip.has_clock, clip.divided_by, title,
-            score=score, rivals=rivals, timing=timing,
+            np.stack(pictures), frames, steps(), bool(truth), clip.fps, clip.has_clock, clip.divided_by, title,
+            scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing,
         )  # fmt: skip
 
 
-def _timed(clip: video.Clip, timing: Timing) -> Iterator[Frame]:
+def _open_shown(
+    source: video.Source, channels: int, size: Size, fit: Fit | None, wanted: dict[str, Any]
+) -> video.Clip:  # fmt: skip
+    """The clip as pictures show it: in its own size or the one asked for, and no larger than they have room for."""
+    clip = source.open(channels=channels, size=None if size is None else parse_size(size), **wanted)
+    room = fit(clip.frame_shape) if fit else None
+    if room is None or room == clip.frame_shape[1:]:
+        return clip
+    clip.close()
+    return source.open(channels=channels, size=room, **wanted)
+
+
+def _timed(clip: video.Clip, shown: video.Clip | None, timing: Timing) -> Iterator[tuple[Frame, Frame]]:
+    """Frames for the network and for people, in step; one and the same where nothing else is shown."""
     while True:
         begin = time.perf_counter()
         frame = next(clip, None)
+        picture = frame if shown is None else next(shown, None)
         timing.decode_s += time.perf_counter() - begin
-        if frame is None:
+        if frame is None or picture is None:
             return
-        yield frame
+        yield frame, picture
 
 
 def predict(
     source: ClipLike,
     *,
     frames: int | None = None,
-    weights: str | Path | VMRNN | None = None,
+    weights: str | Path | Network | None = None,
     context: int | None = None,
     start: float = 0.0,
     from_end: bool = False,
     fps: float | None = None,
     size: Size = None,
+    gray: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     scan: str = "auto",
@@ -190,8 +307,10 @@ def predict(
         start: seconds to skip.
         from_end: start from the last frames of the clip and predict past its end.
         fps: resample videos to this rate.
-        size: "native", "S" for a shorter side of S, "WxH", or a number or (H, W); default what the weights were trained
-            for, as the shorter side, and native for arrays.
+        size: "native", "S" for a shorter side of S, "WxH", or a number or (H, W). By default the network sees pictures
+            with the shorter side that it was trained for, and arrays as they are; a network that carries the picture on
+            draws it in the clip's own size and colour all the same.
+        gray: draw it gray all the same.
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.
@@ -211,7 +330,7 @@ def predict(
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     with open_forecast(
         predictor, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
-        title=name, load_s=time.perf_counter() - begin,
+        gray=gray, title=name, load_s=time.perf_counter() - begin,
     ) as forecast:  # fmt: skip
         return forecast.finish(progress)
 
@@ -222,10 +341,10 @@ def fitting_weights(source: ClipLike, start: float = 0.0) -> str:
 
 
 def load_weights(
-    given: str | Path | VMRNN | None, source: ClipLike | None = None, start: float = 0.0
-) -> tuple[VMRNN, str]:
+    given: str | Path | Network | None, source: ClipLike | None = None, start: float = 0.0
+) -> tuple[Network, str]:
     """The model to use and the name to show for it; without a given one, the bundled weights that fit `source`."""
-    if isinstance(given, VMRNN):
+    if isinstance(given, (VMRNN, MotionVMRNN)):
         return given, "vmrnn"
     name = given or (weights.default_name() if source is None else fitting_weights(source, start))
     path = Path(name)
@@ -238,7 +357,7 @@ def load_weights(
     return weights.load(name), shown
 
 
-def assumed(name: str | Path, model: VMRNN) -> str | None:
+def assumed(name: str | Path, model: Network) -> str | None:
     """What was assumed of weights that do not say what frames they were trained for, in words; None if they do."""
     path = Path(name)
     if weights.is_bundled(str(name)) or not path.exists() or pretrained.has_config(path):

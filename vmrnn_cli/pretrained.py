@@ -7,13 +7,14 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .config import VMRNNConfig
+from .config import NetworkConfig
 from .errors import InputError
 from .model import VMRNN
 from .networks import (
@@ -28,10 +29,13 @@ from .networks import (
 from .outputs import atomic_path
 from .published import infer_config, ours_from_published, some, to_published
 
+if TYPE_CHECKING:
+    from .networks import Network
+
 _HEADER_KEY = "vmrnn_config"
 
 
-def load_model(path: Path, network: type[VMRNN] | None = None) -> VMRNN:
+def load_model(path: Path, network: type[Network] | None = None) -> Network:
     """Build a network and fill it from a weights folder, a `.safetensors` file or a published `.pth`/`.pt` file.
 
     It is on the CPU, in float32 and in evaluation mode.
@@ -48,7 +52,7 @@ def load_model(path: Path, network: type[VMRNN] | None = None) -> VMRNN:
         return _fill(read_config(path / CONFIG_NAME), _read_safetensors(path / WEIGHTS_NAME), str(path), network)
     if not path.exists():
         raise InputError(f"there are no weights {path}", "check the name, or see `vmrnn weights list`")
-    config: VMRNNConfig | None = None
+    config: NetworkConfig | None = None
     if path.suffix == ".safetensors":
         tensors, config = _read_safetensors(path), _embedded_config(path)
     elif path.suffix in FILE_SUFFIXES:
@@ -69,14 +73,14 @@ def has_config(path: Path) -> bool:
     return path.suffix == ".safetensors" and _embedded_config(path) is not None
 
 
-def save_model(model: VMRNN, folder: Path, *, half: bool = True) -> None:
+def save_model(model: Network, folder: Path, *, half: bool = True) -> None:
     """Write `config.json` and `model.safetensors` (float16 with `half`) into an existing folder."""
     with atomic_path(folder / CONFIG_NAME, overwrite=True) as path:
         path.write_text(json.dumps(config_to_dict(model.config), indent=2) + "\n")
     save_tensors(model, folder / WEIGHTS_NAME, half=half)
 
 
-def save_tensors(model: VMRNN, file: Path, *, half: bool = False) -> None:
+def save_tensors(model: Network, file: Path, *, half: bool = False) -> None:
     """Write a `.safetensors` file that `load_model` reads by itself: the configuration is in its header."""
     dtype = torch.float16 if half else torch.float32
     tensors = {name: t.detach().to("cpu", dtype).contiguous() for name, t in model.state_dict().items()}
@@ -85,12 +89,14 @@ def save_tensors(model: VMRNN, file: Path, *, half: bool = False) -> None:
         path.write_bytes(save(tensors, {_HEADER_KEY: json.dumps(config_to_dict(model.config))}))
 
 
-def save_published(model: VMRNN, file: Path, *, layout: str = "mnist", overwrite: bool = False) -> None:
+def save_published(model: Network, file: Path, *, layout: str = "mnist", overwrite: bool = False) -> None:
     """Write `to_published` as a `.safetensors` or a `.pth`/`.pt` file, in float32.
 
     Raises:
         InputError: as `to_published` and `atomic_path`; VMRNNError: as `atomic_path`.
     """
+    if not isinstance(model, VMRNN):
+        raise InputError("the published code has no network that carries the picture on", "give weights of a VMRNN")
     state = {name: t.float().contiguous() for name, t in to_published(model, layout).items()}
     content = io.BytesIO()  # torch.save makes RuntimeErrors of a full disk
     if file.suffix == ".safetensors":
@@ -101,7 +107,7 @@ def save_published(model: VMRNN, file: Path, *, layout: str = "mnist", overwrite
         path.write_bytes(content.getbuffer())
 
 
-def _embedded_config(path: Path) -> VMRNNConfig | None:
+def _embedded_config(path: Path) -> NetworkConfig | None:
     """The configuration in the header of a `.safetensors` file that we wrote, else None."""
     with safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get(_HEADER_KEY)
@@ -142,7 +148,7 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _fill(config: VMRNNConfig, tensors: Mapping[str, Tensor], source: str, network: type[VMRNN] | None) -> VMRNN:
+def _fill(config: NetworkConfig, tensors: Mapping[str, Tensor], source: str, network: type[Network] | None) -> Network:
     """A network of `config` with exactly these tensors."""
     known = network_class(config)
     network = network or known
@@ -151,7 +157,7 @@ def _fill(config: VMRNNConfig, tensors: Mapping[str, Tensor], source: str, netwo
             f"{source} is of a {known.__name__}, not of a {network.__name__}", "load it with its own class"
         )
     with torch.device("meta"):  # shapes only: a wrong config must not cost memory
-        model = network(config)
+        model = network(config)  # type: ignore[arg-type]
     own = model.state_dict()
     common = [name for name in own if name in tensors]
     fitting = [name for name in common if own[name].shape == tensors[name].shape]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .config import VMRNNConfig
 from .errors import InputError
-from .model import VMRNN
+from .model import VMRNN, ScanNetwork
 from .networks import NETWORKS
 
 _BLOCK_PARTS = {"norm": "ln_1", "ss2d": "self_attention", "mix": "linear"}
@@ -162,8 +162,10 @@ def _depths(names: Iterable[str], path: str) -> tuple[int, ...]:
     return tuple(cells[cell] for cell in sorted(cells))
 
 
-def published_parameters(model: VMRNN) -> int:
-    """Parameters as the published code counts them, with the tensors that nothing uses."""
+def published_parameters(model: ScanNetwork) -> int:
+    """Parameters as the published code counts them, with the tensors that nothing uses; all, of other networks."""
+    if not isinstance(model, VMRNN):
+        return sum(p.numel() for p in model.parameters())
     unused = sum(2 * cell.dim**2 + cell.dim for cell in (*model.down, *model.up) for _ in range(len(cell.blocks) - 1))
     if model.config.variant == "D":
         unused += sum(p.numel() for p in model.patch_embedding.parameters())

@@ -24,7 +24,8 @@ class TrainConfig:
     horizon: int = 10
     size: int = 0  # side of the squares that clips from folders are scaled and cut to; 0: as the data set is
     crop: int = 0  # side of the squares that training clips are cut to within those; 0: whole
-    weigh_sets: bool = False  # clips equally often from each set that a folder's split.csv names
+    weigh_sets: bool = False  # of the sets that a folder's split.csv names, the large ones less often than their share
+    scenes: float = 0.0  # share of the training clips that are scenes of moving layers, made of the others
     batch_size: int = 16  # of all machines together
     epochs: int = 0
     steps: int = 0
@@ -64,9 +65,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "tiny": {"batch_size": 8, "epochs": 1},
     "vmrnn-b-mmnist": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.3, 5, 3], [0.5, 8, 5]]},
     "vmrnn-d-mmnist-small": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.2, 5, 3], [0.35, 8, 5]]},
-    "vmrnn-b-natural": {
-        "size": 128, "crop": 64, "batch_size": 8, "horizon": 20, "loss": "mse", "weigh_sets": True, "max_time": 5760.0,
-        "curriculum": [[1.0, 6, 6]],  # learning over longer horizons made every step ahead worse, and took longer
+    "vmrnn-d-motion": {
+        "size": 128, "batch_size": 8, "horizon": 20, "weigh_sets": True, "scenes": 0.4, "max_time": 7200.0,
+        "lr": 0.003, "eval_every": 500, "eval_clips": 80,
     },
     "vmrnn-b-bikenyc": {
         "batch_size": 32, "context": 4, "horizon": 4, "loss": "mse", "max_time": 1500.0, "eval_every": 200,
@@ -84,7 +85,7 @@ _BOUNDS = {
     (1, 2**31): ("batch_size", "context", "horizon", "checkpoint_every", "eval_every", "eval_clips"),
     (0, 2**31): ("epochs", "steps", "size", "crop", "workers", "max_time", "weight_decay", "clip_norm"),
     (0, 2**63 - 1): ("seed",),
-    (0, 1): ("warmup", "warmup_from", "plateau", "final_lr", "ema", "teacher_forcing"),
+    (0, 1): ("scenes", "warmup", "warmup_from", "plateau", "final_lr", "ema", "teacher_forcing"),
 }
 _LIMITS = {"epochs", "steps", "max_time"}
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vmrnn_cli.errors import InputError
 from vmrnn_cli.frames import Frame, to_uint8
 
-PANELS = ("context", "truth", "prediction", "error")
+PANELS = ("context", "truth", "prediction", "error", "motion", "weights")
 WITH_TRUTH = ("truth", "prediction", "error")
 WITHOUT_TRUTH = ("context", "prediction")
 
@@ -40,7 +40,7 @@ _CONTEXT: Colour = (92, 182, 255)
 _PREDICTED: Colour = (255, 176, 60)
 
 # Pixels. The widths keep a GIF light and a strip readable; small frames grow until their shorter side has _SHORT_SIDE.
-_WIDEST, _TALLEST, _SHORT_SIDE = 1280, 640, 256
+_WIDEST, _TALLEST, _SHORT_SIDE = 1920, 1080, 256
 _STRIP_WIDEST, _STRIP_TALLEST, _STRIP_SHORT_SIDE, _STRIP_COLUMNS = 1840, 320, 128, 12
 _MARGIN, _GAP, _HEADER, _CAPTION, _FOOTER = 20, 12, 46, 26, 34
 _STRIP_NAMES, _STRIP_HEADER, _NARROWEST_CELL, _LOWEST_CELL = 108, 92, 40, 38
@@ -66,6 +66,30 @@ _ERROR_COLOURS = _colour_map(
     0x000004, 0x090720, 0x1A1042, 0x311165, 0x4A1079, 0x621980, 0x792282, 0x912B81, 0xAA337D,
     0xC23B75, 0xD9466B, 0xEC5860, 0xF7725C, 0xFC8E64, 0xFEAA74, 0xFEC68A, 0xFDE2A3, 0xFCFDBF,
 )  # fmt: skip
+
+
+def motion_colours(displacement: NDArray[np.float32]) -> Frame:
+    """A motion field as colours: the direction as hue, the length as strength, full at the longest of 99 % of it.
+
+    displacement : (2, H, W), (dy, dx) backward: where each place's content comes from
+    returns : (3, H, W) in [0, 1]
+    """
+    dy, dx = -displacement  # which way it goes
+    length = np.hypot(dy, dx)
+    strength = (length / max(float(np.quantile(length, 0.99)), 0.5)).clip(0, 1)
+    turn = np.arctan2(dy, dx) / (2 * math.pi)  # 0 to the right, a quarter downwards
+    hues = [0.5 + 0.5 * np.cos(2 * math.pi * (turn - third)) for third in (0, 1 / 3, 2 / 3)]
+    return np.stack([strength * hue for hue in hues]).astype(np.float32)
+
+
+def weight_colours(weights: NDArray[np.float32]) -> Frame:
+    """Which hypothesis of motion counts where: their colours, mixed as they are weighed.
+
+    weights : (M, H, W), of sum 1: gray still, blue place, cyan drift, green camera, red matter, yellow plate
+    returns : (3, H, W) in [0, 1]
+    """
+    colours = np.array([[0.5] * 3, [0.1, 0.3, 1], [0, 0.8, 0.9], [0.1, 0.8, 0.2], [1, 0.2, 0.1], [1, 0.85, 0.1]])
+    return np.tensordot(colours.T, weights, 1).astype(np.float32)
 
 
 def check_panels(panels: Sequence[str] | None) -> None:
@@ -107,15 +131,8 @@ class Comparison:
     ) -> None:
         self._clip = _Clip(frame_shape, context, frames, fps, panels)
         self._panels = tuple(panels)
-        across = 1 if _aspect(frame_shape) > 3 else len(panels)  # very wide frames are stacked
-        down = len(panels) // across
-        self._painter = _Painter(
-            frame_shape,
-            widest=(_WIDEST - 2 * _MARGIN - (across - 1) * _GAP) // across,
-            tallest=max(_TALLEST // down, _SHORT_SIDE),
-            short_side=_SHORT_SIDE,
-            peak=peak,
-        )
+        across, down = _arranged(frame_shape, len(panels))
+        self._painter = _film_painter(frame_shape, len(panels), peak)
         picture_width, picture_height = self._painter.size
         slot_width = max(picture_width, _NARROWEST_SLOT)
         slot_height = _CAPTION + picture_height + _GAP
@@ -239,6 +256,25 @@ class Comparison:
             if right - gap > left:
                 draw.rectangle((left, 0, right - 1 - gap, 7), fill=colour)
         return bar
+
+
+def _arranged(frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int]:
+    """How many panels there are across and down: very wide frames are stacked."""
+    across = 1 if _aspect(frame_shape) > 3 else panels
+    return across, panels // across
+
+
+def _film_painter(frame_shape: tuple[int, int, int], panels: int, peak: float) -> "_Painter":
+    across, down = _arranged(frame_shape, panels)
+    widest = (_WIDEST - 2 * _MARGIN - (across - 1) * _GAP) // across
+    tallest = max(_TALLEST // down, _SHORT_SIDE)
+    return _Painter(frame_shape, widest=widest, tallest=tallest, short_side=_SHORT_SIDE, peak=peak)
+
+
+def panel_size(frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int]:
+    """(H, W) of a panel of a gray or coloured clip's film: that of its frames, smaller where the film has no room."""
+    width, height = _film_painter(frame_shape, panels, 1.0).size
+    return min(height, frame_shape[1]), min(width, frame_shape[2])
 
 
 class FilmStrip:

@@ -1,15 +1,18 @@
-"""`VMRNN` as other programs meet it: the network of `vmrnn_cli.model`, which loads, saves and shares itself by name."""
+"""The networks as other programs meet them: they load, save and share themselves by name."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelHubMixin
 
-from . import hub, model, pretrained, weights
+from . import hub, model, motion_network, pretrained, weights
 from .errors import InputError
 from .outputs import atomic_folder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _CARD = """---
 {{ card_data }}
@@ -23,21 +26,20 @@ Predicts the next frames of a video ([paper]({{ paper_url }})):
 """
 
 
-class VMRNN(
-    model.VMRNN,
+class _Shared(
     ModelHubMixin,
     library_name="vmrnn",
     tags=["video-prediction"],
     paper_url="https://arxiv.org/abs/2403.16536",
     model_card_template=_CARD,
 ):
-    """A VMRNN that knows `from_pretrained`, `save_pretrained` and `push_to_hub`.
+    """What knows `from_pretrained`, `save_pretrained` and `push_to_hub`.
 
     All three deal in the folders of `vmrnn`: config.json, model.safetensors and a README.md.
     """
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **options: Any) -> VMRNN:  # type: ignore[override]
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **options: Any) -> Self:  # type: ignore[override]
         """Load weights by bundled name, folder or file, or from the Hub as `owner/name`.
 
         Args:
@@ -49,10 +51,10 @@ class VMRNN(
             The network on the CPU, in float32 and in evaluation mode.
 
         Raises:
-            InputError: there are no such weights, they are not those of a VMRNN, or the Hub refuses.
+            InputError: there are no such weights, they are not those of such a network, or the Hub refuses.
             VMRNNError: the Hub or the network fails.
         """
-        return pretrained.load_model(weights.locate(name, revision, **options), cls)  # type: ignore[return-value]
+        return pretrained.load_model(weights.locate(name, revision, **options), cls)  # type: ignore[arg-type, return-value]
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write a weights folder, in float32, over one that is there; a README.md that is there stays.
@@ -78,7 +80,7 @@ class VMRNN(
         return address
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        pretrained.save_model(self, save_directory, half=False)
+        pretrained.save_model(self, save_directory, half=False)  # type: ignore[arg-type]
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the network, in float32, to `owner/name`, which is made if need be. Returns the address of the commit.
@@ -93,3 +95,11 @@ class VMRNN(
         """
         with hub.pushing(repo_id, options.get("token")):
             return super().push_to_hub(repo_id, **options)
+
+
+class VMRNN(model.VMRNN, _Shared):
+    """The network of the paper, see `vmrnn_cli.model`."""
+
+
+class MotionVMRNN(motion_network.MotionVMRNN, _Shared):
+    """The network that carries the picture on, see `vmrnn_cli.motion_network`."""

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -35,17 +35,22 @@ from torch.utils.checkpoint import checkpoint
 
 from . import data, interrupts, pretrained, weights
 from .cards import code_version, model_card
-from .config import VMRNNConfig
+from .config import NetworkConfig, VMRNNConfig
 from .devices import autocast, pick_dtype
 from .errors import InputError, NotFiniteError, VMRNNError
 from .evaluate import FAST, Evaluation, evaluate
 from .model import VMRNN
-from .networks import NETWORKS, build, config_from_dict, config_to_dict
+from .motion_loss import MotionLoss
+from .motion_network import MotionVMRNN
+from .networks import NETWORKS, adapted, build, config_from_dict, config_to_dict
 from .optim import Muon, muon_parameters
 from .outputs import atomic_path, remove_leftovers
 from .predictor import Predictor
 from .ranks import Ranks
 from .recipes import TrainConfig, config_to_toml, loss_terms
+
+if TYPE_CHECKING:
+    from .networks import Network
 
 SETTINGS_NAME, CHECKPOINT_NAME = "config.toml", "checkpoint.safetensors"
 STATE_NAME, PREVIOUS_STATE_NAME = "state.pt", "state-previous.pt"
@@ -128,12 +133,12 @@ def seed_of(*numbers: int) -> int:
     return hash(numbers)
 
 
-def _made_for(network: VMRNNConfig) -> str:
+def _made_for(network: NetworkConfig) -> str:
     height, width = network.image_size
     return f"{width}x{height}, {network.context} -> {network.horizon} frames"
 
 
-def _distributed(loss: RolloutLoss) -> DistributedDataParallel:
+def _distributed(loss: nn.Module) -> DistributedDataParallel:
     """The same, averaging its gradients over all processes."""
     for parameter in loss.parameters():
         # The gradient of a channels-last convolution has another stride where a size is 1, and PyTorch warns of it.
@@ -141,7 +146,14 @@ def _distributed(loss: RolloutLoss) -> DistributedDataParallel:
     return DistributedDataParallel(loss)
 
 
-def make_optimizers(model: VMRNN, config: TrainConfig) -> list[torch.optim.Optimizer]:
+def make_loss(model: Network, config: TrainConfig) -> RolloutLoss | MotionLoss:
+    """What a batch of clips costs. Networks that carry the picture on have a loss of their own."""
+    if isinstance(model, MotionVMRNN):
+        return MotionLoss(model)
+    return RolloutLoss(model, config.loss, low_memory=config.memory == "low", burn_in=config.burn_in)
+
+
+def make_optimizers(model: Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """Muon and AdamW, or Adam as published."""
     if config.optimizer == "adam":
         return [torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)]
@@ -223,15 +235,16 @@ class Trainer:
         self._changes = ""
         if state is not None:
             self._load(state)
-        loss = RolloutLoss(self.model, config.loss, low_memory=config.memory == "low", burn_in=config.burn_in)
+        loss = make_loss(self.model, config)
         self.loss: nn.Module = _distributed(loss) if self.ranks.world > 1 else loss
 
     def _open(self, split: str, *, augment: bool = False) -> data.ClipDataset:
         c = self.config
-        return self._source.clips(
+        clips = self._source.clips(
             split, context=c.context, horizon=c.horizon, size=c.size or None, channels=self._channels, augment=augment,
             crop=c.crop or None, weigh_sets=c.weigh_sets,
         )  # fmt: skip
+        return data.ClipsAndScenes(clips, c.scenes) if augment and c.scenes else clips
 
     def _open_eval(self) -> data.ClipDataset:
         """The validation split, else the test split, else, for want of any other, the training split."""
@@ -249,7 +262,7 @@ class Trainer:
         self._judged_on = "training clips"
         return self._open("train")
 
-    def _make_model(self, state: dict[str, Any] | None, initial: VMRNN | None) -> VMRNN:
+    def _make_model(self, state: dict[str, Any] | None, initial: Network | None) -> Network:
         c = self.config
         if state is not None and initial is not None:
             return initial
@@ -257,9 +270,9 @@ class Trainer:
         made_for: dict[str, Any] = {"image_size": (height, width), "context": c.context, "horizon": c.horizon}
         made_for["divided_by"] = self.train_set.divided_by or 1.0
         if initial is None:
-            return build(dataclasses.replace(NETWORKS[c.preset], image_channels=channels, **made_for))
-        before, initial.config = initial.config, dataclasses.replace(initial.config, **made_for)
-        if before.image_channels != channels:
+            return build(adapted(NETWORKS[c.preset], image_channels=channels, **made_for))
+        before, initial.config = initial.config, adapted(initial.config, **made_for)
+        if isinstance(before, VMRNNConfig) and before.image_channels != channels:
             raise InputError(
                 f"the weights want {before.image_channels} channels and the data has {channels}", "change --init"
             )
@@ -275,6 +288,8 @@ class Trainer:
             f"{self.config.preset}: VMRNN-{self.model.config.variant}, {parameters:,} parameters, on "
             f"{self._averaged().describe()}, {self.ranks.world} process(es)"
         )
+        if self.config.init and not self.progress.step:
+            lines.append(f"starting from {self.config.init}")
         if self.progress.step:
             lines.append(f"resuming {self.out} at step {self.progress.step}{self._changes}")
         return lines

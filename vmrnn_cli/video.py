@@ -63,7 +63,7 @@ class Clip:
     ) -> None:  # fmt: skip
         first = next(frames)
         self.name, self.kind, self.fps, self.has_clock, self.divided_by = name, kind, fps, has_clock, divided_by
-        self.frame_shape: tuple[int, ...] = first.shape
+        self.frame_shape: tuple[int, int, int] = first.shape
         self._frames = itertools.chain([first], frames)
         self._decoder = decoder
 
@@ -116,6 +116,13 @@ class Source:
                 self.kind, self._array = "array", only_array(self._path, read_arrays(self._path))
             else:
                 self.kind, self._probe = "video", _probe(self._path)
+
+    @property
+    def channels(self) -> int | None:
+        """How many an array has; None of pictures, which can be had in gray and in colour."""
+        if self.kind != "array":
+            return None
+        return self._array.shape[1] if self._array.ndim == 4 else 1
 
     @classmethod
     def of(cls, source: "str | Path | NDArray[Any] | Source") -> "Source":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # most of which import PyTorch or NumPy; names and files do w
     import numpy as np
     from numpy.typing import NDArray
 
-    from .model import VMRNN
+    from .networks import Network
 
 REGISTRY_NAME = "registry.json"
 
@@ -65,7 +65,7 @@ def is_bundled(name: str) -> bool:
     return name in registry() and (bundled_folder() / name).is_dir()
 
 
-def load(name: str | Path) -> VMRNN:
+def load(name: str | Path) -> Network:
     """Load weights by our name, folder, `.safetensors`, published `.pth`/`.pt`, or Hub id `owner/name[@revision]`.
 
     Raises:

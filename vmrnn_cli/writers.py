@@ -38,6 +38,11 @@ class Writer(ABC):
     def predicted(self, index: int, step: Step) -> None:
         """Take predicted frame number `index`, counted from 0."""
 
+    @classmethod
+    def fit(cls, frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int] | None:
+        """The size (H, W) of frames (C, H, W) that pictures with so many panels have room for; None for any."""
+        return render.panel_size(frame_shape, panels)
+
     def drawing(self) -> dict[str, Any]:
         """What `render` wants to know of the forecast."""
         f = self.forecast
@@ -53,6 +58,10 @@ class ArrayWriter(Writer):
     def __init__(self, forecast: Forecast) -> None:
         super().__init__(forecast)
         self._steps: list[Step] = []
+
+    @classmethod
+    def fit(cls, frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int] | None:
+        return None
 
     @contextmanager
     def file(self, path: Path) -> Iterator[None]:

@@ -14,9 +14,9 @@ from . import options
 from .options import DATA, OUTPUT, option
 
 if TYPE_CHECKING:
+    from ..config import NetworkConfig
     from ..data import ClipDataset, DataSource
     from ..evaluate import Evaluation
-    from ..model import VMRNNConfig
 
 _CLIPPED = "given values exceed {:g}, the highest in training: the network sees them cut off there"
 _NAMES = {
@@ -24,6 +24,7 @@ _NAMES = {
     "mae": "MAE",
     "ssim": "SSIM",
     "psnr": "PSNR dB",
+    "sharpness": "sharpness, of the truth's",
     "ssim_published": "SSIM as published",
     "psnr_published": "PSNR as published",
     "lpips": "LPIPS (AlexNet)",
@@ -57,7 +58,7 @@ def evaluate(
     quiet: bool = options.QUIET,
     debug: bool = options.DEBUG,
 ) -> None:
-    """Score weights on a data set, beside the last frame repeated and linear extrapolation.
+    """Score weights on a data set, beside the last frame repeated and motion continued.
 
     Under torchrun, processes share the clips, and the numbers stay the same.
     """
@@ -129,9 +130,10 @@ def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bo
 
 
 def _open_clips(
-    source: DataSource, config: VMRNNConfig, split: str, context: int, frames: int, side: int | None, lpips: bool
+    source: DataSource, config: NetworkConfig, split: str, context: int, frames: int, side: int | None, lpips: bool
 ) -> ClipDataset:
     """The clips to score. Refuses those that the weights or the options do not fit."""
+    from ..config import VMRNNConfig
     from ..metrics import check_lpips_frames
 
     clips = source.clips(
@@ -139,7 +141,7 @@ def _open_clips(
         divided_by=config.divided_by,
     )  # fmt: skip
     _, C, H, W = clips.clip_shape
-    if config.image_channels != C:
+    if isinstance(config, VMRNNConfig) and config.image_channels != C:  # others take any
         wanted = f"the weights take {config.image_channels}"
         raise InputError(f"{source.path} has {C} channels, and {wanted}", "give other weights with --weights")
     if side not in (None, H) or side not in (None, W):
@@ -157,11 +159,9 @@ def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    forecasts = {
-        "this network": summary,
-        "last frame repeated": summary["baseline_last_frame"],
-        "linear extrapolation": summary["baseline_linear"],
-    }
+    from .. import rivals
+
+    forecasts = {"this network": summary, **{label: summary[key] for key, label in rivals.RIVAL_NAMES.items()}}
     table = Table(title=f"{summary['weights']}: {summary['clips']} clips, {summary['context']} -> {summary['horizon']}")
     table.add_column("metric")
     for forecast in forecasts:
@@ -198,15 +198,16 @@ def _draw(path: Path, summary: dict[str, Any], overwrite: bool) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    from .. import rivals
     from ..outputs import atomic_path
 
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     ahead = range(1, summary["horizon"] + 1)
     for axis, key in zip(axes, ("mse", "ssim", "psnr"), strict=True):
+        dashes = iter(("--", ":"))
         for label, scores, style in (
             (summary["weights"], summary, "-o"),
-            ("last frame", summary["baseline_last_frame"], "--"),
-            ("linear", summary["baseline_linear"], ":"),
+            *((label, summary[key], next(dashes)) for key, label in rivals.RIVAL_NAMES.items()),
         ):
             values = [math.nan if value is None else value for value in scores["per_frame"][key]]
             (line,) = axis.plot(ahead, values, style, label=label, markersize=3)

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from ..config import MotionConfig, NetworkConfig
 from ..networks import NETWORKS
 from . import DEBUG
 
@@ -76,7 +77,7 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
         "patch_size": config.patch_size,
         "embed_dim": config.embed_dim,
         "depths": [*config.depths, *config.depths_up],
-        "predicts": "the change of the frame" if config.residual else "the frame",
+        "predicts": _predicts(config),
         "context": config.context,
         "horizon": config.horizon,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -88,6 +89,12 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
         "scan_backend": scan.pick_backend("auto", device, config.d_state, model.rank),
         "device": str(device),
     }
+
+
+def _predicts(config: NetworkConfig) -> str:
+    if isinstance(config, MotionConfig):
+        return "how the frame is carried on"
+    return "the change of the frame" if config.residual else "the frame"
 
 
 def _plain(value: object) -> str:

@@ -42,7 +42,9 @@ def predict(
         metavar="FORMAT",
         autocompletion=complete.formats,
     ),
-    panels: str | None = option(OUTPUT, "Of context,truth,prediction,error. (default: what there is)", metavar="LIST"),
+    panels: str | None = option(
+        OUTPUT, "Of context,truth,prediction,error,motion,weights. (default: what there is)", metavar="LIST"
+    ),
     overwrite: bool = options.OVERWRITE,
     skip_existing: bool = option(OUTPUT, "Leave out sources whose output is there.", "--skip-existing", default=False),
     frames: int | None = options.FRAMES,
@@ -51,8 +53,11 @@ def predict(
     from_end: bool = option(CLIP, "Predict past the clip's last frame.", "--from-end", default=False),
     fps: float | None = option(CLIP, "Resample a video to this rate; for images and arrays, state it."),
     size: str | None = option(
-        CLIP, "Frame size; S is the shorter side. (default: arrays native, else as trained)", metavar="native|S|WxH"
+        CLIP,
+        "Frame size; S is the shorter side. (default: the network's as trained, the picture's as the clip)",
+        metavar="native|S|WxH",
     ),
+    gray: bool = option(CLIP, "Draw the forecast gray, whatever the clip is.", "--gray", default=False),
     weights: str | None = options.WEIGHTS,
     scan: str = options.SCAN,
     device: str = options.DEVICE,
@@ -89,7 +94,7 @@ def predict(
     for number, outcome in batch.forecast_files(
         files, load, weights=weights, start=start, panels=drawn, overwrite=overwrite,
         ranks=ranks, strict=debug or len(names) == ranks.world == 1, progress=functools.partial(_bar, shown),
-        frames=frames, context=context, from_end=from_end, fps=fps, size=size,
+        frames=frames, context=context, from_end=from_end, fps=fps, size=size, gray=gray,
     ):  # fmt: skip
         told[number] = _tell(outcome, silent=as_json or quiet, alone=ranks.world == 1)
 
@@ -237,7 +242,8 @@ def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:
         "weights": outcome.loaded.name,
         "context": len(forecast.context),
         "frames": forecast.frames,
-        "frame_size": list(forecast.shape[:0:-1]),
+        "frame_size": list((forecast.scored_on or forecast.shape)[:0:-1]),
+        "picture_size": list(forecast.shape[:0:-1]),
         "fps": forecast.fps,
         "divided_by": forecast.divided_by,
         "known_frames": forecast.score.frames,
@@ -248,6 +254,8 @@ def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:
 
 
 def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
+    from .. import rivals
+
     def row(label: str, means: dict[str, float | None]) -> str:
         mse, ssim, psnr = (means[key] for key in ("mse", "ssim", "psnr"))
         digits = 4 if mse and mse < 1 else 2
@@ -263,10 +271,12 @@ def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
         lines += [
             f"  {f'over {known} known frames':<20}  {'MSE':>10}  {'SSIM':>7}  {'PSNR dB':>7}",
             row("this forecast", result["metrics"]),
-            row("last frame repeated", result["baseline_last_frame"]),
+            *(row(label, result[key]) for key, label in rivals.RIVAL_NAMES.items()),
         ]
         divided = "" if forecast.divided_by == 1 else f", values divided by {forecast.divided_by:g}"
-        lines.append(f"  (MSE is summed over a frame in [0, 1]{divided})")
+        C, H, W = forecast.scored_on or forecast.shape
+        own = "" if forecast.shape == (C, H, W) else f" of the network's picture, {W}x{H}{' gray' if C == 1 else ''}"
+        lines.append(f"  (MSE is summed over a frame{own} in [0, 1]{divided})")
     return "\n".join([*lines, f"  wrote {result['output']}"])
 
 
@@ -274,8 +284,10 @@ def _one_line(source: Path, result: dict[str, Any]) -> str:
     """The summary where several processes print theirs."""
     line = f"{source}: {result['context']} frames given, {result['frames']} predicted"
     if result["metrics"] is not None:
-        mse, last = (_number(result[key]["mse"], "1.2f") for key in ("metrics", "baseline_last_frame"))
-        line += f", MSE {mse}, last frame {last}"
+        mse, last, moved = (
+            _number(result[key]["mse"], "1.2f") for key in ("metrics", "baseline_last_frame", "baseline_motion")
+        )
+        line += f", MSE {mse}, last frame {last}, motion continued {moved}"
     return f"{line}, wrote {result['output']}"
 
 

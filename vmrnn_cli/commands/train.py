@@ -43,7 +43,12 @@ def train(
         autocompletion=complete.presets,
     ),
     config: Path | None = option(RECIPE, "A TOML file of settings; options go over it.", metavar="FILE.toml"),
-    init: str | None = option(RECIPE, "Weights to start from.", metavar="WEIGHTS", autocompletion=complete.weights),
+    init: str | None = option(
+        RECIPE,
+        "Weights to start from, or none. (default: of a folder of clips the bundled ones, else none)",
+        metavar="WEIGHTS",
+        autocompletion=complete.weights,
+    ),
     batch_size: int | None = option(RECIPE, "Clips per step, of all machines together."),
     lr: float | None = option(RECIPE, "Learning rate."),
     seed: int | None = option(RECIPE, "Of weights, data order and augmentation."),
@@ -119,6 +124,8 @@ def _settings(
     from .. import train as training
 
     given = _read_toml(config) if config else {}
+    if not resume:
+        flags = flags | _initial(flags, given)
     settings = make_config(given, flags)
     if not settings.data and not (resume and out):
         raise InputError("there is no data", "name some with --data, or a run to go on with: --resume --out runs/NAME")
@@ -129,6 +136,19 @@ def _settings(
     if not settings.data:
         raise InputError(f"{folder / training.SETTINGS_NAME} names no data", "name some with --data")
     return settings, folder, resume
+
+
+def _initial(flags: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What a fresh run begins with: a folder of clips with our own weights for footage, unless told otherwise."""
+    from .. import weights
+    from ..data import is_footage
+
+    if flags["init"] == "none":
+        usual = weights.default_name() if not (flags["preset"] or "preset" in given) else None
+        return {"init": "", "preset": flags["preset"] or usual}
+    told = any(flags[name] or name in given for name in ("init", "preset"))
+    path, dataset = flags["data"] or given.get("data"), flags["dataset"] or given.get("dataset")
+    return {} if told or not path or not is_footage(Path(path), dataset) else {"init": weights.default_name()}
 
 
 def _run(trainer: Trainer, tensorboard: bool, shown: bool) -> None:

@@ -13,7 +13,7 @@ from ..networks import CONFIG_NAME, FILE_SUFFIXES, WEIGHTS_NAME
 from . import DEBUG
 
 if TYPE_CHECKING:
-    from ..model import VMRNN
+    from ..networks import Network
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -148,7 +148,7 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def _summary(model: VMRNN) -> str:
+def _summary(model: Network) -> str:
     config = model.config
     depths = ", ".join(map(str, (*config.depths, *config.depths_up)))
     return (

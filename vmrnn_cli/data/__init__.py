@@ -12,8 +12,9 @@ from ..errors import InputError
 from ..frames import Frame, read_arrays
 from . import arrays, moving_mnist, videos
 from .base import ClipDataset, batches
+from .scenes import ClipsAndScenes
 
-__all__ = ["ClipDataset", "DataSource", "batches", "open_dataset"]
+__all__ = ["ClipDataset", "ClipsAndScenes", "DataSource", "batches", "is_footage", "open_dataset"]
 
 MOST_FRAMES = 2**16  # of the context, and of the horizon; hours of video
 DATASETS = ("kth", "moving-mnist", "taxibj", "grid", "clips", "folder")
@@ -56,7 +57,7 @@ class DataSource:
             channels: 1 gray or 3 RGB, for a folder of videos.
             augment: mirror, reverse and speed up training clips from a folder.
             crop: side of the squares, within those of `size`, that training clips from a folder are cut to.
-            weigh_sets: draw training clips equally often from each set that a folder's `split.csv` names.
+            weigh_sets: draw training clips from the sets that a folder's `split.csv` names, see `videos.FolderClips`.
             divided_by: what the weights were trained with, for gridded data in other units; default its own.
 
         Raises:
@@ -101,6 +102,13 @@ class DataSource:
 def open_dataset(path: Path, *, dataset: str | None = None, **options: Any) -> ClipDataset:
     """Open what `path` holds: a `DataSource`, and its clips. Options and errors are those of the two."""
     return DataSource(path, dataset).clips(**options)
+
+
+def is_footage(path: Path, dataset: str | None = None) -> bool:
+    """Whether `open_dataset` would take what lies at `path` for a folder of clips."""
+    return path.is_dir() and (
+        dataset == "folder" or (dataset is None and not videos.is_kth(path) and not _has_digits(path))
+    )
 
 
 def _has_digits(folder: Path) -> bool:

@@ -45,9 +45,9 @@ class FolderClips(ClipDataset):
     """Windows of T frames from the videos of a folder, scaled and cut to squares of `size` pixels.
 
     For training, they are cut further, to `crop` pixels anywhere; a window starts anywhere, and with `augment` it may
-    be mirrored, reversed in time or played at double speed. With `weigh_sets`, a training clip comes from each set that
-    `split.csv` names equally often, however many videos the set has. For evaluation, windows are in the middle of equal
-    parts of each file, in the centre of the frame.
+    be mirrored, reversed in time or played at double speed. With `weigh_sets`, a training clip comes from a set that
+    `split.csv` names as often as the square root of its number of videos says. For evaluation, windows are in the
+    middle of equal parts of each file, in the centre of the frame.
 
     Where there are so few videos that none falls into the split, all are taken for it.
     """
@@ -102,13 +102,15 @@ class FolderClips(ClipDataset):
         self._windows = np.array(windows)  # (windows, 2): number of the video, first frame
         set_of_window = np.array(sets)[self._windows[:, 0]]
         self._sets = [np.flatnonzero(set_of_window == name) for name in sorted(set(sets))] if weigh_sets else []
+        roots = np.sqrt([sets.count(name) for name in sorted(set(sets))])
+        self._shares = roots / roots.sum()
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
         if self._random and self._sets:
-            index = rng.choice(self._sets[rng.integers(len(self._sets))])
+            index = rng.choice(self._sets[rng.choice(len(self._sets), p=self._shares)])
         number, start = self._windows[index]
         frames = self._videos[number].frames()
         T, _, S, _ = self.clip_shape

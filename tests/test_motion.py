@@ -1,0 +1,216 @@
+"""Motion is found and continued: on scenes whose motion is known.
+
+Notation: T time, B batch, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from vmrnn_cli import motion
+
+SIZE = 96
+
+
+def texture(size: int = SIZE, seed: int = 0, roughness: int = 7) -> Tensor:
+    """A picture that shows motion everywhere, (1, 1, size, size) in [0, 1]."""
+    noise = torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(seed))
+    smooth = motion.box_mean(motion.box_mean(noise, roughness), 3)
+    return (smooth - smooth.min()) / (smooth.max() - smooth.min())
+
+
+def panning(velocity: tuple[float, float], frames: int = 24, size: int = SIZE) -> Tensor:
+    """A large picture that moves by as many pixels a frame, (dy, dx), as a panning camera sees it. (T, 1, 1, H, W)."""
+    world = texture(3 * size)
+    scene = []
+    for t in range(frames):
+        shift = torch.tensor(velocity)[None, :, None, None] * -t
+        moved = motion.warp(world, shift.expand(1, 2, 3 * size, 3 * size))
+        scene.append(moved[..., size : 2 * size, size : 2 * size])
+    return torch.stack(scene)
+
+
+def disc(centre: tuple[float, float], radius: float, size: int = SIZE) -> Tensor:
+    y, x = torch.meshgrid(torch.arange(float(size)), torch.arange(float(size)), indexing="ij")
+    distance = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2).sqrt()
+    return (radius + 0.5 - distance).clamp(0, 1)[None, None]
+
+
+def crossing(discs: list[tuple[tuple[float, float], tuple[float, float]]], frames: int = 24) -> Tensor:
+    """Textured discs, by place and velocity, over a still texture. (T, 1, 1, H, W)."""
+    still, scene = 0.6 * texture(seed=1), []
+    for t in range(frames):
+        frame = still
+        for number, (place, velocity) in enumerate(discs):
+            to = torch.tensor(velocity) * t
+            skin = motion.warp(0.4 + 0.6 * texture(seed=5 + number), -to[None, :, None, None].expand(1, 2, SIZE, SIZE))
+            shape = disc((place[0] + float(to[0]), place[1] + float(to[1])), 13)
+            frame = shape * skin + (1 - shape) * frame
+        scene.append(frame)
+    return torch.stack(scene)
+
+
+def error(forecast: Tensor, truth: Tensor) -> float:
+    return float((forecast - truth).square().mean())
+
+
+def continued(scene: Tensor, given: int = 10, ahead: int = 10) -> dict[str, Tensor]:
+    """The picture of each hypothesis alone, and of their mean, for all steps ahead: (K, 1, 1, H, W)."""
+    frames = scene[:given]
+    going_on = motion.Continuation(frames, motion.find_matches(frames))
+    plate, steps = going_on.plate(list(frames)), going_on.steps(ahead)
+    pictures = {}
+    for number, name in enumerate(motion.HYPOTHESES[:4]):
+        logits = torch.full_like(steps.prior(), -1e4)
+        logits[:, :, number] = 0.0
+        pictures[name] = logits
+    both = steps.prior()
+    both[:, :, :4] = -1e4
+    pictures |= {"matter and plate": both, "mean": steps.prior()}
+    last, behind = (part.expand(ahead, -1, -1, -1) for part in (frames[-1], plate))
+    return {
+        name: motion.draw(last, behind, steps.fields[:, 0], logits[:, 0])[:, None] for name, logits in pictures.items()
+    }
+
+
+@pytest.mark.parametrize("velocity", [(0.0, 2.0), (-1.5, 0.5), (0.3, 0.0), (3.0, -4.0), (0.0, 9.0)])
+def test_match_finds_a_pan(velocity: tuple[float, float]) -> None:
+    before, now = panning(velocity, 2)
+    found = motion.find_matches(torch.stack([before, now]))[0, ..., 4:-4, 4:-4].mean((0, 2, 3))
+    assert (-found).tolist() == pytest.approx(velocity, abs=0.12)
+
+
+def test_match_says_still_where_nothing_moves_and_where_there_is_only_noise() -> None:
+    frame = texture()
+    assert motion.match(frame, frame).abs().max() < 0.02
+    generator = torch.Generator().manual_seed(1)
+    noisy = [0.5 + 0.01 * torch.randn(1, 1, SIZE, SIZE, generator=generator) for _ in range(2)]
+    assert motion.match(*noisy).abs().mean() < 0.25
+
+
+def test_warp_and_carry_move_by_what_they_are_told() -> None:
+    picture = texture()
+    right = torch.tensor([0.0, 3.0])[None, :, None, None].expand(1, 2, SIZE, SIZE)
+    torch.testing.assert_close(motion.warp(picture, -right)[..., 3:], picture[..., :-3], atol=1e-5, rtol=0)
+    landed, weight = motion.carry(picture, right, torch.ones_like(picture))
+    torch.testing.assert_close(landed[..., 3:], picture[..., :-3], atol=1e-5, rtol=0)
+    assert weight[..., :3].abs().max() == 0
+    half = right / 6
+    landed, weight = motion.carry(picture, half, torch.ones_like(picture))
+    between = (picture[..., 1:] + picture[..., :-1]) / 2
+    torch.testing.assert_close(landed[..., 1:], between, atol=1e-5, rtol=0)
+
+
+def test_camera_motion_ignores_what_moves_by_itself() -> None:
+    field = torch.zeros(1, 2, 32, 32)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
+    field[0, 0], field[0, 1] = 1 + 0.8 * y, -2 + 0.8 * x  # a pan and a zoom
+    expected = field.clone()
+    field[0, :, 10:20, 5:15] = 6.0
+    assert (motion.camera_motion(field) - expected).abs().mean() < 0.1
+
+
+def test_a_pan_goes_on() -> None:
+    scene = panning((0.5, -1.5))
+    last, inside = scene[9], (..., slice(20, -20), slice(20, -20))
+    for name, forecast in continued(scene).items():
+        if name in ("place", "drift", "camera"):
+            assert error(forecast[inside], scene[10:20][inside]) < 0.05 * error(
+                last.expand_as(scene[10:20])[inside], scene[10:20][inside]
+            ), name
+
+
+def test_a_zoom_goes_on() -> None:
+    world, scene = texture(), []
+    y, x = torch.meshgrid(torch.linspace(-1, 1, SIZE), torch.linspace(-1, 1, SIZE), indexing="ij")
+    for t in range(20):
+        scene.append(motion.warp(world, torch.stack([y, x])[None] * (SIZE - 1) / 2 * (0.985**t - 1)))
+    frames = torch.stack(scene)
+    still = error(frames[9].expand_as(frames[10:]), frames[10:])
+    forecasts = continued(frames)
+    assert error(forecasts["place"], frames[10:]) < 0.4 * still
+    assert error(forecasts["camera"], frames[10:]) < 0.4 * still
+
+
+def test_a_disc_is_carried_over_a_still_texture_and_shows_what_was_behind() -> None:
+    scene = crossing([((48.0, 24.0), (0.0, 2.0))])
+    truth = scene[10:20]
+    forecasts = continued(scene)
+    still = error(scene[9].expand_as(truth), truth)
+    assert error(forecasts["matter and plate"], truth) < 0.45 * still
+    behind = (..., slice(38, 58), slice(39, 46))  # where the disc is last seen, and was not at first
+    left = truth[8:][behind]
+    assert error(forecasts["matter and plate"][8:][behind], left) < 0.1 * error(
+        scene[9].expand_as(truth)[8:][behind], left
+    )
+
+
+def test_two_discs_that_cross_both_arrive() -> None:
+    scene = crossing([((30.0, 20.0), (0.0, 2.0)), ((66.0, 76.0), (0.0, -2.0))])
+    truth = scene[10:20]
+    assert error(continued(scene)["matter and plate"], truth) < 0.5 * error(scene[9].expand_as(truth), truth)
+
+
+def test_nothing_moves_where_nothing_moved() -> None:
+    scene = texture()[None].expand(20, -1, -1, -1, -1)
+    for name, forecast in continued(scene).items():
+        assert (forecast - scene[10:]).abs().max() < 1e-3, name
+
+
+def test_noise_is_not_taken_for_motion() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scene = texture()[None] + 0.01 * torch.randn(20, 1, 1, SIZE, SIZE, generator=generator)
+    truth = scene[10:]
+    assert error(continued(scene)["mean"], truth) < 1.1 * error(scene[9].expand_as(truth), truth)
+
+
+def test_after_a_cut_the_forecast_is_of_the_new_scene() -> None:
+    scene = torch.cat(
+        [texture(seed=3)[None].expand(6, -1, -1, -1, -1), texture(seed=4)[None].expand(14, -1, -1, -1, -1)]
+    )
+    assert error(continued(scene)["mean"], scene[10:]) < 0.2 * error(scene[0].expand_as(scene[10:]), scene[10:])
+
+
+def test_steps_go_on_where_they_ended() -> None:
+    frames = crossing([((48.0, 24.0), (0.5, 2.0))], 8)
+    matches = motion.find_matches(frames)
+    at_once = motion.Continuation(frames, matches).steps(7)
+    piecewise = motion.Continuation(frames, matches)
+    parts = [piecewise.steps(3), piecewise.steps(4)]
+    assert torch.equal(at_once.fields, torch.cat([part.fields for part in parts]))
+    assert torch.equal(at_once.mask, torch.cat([part.mask for part in parts]))
+
+
+def test_clips_of_a_batch_do_not_meet() -> None:
+    one, other = crossing([((48.0, 24.0), (0.0, 2.0))], 8), panning((1.0, 1.0), 8)
+    together = torch.stack(list(motion.motion_continued(torch.cat([one, other], 1), 3)))
+    for number, scene in enumerate((one, other)):
+        alone = torch.stack(list(motion.motion_continued(scene, 3)))
+        torch.testing.assert_close(together[:, number : number + 1], alone, atol=1e-5, rtol=0)
+
+
+def test_the_same_fields_draw_a_larger_picture_in_colour() -> None:
+    scene = crossing([((48.0, 24.0), (0.0, 2.0))])
+    frames = scene[:10]
+    going_on = motion.Continuation(frames, motion.find_matches(frames))
+    steps = going_on.steps(5)
+    small = motion.draw(frames[-1], going_on.plate(list(frames)), steps.fields[4], steps.prior()[4])
+    tint = torch.tensor([1.0, 0.5, 0.25])[None, :, None, None]
+    large = [motion.resize(frame, 2 * SIZE, 2 * SIZE) * tint for frame in frames]
+    drawn = motion.draw(large[-1], going_on.plate(large), steps.fields[4], steps.prior()[4])
+    assert drawn.shape == (1, 3, 2 * SIZE, 2 * SIZE)
+    assert error(motion.halve(drawn[:, :1]), small) < 2e-4
+    torch.testing.assert_close(drawn[:, 2], drawn[:, 0] / 4, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(7, 9), (16, 8), (33, 64)])
+@pytest.mark.parametrize("given", [1, 2, 3])
+def test_any_size_and_few_frames(shape: tuple[int, int], given: int) -> None:
+    frames = torch.rand(given, 2, 2, *shape, generator=torch.Generator().manual_seed(0))
+    forecast = list(motion.motion_continued(frames, 3))
+    assert [frame.shape for frame in forecast] == [(2, 2, *shape)] * 3
+    assert all(torch.isfinite(frame).all() for frame in forecast)
+    if given == 1:
+        torch.testing.assert_close(forecast[-1], frames[0], atol=1e-4, rtol=0)

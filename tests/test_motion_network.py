@@ -1,0 +1,156 @@
+"""The network that decides how the picture goes on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from vmrnn_cli import motion
+from vmrnn_cli.config import MotionConfig
+from vmrnn_cli.motion_loss import MotionLoss
+from vmrnn_cli.motion_network import MotionVMRNN, Outlook, Part
+
+from .test_motion import crossing, panning
+
+SMALL = MotionConfig(embed_dim=16, depths=(1, 1), d_state=2, detail_dim=8, decoder_dim=16)
+
+
+def network(seed: int = 0, decided: bool = True) -> MotionVMRNN:
+    """A small one, with decisions unlike those of an untrained one if `decided`."""
+    torch.manual_seed(seed)
+    made = MotionVMRNN(SMALL).eval()
+    if decided:
+        torch.nn.init.normal_(made.decide.weight, std=0.3)
+    return made
+
+
+def drawn(part: Part, frames: Tensor) -> Tensor:
+    """All pictures of a part of a forecast, (S, B, C, H, W)."""
+    plate = part.continuation.plate(list(frames[: part.given]))
+    outlooks = (Outlook(*(field[s] for field in part.outlook)) for s in range(len(part.outlook.light)))
+    return torch.stack([outlook.draw(frames[part.given - 1], plate) for outlook in outlooks])
+
+
+@torch.no_grad()
+def forecast(made: MotionVMRNN, frames: Tensor, ahead: list[int]) -> Tensor:
+    frames = motion.at_least_two(frames)
+    return torch.cat([drawn(part, frames) for part in made(frames, ahead) if part.given == len(frames)])
+
+
+def test_untrained_it_is_motion_continued() -> None:
+    frames = crossing([((48.0, 24.0), (0.0, 2.0))], 8)
+    expected = torch.stack(list(motion.motion_continued(frames, 5)))
+    torch.testing.assert_close(forecast(network(decided=False), frames, [5]), expected, atol=1e-5, rtol=0)
+
+
+def test_its_decisions_count() -> None:
+    frames = crossing([((48.0, 24.0), (0.0, 2.0))], 8)
+    untrained = forecast(network(decided=False), frames, [5])
+    assert (forecast(network(), frames, [5]) - untrained).abs().mean() > 1e-3
+
+
+def test_frames_are_the_same_in_any_pieces() -> None:
+    frames = panning((1.0, -0.5), 8)
+    torch.testing.assert_close(
+        forecast(network(), frames, [1, 3, 2]), forecast(network(), frames, [6]), atol=1e-5, rtol=0
+    )
+
+
+def test_clips_of_a_batch_do_not_meet() -> None:
+    one, other = crossing([((48.0, 24.0), (0.0, 2.0))], 8), panning((1.0, 1.0), 8)
+    together = forecast(network(), torch.cat([one, other], 1), [4])
+    torch.testing.assert_close(together[:, :1], forecast(network(), one, [4]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(together[:, 1:], forecast(network(), other, [4]), atol=1e-4, rtol=0)
+
+
+def test_the_rehearsal_tells_the_forecast() -> None:
+    """What the given frames were, and not only how they move at last, reaches the forecast through the state."""
+    made, frames = network(), panning((1.0, 1.0), 8)
+    evidence = []
+    decide = made.decide_on
+    made.decide_on = lambda seen, states: (evidence.append((seen, states)), decide(seen, states))[1]
+    forecast(made, frames, [3])
+    (rehearsed, nothing), (ahead, states) = evidence
+    known = -2
+    assert nothing is None and states is not None
+    assert rehearsed[:, 0, known].amax((1, 2)).tolist() == [0, 1, 1, 1]  # the first one has nothing to look back on
+    assert ahead[:, 0, known].amax((1, 2)).tolist() == [1, 0, 0]
+    assert rehearsed[0, :, 7:13].abs().max() == 0 and rehearsed[1, :, 7:13].abs().max() > 0
+    assert [round(float(lead.mean()), 2) for lead in ahead[:, 0, -1]] == [0.1, 0.2, 0.3]
+    with torch.no_grad():
+        with_state = decide(ahead, states)[0][0]
+        without = decide(ahead, None)[0][0]
+    assert (with_state - without).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("given", "channels", "shape"), [(1, 1, (8, 16)), (2, 2, (16, 8)), (3, 3, (33, 47)), (4, 1, (40, 64))]
+)
+def test_any_size_any_number_of_frames_and_channels(given: int, channels: int, shape: tuple[int, int]) -> None:
+    frames = torch.rand(given, 2, channels, *shape, generator=torch.Generator().manual_seed(0))
+    frames_ahead = forecast(network(), frames, [2, 1])
+    assert frames_ahead.shape == (3, 2, channels, *shape)
+    assert torch.isfinite(frames_ahead).all()
+
+
+def test_far_ahead_it_stays_finite_and_within_the_picture() -> None:
+    frames = crossing([((48.0, 24.0), (0.5, 2.0))], 8)
+    far = forecast(network(), frames, [16] * 13)[-1]
+    assert torch.isfinite(far).all()
+    assert float(far.min()) > -0.5 and float(far.max()) < 1.5
+
+
+def test_gray_decisions_draw_a_larger_picture_in_colour() -> None:
+    frames = crossing([((48.0, 24.0), (0.0, 2.0))], 8)
+    tint = torch.tensor([1.0, 0.5, 0.25])[None, :, None, None]
+    large = [motion.resize(frame, 192, 192) * tint for frame in frames]
+    with torch.no_grad():
+        part = list(network()(frames, [3]))[-1]
+        outlook = Outlook(*(field[2] for field in part.outlook))._replace(light=torch.zeros(1, 1, 24, 24))
+        picture = outlook.draw(large[-1], part.continuation.plate(large))
+        small = outlook.draw(frames[-1], part.continuation.plate(list(frames)))
+    assert picture.shape == (1, 3, 192, 192)
+    assert (motion.halve(picture[:, :1]) - small).abs().mean() < 5e-3
+    torch.testing.assert_close(picture[:, 1], picture[:, 0] / 2, atol=1e-5, rtol=0)
+
+
+def test_the_loss_learns_from_the_forecast_and_from_the_rehearsal() -> None:
+    made = network(decided=False).train()
+    clips = crossing([((48.0, 24.0), (0.0, 2.0))], 14).transpose(0, 1)  # (B, T, C, H, W)
+    loss = MotionLoss(made)(clips, 8)
+    loss.backward()
+    assert all(p.grad is not None for p in made.parameters())
+    assert made.decide.weight.grad.abs().max() > 0
+    before = float(loss)
+    optimizer = torch.optim.Adam(made.parameters(), 3e-3)
+    for _ in range(6):
+        optimizer.step()
+        optimizer.zero_grad()
+        loss = MotionLoss(made)(clips, 8)
+        loss.backward()
+    assert float(loss) < 0.97 * before
+
+
+def test_the_last_frame_repeated_costs_about_what_the_loss_is_measured_by() -> None:
+    clips = panning((0.0, 2.0), 8).transpose(0, 1)
+
+    class Still(MotionVMRNN):
+        def forward(self, frames, ahead):
+            for part in super().forward(frames, ahead):
+                weights = torch.full_like(part.outlook.logits, -1e4)
+                weights[:, :, 0] = 0
+                yield part._replace(outlook=part.outlook._replace(logits=weights))
+
+    with torch.no_grad():
+        loss = float(MotionLoss(Still(SMALL))(clips, 3))  # of three given frames, none is rehearsed
+    assert 1.6 < loss < 2.2  # squared, absolute and slopes: 1 + 0.5 + 0.5, less what counts as noise
+
+
+def test_half_precision_decides_and_float32_measures() -> None:
+    frames = panning((1.0, -0.5), 8)
+    exact = forecast(network(), frames, [4])
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = forecast(network(), frames, [4])
+    assert rough.dtype == torch.float32
+    assert 0 < float((rough - exact).abs().mean()) < 0.01

@@ -1,0 +1,226 @@
+"""A VMRNN that decides how the picture goes on: which hypothesis of motion holds where, and how far it is off.
+
+This is ours and not the paper's, whose cells it is made of. The frame is not painted but carried on: each forecast is a
+weighted mean of the hypotheses of `motion.py`, whose velocities the network may correct. Untrained, it gives each the
+weight that it has when nothing else is known.
+
+It learns from a rehearsal. The hypotheses first continue the first half of the given frames, and the recurrent state
+sees, one frame at a time, how well each of them meets the second half; then it goes on with those that continue all
+given frames, and there is nothing more to see.
+
+Notation: B batch, T given frames, S steps (rehearsed frames, or frames ahead), M hypotheses, C channels, H x W pixels,
+h x w = H/2 x W/2 the half grid, E width of the tokens, which lie on a grid of H/8 x W/8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .config import MotionConfig
+from .model import PatchEmbedding, PatchExpanding, PatchMerging, ScanNetwork, State, VMRNNCell
+from .motion import HYPOTHESES, Continuation, Steps, draw, find_matches, gray, halve, resize, warp
+
+_M, _FIELDS = len(HYPOTHESES), len(HYPOTHESES) - 1  # all but "still" have a field
+_EVIDENCE = 1 + _FIELDS + _M + 1 + 2 * _FIELDS + 2  # channels, see `_Stage.evidence`
+_DAMPING = 0.97  # of a correction's velocity, a frame
+
+
+class Outlook(NamedTuple):
+    """Frames to be drawn, at any size, from the last given frame and the plate behind it.
+
+    fields : (N, 5, 2, h, w), displacements as in `motion.Steps`, corrected
+    logits : (N, M, h, w), logarithms of the hypotheses' weights
+    light : (N, 1, h/2, w/2), added to the picture
+
+    N is whatever is drawn together.
+    """
+
+    fields: Tensor
+    logits: Tensor
+    light: Tensor
+
+    def displacement(self) -> Tensor:
+        """Where the last frame's pixels are taken from, by the mean of the hypotheses: (N, 2, h, w), in pixels."""
+        weights = torch.softmax(self.logits, 1)[:, 1:, None]  # (N, 5, 1, h, w); "still" has no displacement
+        return (weights * self.fields).sum(1)
+
+    def draw(self, last: Tensor, plate: Tensor) -> Tensor:
+        """(N, C, H, W) from two pictures of that shape, in [0, 1]; of any value, with the gradient of what it is."""
+        return draw(last, plate, self.fields, self.logits) + resize(self.light, *last.shape[-2:])
+
+
+class Part(NamedTuple):
+    """Some frames of a forecast.
+
+    given : how many of the given frames it was made from
+    continuation : how their motion goes on; gathers the plate from them
+    outlook : (S, B, ...)
+    """
+
+    given: int
+    continuation: Continuation
+    outlook: Outlook
+
+
+class MotionVMRNN(ScanNetwork):
+    """A VMRNN-D over the evidence of motion: one cell on the grid of patches, one on half of it (figure 3)."""
+
+    def __init__(self, config: MotionConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, width = config.embed_dim, config.decoder_dim
+        self.patch_embedding = PatchEmbedding(_EVIDENCE, 4, dim)
+        self.down = VMRNNCell(dim, config.d_state, [config.drop_path] * config.depths[0])
+        self.merging = PatchMerging(dim)
+        self.up = VMRNNCell(2 * dim, config.d_state, [config.drop_path] * config.depths[1])
+        self.expanding = PatchExpanding(2 * dim)
+        self.detail = nn.Conv2d(_EVIDENCE, config.detail_dim, 2, stride=2)  # what the patches are too coarse for
+        self.join = nn.Conv2d(2 * dim + config.detail_dim, width, 3, padding=1)
+        self.refine = nn.Conv2d(width, width, 3, padding=1)
+        self.decide = nn.Conv2d(width, 4 * _M + 2 * _FIELDS + 1, 1)
+        for parameter in self.decide.parameters():  # untrained, it corrects nothing
+            nn.init.zeros_(parameter)
+
+    def forward(self, frames: Tensor, ahead: Iterable[int]) -> Iterator[Part]:
+        """Forecast the second half of the given frames from the first, then the frames ahead from all of them.
+
+        Args:
+            frames: the given ones, (T, B, C, H, W) in [0, 1], T at least 2 (see `motion.at_least_two`).
+            ahead: how many frames to forecast together, once, or as often as it says.
+
+        Yields:
+            The rehearsal, left out where there are fewer than four frames, and a part for each number of `ahead`.
+        """
+        with _measuring(frames):
+            frames = gray(frames)
+            T, half = len(frames), len(frames) // 2
+            matches = find_matches(frames)
+            # Evidence is told in terms of how much the clip changes from frame to frame.
+            change = (frames[1:] - frames[:-1]).square().mean((0, 2, 3, 4)).sqrt()[:, None, None, None] + 0.004
+        states, found = None, {}
+        if half >= 2:
+            stage = _Stage(frames[:half], matches[: half - 1], change)
+            steps, pictures = stage.go_on(T - half)
+            with _measuring(frames):
+                errors = (pictures - halve(frames[half:].flatten(0, 1)).unflatten(0, (T - half, -1))).abs()
+            decided, states = self.decide_on(stage.evidence(steps, pictures, {1: errors[:-1]}), states)
+            found = {0: errors[-1:]}
+            yield Part(half, stage.continuation, _outlook(steps, decided, stage.lead))
+        stage = _Stage(frames, matches, change)
+        for count in ahead:
+            steps, pictures = stage.go_on(count)
+            decided, states = self.decide_on(stage.evidence(steps, pictures, found), states)
+            found = {}
+            yield Part(T, stage.continuation, _outlook(steps, decided, stage.lead))
+
+    def decide_on(
+        self, evidence: Tensor, states: tuple[State, State] | None
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[State, State]]:
+        """One step of the cells after the other, and what they decide.
+
+        Args:
+            evidence: (S, B, n, h, w), see `_Stage.evidence`.
+            states: of the cells; None at first.
+
+        Returns:
+            What to add to the logarithms of the weights (S, B, M, h, w), to the fields' velocities, in pixels a frame
+            (S, B, 5, 2, h/2, w/2), and to the picture (S, B, 1, h/2, w/2); and the states after the last step.
+        """
+        S, B, _, h, w = evidence.shape
+        padded = F.pad(evidence.flatten(0, 1), (0, -w % 8, 0, -h % 8), mode="replicate")
+        tokens = self.patch_embedding(padded).unflatten(0, (S, B))  # (S, B, H/8, W/8, E)
+        first, second = states or (None, None)
+        outputs = []
+        for step in tokens:
+            fine, first = self.down(step, first)
+            coarse, second = self.up(self.merging(fine), second)
+            outputs.append(torch.cat([fine, self.expanding(coarse)], -1))
+        assert first is not None and second is not None
+        detail = F.gelu(self.detail(padded))  # (S B, ., H/4, W/4)
+        seen = rearrange(torch.cat(outputs), "n h w e -> n e h w").to(detail.dtype)
+        seen = F.interpolate(seen, scale_factor=2, mode="bilinear", align_corners=False)
+        x = F.gelu(self.join(torch.cat([seen, detail], 1)))
+        x = self.decide(x + F.gelu(self.refine(x))).float()
+        logits, velocity, light = x.split([4 * _M, 2 * _FIELDS, 1], 1)
+        logits = F.pixel_shuffle(logits, 2)[..., :h, :w]
+        velocity, light = (part[..., : -(-h // 2), : -(-w // 2)] for part in (velocity, light))
+        decided = logits, 0.5 * velocity.unflatten(1, (_FIELDS, 2)), 0.1 * light
+        return tuple(part.unflatten(0, (S, B)) for part in decided), (first, second)
+
+
+@contextlib.contextmanager
+def _measuring(frames: Tensor) -> Iterator[None]:
+    """Motion is measured in float32, whatever the network runs in, and has no gradient: only decisions have."""
+    with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
+        yield
+
+
+class _Stage:
+    """A continuation of some of the given frames, and the evidence that it offers, on the half grid."""
+
+    def __init__(self, frames: Tensor, matches: Tensor, change: Tensor) -> None:
+        """Gray frames (T, B, 1, H, W), their matches, and how much the clip changes, (B, 1, 1, 1)."""
+        with _measuring(frames):
+            self.continuation = Continuation(frames, matches)
+            self._last, plate = halve(frames[-1]), halve(self.continuation.plate(list(frames)))
+        self._anchors = torch.cat([self._last] * (_FIELDS - 1) + [plate], 1)  # (B, 5, h, w)
+        self._change = change
+        self.lead = 0  # frames ahead of the last step
+
+    def go_on(self, count: int) -> tuple[Steps, Tensor]:
+        """The next `count` steps, and the hypotheses' pictures (S, B, M, h, w)."""
+        self.lead += count
+        with _measuring(self._last):
+            steps = self.continuation.steps(count)
+            anchors = self._anchors.expand(count, -1, -1, -1, -1).flatten(0, 2)[:, None]  # (S B 5, 1, h, w)
+            moved = warp(anchors, steps.fields.flatten(0, 2) / 2).view(count, *self._anchors.shape)
+            return steps, torch.cat([self._last.expand(count, -1, -1, -1, -1), moved], 2)
+
+    def evidence(self, steps: Steps, pictures: Tensor, found: dict[int, Tensor]) -> Tensor:
+        """What the network sees of the steps that `go_on` returned last.
+
+        Args:
+            steps: of `go_on`.
+            pictures: of `go_on`.
+            found: how far the hypotheses were off one frame earlier, (s, B, M, h, w), by the first step that gets to
+                know it: all but the first one in a rehearsal, only the first one after it.
+
+        Returns:
+            (S, B, 25, h, w): the last frame, how the hypotheses differ from it, their errors, the mask, the fields,
+            whether the errors are known, and how far ahead the step is.
+        """
+        S, B, _, h, w = pictures.shape
+        known, seen = torch.zeros_like(steps.mask), torch.zeros_like(pictures)
+        for first, errors in found.items():
+            known[first : first + len(errors)] = 1.0
+            seen[first : first + len(errors)] = errors / (2 * self._change)
+        lead = torch.arange(self.lead - S + 1.0, self.lead + 1, device=pictures.device)[:, None, None, None, None]
+        return torch.cat(
+            [
+                (self._last - 0.5).expand(S, -1, -1, -1, -1),
+                ((pictures[:, :, 1:] - self._last) / (4 * self._change)).clamp(-4, 4),
+                seen.clamp(-4, 4),
+                steps.mask,
+                (steps.fields / (4 + 2 * lead[..., None])).flatten(2, 3),
+                known,
+                (lead / 10).clamp(max=3).expand(-1, B, -1, h, w),
+            ],
+            2,
+        )
+
+
+def _outlook(steps: Steps, decided: tuple[Tensor, Tensor, Tensor], lead: int) -> Outlook:
+    """The steps up to `lead` frames ahead, with what was decided on them."""
+    logits, velocity, light = decided
+    S, _, _, _, h, w = steps.fields.shape
+    ahead = torch.arange(lead - S + 1.0, lead + 1, device=velocity.device)[:, None, None, None, None, None]
+    correction = velocity * ((1 - _DAMPING**ahead) / (1 - _DAMPING))
+    correction = resize(correction.flatten(0, 2), h, w).view_as(steps.fields)
+    return Outlook(steps.fields + correction, steps.prior() + logits, light)
