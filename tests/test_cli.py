@@ -55,7 +55,7 @@ def test_usage_errors_name_the_help_of_the_command(run):
     ("words", "wanted"),
     [
         ("train --preset vmrnn-d", "vmrnn-d-mmnist"),
-        ("predict --weights ", "vmrnn-b-natural"),
+        ("predict --weights ", "vmrnn-d-motion"),
         ("predict --format ", "npz"),
     ],
 )

@@ -16,15 +16,7 @@ from vmrnn_cli.digits import draw_digit
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.predictor import Predictor
 from vmrnn_cli.pretrained import save_model
-
-
-def test_baselines():
-    context = np.linspace(0, 0.6, 4, dtype=np.float32).reshape(1, 4, 1, 1, 1)
-    np.testing.assert_allclose(evaluate.last_frame(context, 2).ravel(), [0.6, 0.6], rtol=1e-6)
-    np.testing.assert_allclose(evaluate.linear_extrapolation(context, 3).ravel(), [0.8, 1.0, 1.0], rtol=1e-6)
-    np.testing.assert_allclose(evaluate.linear_extrapolation(context[:, :1], 2).ravel(), [0, 0])
-    above = np.float32([0.8, 1.2]).reshape(1, 2, 1, 1, 1)  # of a grid that exceeds its divisor
-    np.testing.assert_allclose(evaluate.linear_extrapolation(above, 2).ravel(), [1.2, 1.2], rtol=1e-6)
+from vmrnn_cli.rivals import RIVALS
 
 
 def test_interval_narrows_with_clips_and_holds_the_mean():
@@ -135,10 +127,10 @@ def test_json_has_the_promised_keys(run, setting, tmp_path):
     code, out, err = run(*setting, "--json")
     assert (code, err) == (0, "")
     result = json.loads(out)
-    names = {"mse", "mae", "ssim", "psnr", "ssim_published", "psnr_published"}
+    names = {"mse", "mae", "ssim", "psnr", "sharpness", "ssim_published", "psnr_published"}
     assert names | {"per_frame", "baseline_last_frame", "clips", "context", "horizon", "weights"} <= set(result)
     assert (result["clips"], result["context"], result["horizon"]) == (6, 4, 3)
-    for scores in (result, result["baseline_last_frame"], result["baseline_linear"]):
+    for scores in (result, result["baseline_last_frame"], result["baseline_motion"]):
         assert set(scores["per_frame"]) == names
         assert all(len(values) == 3 for values in scores["per_frame"].values())
         assert scores["mse"] == pytest.approx(np.mean(scores["per_frame"]["mse"]))
@@ -192,12 +184,12 @@ def test_data_is_opened_once(run, tmp_path, monkeypatch):
     assert len(opened) == 1
 
 
-def test_other_baselines():
+def test_other_rivals(monkeypatch):
+    monkeypatch.setitem(RIVALS, "baseline_black", lambda given, ahead: iter([np.zeros_like(given[:, 0])] * ahead))
     array = np.random.default_rng(0).random((5, 3, 1, 8, 8)).astype(np.float32)
     predictor = Predictor(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,))))
-    rivals = {"baseline_black": lambda context, horizon: np.zeros_like(context[:, :horizon])}
     summary = evaluate.evaluate(
-        predictor, arrays.ReadyClips("clips", array, 3), context=2, horizon=1, baselines=rivals
+        predictor, arrays.ReadyClips("clips", array, 3), context=2, horizon=1, rivals=["baseline_black"]
     ).summary()
     assert "baseline_last_frame" not in summary
     assert summary["baseline_black"]["mse"] == pytest.approx(np.square(array[:, 2]).sum((1, 2, 3)).mean(), rel=1e-5)
@@ -214,7 +206,7 @@ def test_table_plot_and_worst(run, setting, tmp_path):
 def test_table_is_whole_over_long_horizons(run, setting):
     summary = json.loads(run(*setting, "--json", "--limit", 1, "--frames", 16)[1])
     out = run(*setting, "--limit", 1, "--frames", 16)[1]
-    forecasts = (summary, summary["baseline_last_frame"], summary["baseline_linear"])
+    forecasts = (summary, summary["baseline_last_frame"], summary["baseline_motion"])
     for step in (1, 16):
         (row,) = (line for line in out.splitlines() if f" +{step} " in line)
         assert all(f" {scores['per_frame']['mse'][step - 1]:.1f} " in row for scores in forecasts)
@@ -277,7 +269,7 @@ def test_lpips_of_gray_frames_in_the_range_it_wants(run, setting, monkeypatch):
     assert min(frame.min() for frame in seen) == -1
     assert max(frame.max() for frame in seen) > 0.9
     assert result["lpips"] == pytest.approx(2 * result["mae"] / 64**2, rel=1e-5)
-    for scores in (result, result["baseline_last_frame"], result["baseline_linear"]):
+    for scores in (result, result["baseline_last_frame"], result["baseline_motion"]):
         assert len(scores["per_frame"]["lpips"]) == 3
     assert "LPIPS" in run(*setting, "--lpips", "--limit", 1)[1]
     assert "lpips" not in json.loads(run(*setting, "--json", "--limit", 1)[1])
@@ -317,7 +309,9 @@ def test_wrong_usage(run, setting, tmp_path, arguments):
     [
         ((20, 2, 64, 64), "vmrnn-d-mmnist-small"),
         ((90, 2, 16, 8), "vmrnn-b-bikenyc"),
-        ((1, 30, 32, 32), "vmrnn-b-natural"),
+        ((1, 30, 32, 32), "vmrnn-d-motion"),
+        ((90, 3, 16, 8), "vmrnn-d-motion"),
+        ((90, 4, 16, 8), "vmrnn-d-motion"),
     ],
 )
 def test_weights_that_fit_the_data(run, tmp_path, shape, chosen):

@@ -52,11 +52,11 @@ def test_files_that_readme_names_exist():
 
 @pytest.mark.parametrize(
     "script",
-    ["bikenyc.py no.npz", "speeds.py no vmrnn-b-mmnist", "temper.py no --data no --out out", "averaged.py no out"],
+    ["bikenyc.py no.npz", "speeds.py no vmrnn-b-mmnist", "averaged.py no out"],
 )
 def test_example_scripts_say_in_one_line_what_is_wrong(script, tmp_path):
     name, *arguments = script.split()
-    command = [sys.executable, ROOT / "examples" / name, *arguments]
+    command = [sys.executable, ROOT / "examples" / "training" / name, *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")

@@ -26,8 +26,8 @@ def test_config_file_under_flags():
     config = recipes.make_config({"lr": 1, "seed": 3, "preset": "vmrnn-b-taxibj"}, {"seed": 5, "data": "x", "lr": None})
     assert (config.lr, config.seed, config.context, config.optimizer) == (1.0, 5, 4, "adam")
     assert recipes.make_config({}, {"preset": "vmrnn-d-mmnist"}).loss == "mse+l1"
-    assert recipes.make_config({}, {"init": "vmrnn-b-natural"}).preset == "vmrnn-b-natural"
-    assert recipes.make_config({"init": "vmrnn-b-natural"}, {"preset": "tiny"}).preset == "tiny"
+    assert recipes.make_config({}, {"init": "vmrnn-d-motion"}).preset == "vmrnn-d-motion"
+    assert recipes.make_config({"init": "vmrnn-d-motion"}, {"preset": "tiny"}).preset == "tiny"
     assert recipes.make_config({}, {"init": "runs/mine/best"}).preset == "tiny"
     for limits in (
         recipes.make_config({}, {"steps": 5, "preset": "vmrnn-b-bikenyc"}),

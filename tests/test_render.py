@@ -63,7 +63,7 @@ def test_every_canvas_of_a_clip_has_one_even_size(shape, panels):
     assert {canvas.dtype for canvas in canvases} == {np.dtype(np.uint8)}
     height, width, channels = canvases[0].shape
     assert height % 2 == 0 and width % 2 == 0 and channels == 3
-    assert 280 <= width <= 1280
+    assert 280 <= width <= 1920
 
 
 def test_panels_show_the_source_pixel_for_pixel():

@@ -125,9 +125,8 @@ def test_panels_that_show_nothing_are_refused(tmp_path):
     assert files(tmp_path) == []
 
 
-def test_further_pictures_have_panels_and_arrays(tmp_path, monkeypatch):
+def test_further_pictures_have_panels_and_arrays(tmp_path):
     """Of any size, gray or in colour; a forecast may ask for their panels itself."""
-    monkeypatch.setattr(render, "PANELS", (*render.PANELS, "motion"))
     red = np.zeros((3, 5, 7), np.float32)
     red[0] = 1
     steps = tuple(step._replace(extra={"motion": red}) for step in forecast().steps)

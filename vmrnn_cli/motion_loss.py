@@ -65,9 +65,8 @@ class _Scale:
         squared = (difference.square().mean((1, 2, 3)) / self._squared[step, clip]).mean()
         down, across = _slopes(difference)
         slopes = (down.abs().mean() + across.abs().mean()) / self._slopes[clip]
-        return (
-            squared + _ABSOLUTE * difference.abs().mean() / self._absolute[clip] + _EDGES * slopes / self._slopes[clip]
-        )
+        absolute = difference.abs().mean() / self._absolute[clip]
+        return squared + _ABSOLUTE * absolute + _EDGES * slopes
 
 
 def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:

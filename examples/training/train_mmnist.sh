@@ -1,5 +1,5 @@
 #!/bin/sh
-# vmrnn-b-mmnist, as it was trained (but for the batch, then 4 clips in the first 24 minutes): sh examples/train_mmnist.sh FOLDER_WITH_MNIST_IDX_FILES
+# vmrnn-b-mmnist, as it was trained (but for the batch, then 4 clips in the first 24 minutes): sh examples/training/train_mmnist.sh FOLDER_WITH_MNIST_IDX_FILES
 # 80 minutes on two CPU threads, then 118 minutes on one.
 set -e
 vmrnn train --data "$1" --preset vmrnn-b-mmnist --threads 2 --max-time 80m --out runs/mmnist-1

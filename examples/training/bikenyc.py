@@ -1,7 +1,7 @@
 """Score weights on BikeNYC's last ten days beside forecasts that cost nothing, among them the same hour yesterday.
 
     vmrnn train --data bikenyc.npz --preset vmrnn-b-bikenyc --out runs/bikenyc
-    python examples/bikenyc.py bikenyc.npz --weights runs/bikenyc/best --chart forecast.png
+    python examples/training/bikenyc.py bikenyc.npz --weights runs/bikenyc/best --chart forecast.png
 
 `bikenyc.npz` holds `frames` (T, 2, 16, 8), hourly flows. Errors are in bikes an hour: root mean squared, mean absolute.
 The chart shows the busiest cell over the first week.

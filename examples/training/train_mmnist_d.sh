@@ -1,5 +1,5 @@
 #!/bin/sh
-# vmrnn-d-mmnist-small, as it was trained: sh examples/train_mmnist_d.sh FOLDER_WITH_MNIST_IDX_FILES
+# vmrnn-d-mmnist-small, as it was trained: sh examples/training/train_mmnist_d.sh FOLDER_WITH_MNIST_IDX_FILES
 # 158 minutes on one CPU thread, 487 on two, and 115 on two of a slower machine. bfloat16 was faster than float32 by a third on
 # the first, which multiplies in it (AVX512-BF16), and ten times slower on the second, which does not: leave it out there.
 set -e

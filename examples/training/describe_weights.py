@@ -1,6 +1,6 @@
 r"""Score a bundled weights folder and write what people should know: its model card and its entry in the registry.
 
-    python examples/describe_weights.py vmrnn-b-mmnist --data mnist --limit 1000 \
+    python examples/training/describe_weights.py vmrnn-b-mmnist --data mnist --limit 1000 \
         --trained-on "Moving MNIST" --short "moving digits, 64x64 gray, 10 -> 10" \
         --budget minutes=80 --budget "machine=2 CPU threads" \
         --clip examples/digits.npz [--curve curve.csv] [--notes notes.md] --kind digits --same-size

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The published recipe against ours at an equal budget of clips: sh examples/compare_recipes.sh bikenyc.npz
+# The published recipe against ours at an equal budget of clips: sh examples/training/compare_recipes.sh bikenyc.npz
 set -e
 cat > published.toml <<'END' # that of the preset vmrnn-b-taxibj
 optimizer = "adam"

@@ -1,6 +1,6 @@
 """How a forecast of moving digits depends on their speed: MSE at none, once and twice that of Moving MNIST.
 
-    python examples/speeds.py MNIST_FOLDER vmrnn-d-mmnist-small
+    python examples/training/speeds.py MNIST_FOLDER vmrnn-d-mmnist-small
 
 The clips are those that `vmrnn eval --split test` takes, twice as long, of which every frame, every other or only the
 first is shown.

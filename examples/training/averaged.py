@@ -1,6 +1,6 @@
 """Make a weights folder of a run as it is now: its averaged weights, whether or not they are its best.
 
-    python examples/averaged.py runs/NAME FOLDER
+    python examples/training/averaged.py runs/NAME FOLDER
 
 `best/` of a run is judged over the whole horizon, which says little while it trains over a shorter one.
 """
