@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import vmrnn_cli
+
 PACKAGE = Path(__file__).parent.parent / "vmrnn_cli"
 FILES = {
     ".".join(("vmrnn_cli", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -72,7 +74,7 @@ def test_the_model_stands_on_torch_einops_and_the_scan_alone():
 
 @pytest.mark.parametrize("part", ["data", "scan", "model"])
 def test_data_scan_and_model_know_no_command_and_no_writer(part):
-    above = ("vmrnn_cli.commands", "vmrnn_cli.cli", "vmrnn_cli.writers", "vmrnn_cli.render", "vmrnn_cli.predictor")
+    above = [f"vmrnn_cli.{name}" for name in ("commands", "cli", "writers", "render", "forecast", "predictor", "batch")]
     modules = [module for module in FILES if module.startswith(f"vmrnn_cli.{part}")]
     assert modules
     for module in modules:
@@ -83,6 +85,10 @@ def test_what_answers_at_once_imports_no_torch():
     modules = ("config", "networks", "recipes", "weights", "errors", "hub", "commands.complete", "cli")
     code = f"import sys; {'; '.join(f'import vmrnn_cli.{m}' for m in modules)}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_package_hands_out_what_it_names():
+    assert [getattr(vmrnn_cli, name).__name__ for name in vmrnn_cli.__all__] == vmrnn_cli.__all__
 
 
 def test_help_names_every_environment_variable(run_command):

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib import pyplot
 from numpy.typing import NDArray
 
-from vmrnn_cli.data.arrays import GridWindows
+from vmrnn_cli.data.arrays import BikeNYC
 from vmrnn_cli.errors import run_script
 from vmrnn_cli.frames import only_array, read_arrays
 from vmrnn_cli.outputs import atomic_path
@@ -39,7 +39,7 @@ def main() -> None:
     frames = only_array(options.data, read_arrays(options.data))  # (T, C, H, W)
     model, name = load_weights(options.weights)
     context, horizon = model.config.context, model.config.horizon
-    windows = GridWindows(options.data.stem, frames, "test", context, horizon, model.config.divided_by)
+    windows = BikeNYC(options.data.stem, frames, "test", context, horizon, model.config.divided_by)
     rng = np.random.default_rng(0)
     clips = np.stack([windows.clip(index, rng) for index in range(len(windows))])  # (B, T, C, H, W)
     given, truth = clips[:, :context], clips[:, context:]
