@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vmrnn_cli import motion
 
-SIZE = 64
+SIZE = 96
 
 
 def texture(size: int = SIZE, seed: int = 0, roughness: int = 7) -> Tensor:

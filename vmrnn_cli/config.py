@@ -77,6 +77,7 @@ class MotionConfig:
     drop_path: float = 0.0
     detail_dim: int = 32
     decoder_dim: int = 64
+    decisiveness: float = 1.0  # above 1, likelier hypotheses get more than their share: sharper, with fewer ghosts
     context: int = 10
     horizon: int = 20
     divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
@@ -90,6 +91,8 @@ class MotionConfig:
             raise ValueError(f"image_size must be height and width, got {self.image_size}")
         if not 1.0 <= self.divided_by < math.inf:
             raise ValueError(f"divided_by must be a number of at least 1, got {self.divided_by}")
+        if not 0.0 < self.decisiveness < math.inf:
+            raise ValueError(f"decisiveness must be above 0, got {self.decisiveness}")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path must be at least 0 and below 1, got {self.drop_path}")
         widths = (self.embed_dim, self.detail_dim, self.decoder_dim, self.d_state)

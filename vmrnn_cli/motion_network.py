@@ -112,13 +112,13 @@ class MotionVMRNN(ScanNetwork):
                 errors = (pictures - halve(frames[half:].flatten(0, 1)).unflatten(0, (T - half, -1))).abs()
             decided, states = self.decide_on(stage.evidence(steps, pictures, {1: errors[:-1]}), states)
             found = {0: errors[-1:]}
-            yield Part(half, stage.continuation, _outlook(steps, decided, stage.lead))
+            yield Part(half, stage.continuation, self._outlook(steps, decided, stage.lead))
         stage = _Stage(frames, matches, change)
         for count in ahead:
             steps, pictures = stage.go_on(count)
             decided, states = self.decide_on(stage.evidence(steps, pictures, found), states)
             found = {}
-            yield Part(T, stage.continuation, _outlook(steps, decided, stage.lead))
+            yield Part(T, stage.continuation, self._outlook(steps, decided, stage.lead))
 
     def decide_on(
         self, evidence: Tensor, states: tuple[State, State] | None
@@ -153,6 +153,16 @@ class MotionVMRNN(ScanNetwork):
         velocity, light = (part[..., : -(-h // 2), : -(-w // 2)] for part in (velocity, light))
         decided = logits, 0.5 * velocity.unflatten(1, (_FIELDS, 2)), 0.1 * light
         return tuple(part.unflatten(0, (S, B)) for part in decided), (first, second)
+
+    def _outlook(self, steps: Steps, decided: tuple[Tensor, Tensor, Tensor], lead: int) -> Outlook:
+        """The steps up to `lead` frames ahead, with what was decided on them."""
+        logits, velocity, light = decided
+        S, _, _, _, h, w = steps.fields.shape
+        ahead = torch.arange(lead - S + 1.0, lead + 1, device=velocity.device)[:, None, None, None, None, None]
+        correction = velocity * ((1 - _DAMPING**ahead) / (1 - _DAMPING))
+        correction = resize(correction.flatten(0, 2), h, w).view_as(steps.fields)
+        logits = self.config.decisiveness * (steps.prior() + logits)
+        return Outlook(steps.fields + correction, logits, light)
 
 
 @contextlib.contextmanager
@@ -214,13 +224,3 @@ class _Stage:
             ],
             2,
         )
-
-
-def _outlook(steps: Steps, decided: tuple[Tensor, Tensor, Tensor], lead: int) -> Outlook:
-    """The steps up to `lead` frames ahead, with what was decided on them."""
-    logits, velocity, light = decided
-    S, _, _, _, h, w = steps.fields.shape
-    ahead = torch.arange(lead - S + 1.0, lead + 1, device=velocity.device)[:, None, None, None, None, None]
-    correction = velocity * ((1 - _DAMPING**ahead) / (1 - _DAMPING))
-    correction = resize(correction.flatten(0, 2), h, w).view_as(steps.fields)
-    return Outlook(steps.fields + correction, steps.prior() + logits, light)

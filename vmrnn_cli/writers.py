@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import imageio.v3 as imageio
 import numpy as np
-from PIL import Image
 
 from . import render, video
 from .errors import InputError
@@ -93,7 +93,7 @@ class StripWriter(Writer):
     @contextmanager
     def file(self, path: Path) -> Iterator[None]:
         yield
-        Image.fromarray(self._strip.canvas).save(path, format="PNG")
+        imageio.imwrite(path, self._strip.canvas, extension=".png")
 
     def given(self, index: int, frame: Frame) -> None:
         self._strip.context_frame(index, frame)
