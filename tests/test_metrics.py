@@ -89,3 +89,14 @@ def test_lpips_weights_are_never_unpickled(monkeypatch, failure, says):
 def test_frames_that_have_no_lpips(shape):
     with pytest.raises(InputError, match="LPIPS"):
         metrics.check_lpips_frames(shape)
+
+
+def test_sharpness_is_that_of_the_truth_at_1_and_falls_with_blur():
+    truth = np.random.default_rng(0).random((1, 16, 16), np.float32)
+    assert metrics.sharpness(truth, truth) == 1
+    blurred = (truth + np.roll(truth, 1, 1) + np.roll(truth, 1, 2)) / 3
+    assert 0.3 < metrics.sharpness(blurred, truth) < 0.9
+    assert metrics.sharpness(2 * truth, truth) == pytest.approx(2)
+    flat = np.zeros_like(truth)
+    assert metrics.sharpness(flat, flat) == 1
+    assert metrics.sharpness(truth, flat) == math.inf

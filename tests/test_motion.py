@@ -170,3 +170,11 @@ def test_any_size_and_few_frames(shape: tuple[int, int], given: int) -> None:
     assert all(torch.isfinite(frame).all() for frame in forecast)
     if given == 1:
         torch.testing.assert_close(forecast[-1], frames[0], atol=1e-4, rtol=0)
+
+
+def test_large_frames_are_looked_at_in_half_and_drawn_whole() -> None:
+    scene = motion.resize(panning((0.0, 1.5), 5, 100).flatten(0, 1), 400, 400)[:, None]
+    assert motion.looked_at(scene).shape == (5, 1, 1, 200, 200)
+    forecast = next(motion.motion_continued(scene[:4], 1))
+    inside = (..., slice(50, -50), slice(50, -50))
+    assert error(forecast[inside], scene[4][inside]) < 0.3 * error(scene[3][inside], scene[4][inside])

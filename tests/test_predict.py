@@ -25,7 +25,7 @@ def test_json_has_the_promised_keys_and_nothing_else_is_printed(run, tiny):
     assert (code, err) == (0, "")
     assert set(result) == {
         "source", "output", "device", "dtype", "scan_backend", "weights", "context", "frames", "frame_size", "fps",
-        "divided_by", "known_frames", "timing", "metrics", "baseline_last_frame",
+        "picture_size", "divided_by", "known_frames", "timing", "metrics", "baseline_last_frame", "baseline_motion",
     }  # fmt: skip
     assert set(result["timing"]) == {"load_s", "decode_s", "predict_s", "write_s", "steps"}
     assert result["timing"]["steps"] == 3 - 1 + 2
@@ -238,10 +238,10 @@ def test_a_batch_goes_on_when_memory_runs_out(run, tiny, tmp_path, monkeypatch):
 
     stream = Predictor.stream
 
-    def greedy(self, context, *rest):
+    def greedy(self, context, *rest, **options):
         if context[0].shape[-1] == 16:
             raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return stream(self, context, *rest)
+        return stream(self, context, *rest, **options)
 
     monkeypatch.setattr(Predictor, "stream", greedy)
     np.save(tmp_path / "huge.npy", np.zeros((9, 16, 16), np.uint8))

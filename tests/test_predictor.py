@@ -10,7 +10,9 @@ import torch
 from commands import CLIP, DIGITS, one_error_line
 
 from vmrnn_cli import InputError, predict, video
+from vmrnn_cli.config import MotionConfig
 from vmrnn_cli.model import VMRNN, VMRNNConfig, rollout
+from vmrnn_cli.motion_network import MotionVMRNN
 from vmrnn_cli.pretrained import load_model, save_model
 from vmrnn_cli.published import published_name
 
@@ -181,3 +183,85 @@ def test_a_clip_is_looked_at_once(run, tmp_path, monkeypatch):
     monkeypatch.setattr(video, "_probe", lambda *arguments: probes.append(arguments) or probe(*arguments))
     code, out, _ = run("predict", CLIP, "--context", 1, "--frames", 1, "-o", "o.npz", "--json")
     assert (code, json.loads(out)["weights"], len(probes)) == (0, "vmrnn-d-mmnist-small", 1)
+
+
+@pytest.fixture(scope="module")
+def motion(tmp_path_factory):
+    """Weights of a small network that carries the picture on, trained for 32 pixels, 4 -> 3 frames."""
+    folder = tmp_path_factory.mktemp("motion")
+    torch.manual_seed(0)
+    config = MotionConfig((32, 32), 16, (1, 1), 2, detail_dim=8, decoder_dim=8, context=4, horizon=3)
+    network = MotionVMRNN(config)
+    torch.nn.init.normal_(network.decide.weight, std=0.1)
+    save_model(network, folder, half=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory):
+    """A clip in colour, 96x64: a red square moves over green noise."""
+    path = tmp_path_factory.mktemp("clip") / "street.mp4"
+    ground = np.random.default_rng(0).integers(40, 120, (64, 96, 1), np.uint8) * np.uint8([0, 1, 0])
+    with video.write_video(path, fps=10) as writer:
+        for t in range(12):
+            frame = ground.copy()
+            frame[20:40, 10 + 3 * t : 30 + 3 * t] = (200, 30, 30)
+            writer.write(frame)
+    return path
+
+
+def test_the_picture_is_carried_on_in_its_own_size_and_colour(run, motion, street):
+    forecast = predict(street, weights=motion)
+    assert forecast.prediction.shape == forecast.truth.shape == (3, 3, 64, 96)
+    assert forecast.context.shape == (4, 3, 64, 96)
+    assert forecast.scored_on == (1, 32, 48)
+    red, green, _ = forecast.prediction[0][:, 25:35, 30:40].mean((1, 2))
+    assert red > 0.5 > 2 * green
+    gray = predict(street, weights=motion, gray=True)
+    assert gray.prediction.shape == (3, 1, 64, 96)
+    assert predict(street, weights=motion, size=32).prediction.shape == (3, 3, 32, 48)
+    own = predict(street, weights=motion, size=32, gray=True)
+    assert own.prediction.shape == (3, 1, 32, 48)
+    # Scores are those of the network's own picture, however it is shown.
+    assert own.metrics == pytest.approx(forecast.metrics, rel=1e-6) == gray.metrics
+    assert own.metrics["mse"] == pytest.approx(
+        np.square(own.prediction.astype(np.float64) - own.truth).sum((1, 2, 3)).mean(), rel=1e-6
+    )
+    assert own.baseline_motion["mse"] == pytest.approx(forecast.baseline_motion["mse"], rel=1e-6)
+    assert forecast.baseline_motion["mse"] < forecast.baseline_last_frame["mse"]
+
+
+def test_large_pictures_shrink_to_their_panels(run, motion, tmp_path):
+    with video.write_video(tmp_path / "large.mp4", fps=10) as writer:
+        for t in range(8):
+            writer.write(np.full((360, 1280, 3), 20 * t, np.uint8))
+    assert run("predict", "large.mp4", "--weights", motion, "-o", "o.gif")[0] == 0
+    with video.open_clip(tmp_path / "o.gif", channels=3) as film:
+        assert film.frame_shape[2] <= 1920
+    assert run("predict", "large.mp4", "--weights", motion, "-o", "o.npz")[0] == 0
+    with np.load(tmp_path / "o.npz") as arrays:
+        assert arrays["prediction"].shape == (3, 3, 360, 1280)
+
+
+def test_motion_and_weights_have_panels(run, motion, tiny, street, tmp_path):
+    panels = ("--panels", "prediction,motion,weights")
+    assert run("predict", street, "--weights", motion, *panels, "-o", "o.npz")[0] == 0
+    with np.load(tmp_path / "o.npz") as arrays:
+        assert arrays["motion"].shape == arrays["weights"].shape == (3, 3, 16, 24)
+        assert arrays["motion"].max() > 0.3  # something moves
+        assert arrays["weights"].min() >= 0 and arrays["weights"].max() <= 1
+    code, _, err = run("predict", street, "--weights", tiny, *panels, "-o", "p.png")
+    assert code == 2
+    assert "nothing to show as motion" in one_error_line(err)
+
+
+def test_one_given_frame_is_enough_and_grids_have_any_channels(motion):
+    frames = np.random.default_rng(0).random((6, 2, 9, 7), np.float32)
+    forecast = predict(frames, weights=motion, context=1, frames=5)
+    assert forecast.prediction.shape == (5, 2, 9, 7)
+    np.testing.assert_allclose(forecast.prediction[0], frames[0], atol=0.3)
+
+
+def test_frames_are_the_same_however_many_are_asked_for(motion, street):
+    few, many = (predict(street, weights=motion, frames=frames).prediction for frames in (3, 20))
+    np.testing.assert_allclose(few, many[:3], atol=1e-5)

@@ -216,8 +216,8 @@ def test_prediction_alone_shows_the_context_undimmed():
 def test_very_wide_frames_are_stacked():
     prediction, truth = frame((1, 4, 200), 1), frame((1, 4, 200), 2)
     canvas = comparison((1, 4, 200)).predicted_frame(0, prediction, truth)
-    [(truth_left, truth_top)] = places(canvas, enlarged(truth[0], 6))
-    [(left, top)] = places(canvas, enlarged(prediction[0], 6))
+    [(truth_left, truth_top)] = places(canvas, enlarged(truth[0], 9))
+    [(left, top)] = places(canvas, enlarged(prediction[0], 9))
     assert left == truth_left and top > truth_top
 
 

@@ -765,3 +765,17 @@ def test_errors_name_the_step(clips, tmp_path):
         next(trainer.fit())
     with pytest.raises(InputError, match="no checkpoint"):
         train.read_state(tmp_path / "run")
+
+
+def test_a_folder_of_clips_goes_on_from_our_own_weights(vmrnn, tmp_path):
+    (tmp_path / "mine").mkdir()
+    shutil.copy(Path(__file__).parent.parent / "examples" / "digits.mp4", tmp_path / "mine")
+    common = ("train", "--data", "mine", "--context", 3, "--frames", 2, "--steps", 1, "--batch-size", 1, "--size", 32)
+    code, _, err = vmrnn(*common, "--out", "run")
+    assert code == 0, err
+    assert f"starting from {known_weights.default_name()}" in err.splitlines()
+    assert load_model(tmp_path / "run" / "best").config.image_size == (32, 32)
+    code, _, err = vmrnn(*common, "--init", "none", "--out", "other")
+    assert code == 0, err
+    assert "starting from" not in err
+    assert type(load_model(tmp_path / "other" / "best")) is type(load_model(tmp_path / "run" / "best"))

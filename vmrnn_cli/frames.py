@@ -161,9 +161,9 @@ def open_array(
         raise InputError(f"{name} is empty, shaped {array.shape}", "store at least one frame")
     frames = array[:, None] if array.ndim == 3 else array  # (T, C, H, W)
     found = frames.shape[1]
-    channels = found if channels is None else channels
     if found > 4 and found != channels and frames.shape[-1] in (1, 3, 4):
         raise InputError(f"{name} is shaped {array.shape}, channels last", "store frames as (T, C, H, W)")
+    channels = found if channels is None else channels
     if found != channels and (found, channels) not in ((1, 3), (3, 1)):
         raise InputError(
             f"{name} has {found} channels, shaped {array.shape}, and {channels} are wanted",

@@ -25,6 +25,7 @@ HYPOTHESES = ("still", "place", "drift", "camera", "matter", "plate")
 
 _NOISE = 2e-4  # a squared difference of pixels that means nothing
 _STRIDE, _WINDOW = 4, 16  # block matching: a displacement every 4 pixels, from windows of 16
+_LARGEST = 384  # pixels on the shorter side of the frames in which motion is looked for
 _REACH, _FAR_REACH = 6, 12  # in pixels a frame: every displacement up to the first, every second one up to the other
 
 
@@ -390,6 +391,17 @@ def gray(frames: Tensor) -> Tensor:
     return torch.einsum("c,...chw->...hw", frames.new_tensor(share), frames)[..., None, :, :]
 
 
+def looked_at(frames: Tensor) -> Tensor:
+    """(T, B, C, H, W) -> (T, B, 1, ., .): gray, and halved as long as the shorter side has more than 384 pixels.
+
+    Motion is looked for there: larger pictures would show hardly more of it, and cost many times as much.
+    """
+    T, frames = len(frames), gray(frames).flatten(0, 1)  # (T * B, 1, H, W)
+    while min(frames.shape[-2:]) > _LARGEST:
+        frames = halve(frames)
+    return frames.unflatten(0, (T, -1))
+
+
 def motion_continued(frames: Tensor, ahead: int) -> Iterator[Tensor]:
     """The forecast that needs no network: all hypotheses, each with the weight it has when nothing else is known.
 
@@ -401,8 +413,8 @@ def motion_continued(frames: Tensor, ahead: int) -> Iterator[Tensor]:
         (B, C, H, W) within [0, 1], or up to the highest value given.
     """
     frames, highest = at_least_two(frames), max(1.0, float(frames.max()))
-    looked_at = gray(frames)
-    going_on = Continuation(looked_at, find_matches(looked_at))
+    small = looked_at(frames)
+    going_on = Continuation(small, find_matches(small))
     plate = going_on.plate(list(frames))
     for _ in range(ahead):
         step = going_on.steps(1)

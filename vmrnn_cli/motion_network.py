@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from .config import MotionConfig
 from .model import PatchEmbedding, PatchExpanding, PatchMerging, ScanNetwork, State, VMRNNCell
-from .motion import HYPOTHESES, Continuation, Steps, draw, find_matches, gray, halve, resize, warp
+from .motion import HYPOTHESES, Continuation, Steps, draw, find_matches, halve, looked_at, resize, warp
 
 _M, _FIELDS = len(HYPOTHESES), len(HYPOTHESES) - 1  # all but "still" have a field
 _EVIDENCE = 1 + _FIELDS + _M + 1 + 2 * _FIELDS + 2  # channels, see `_Stage.evidence`
@@ -99,7 +99,7 @@ class MotionVMRNN(ScanNetwork):
             The rehearsal, left out where there are fewer than four frames, and a part for each number of `ahead`.
         """
         with _measuring(frames):
-            frames = gray(frames)
+            frames = looked_at(frames)
             T, half = len(frames), len(frames) // 2
             matches = find_matches(frames)
             # Evidence is told in terms of how much the clip changes from frame to frame.

@@ -213,7 +213,7 @@ def open_forecast(
     carries_on = isinstance(predictor.model, MotionVMRNN)
     if unknown := [panel for panel in panels if panel in _EXTRA and not carries_on]:
         raise InputError(f"{title or 'this network'} has nothing to show as {unknown[0]}", "leave that panel out")
-    channels = (source.channels or 1) if carries_on else config.image_channels
+    channels = None if carries_on and source.kind == "array" else config.image_channels
     wanted: dict[str, Any] = {"fps": fps, "start": start, "divided_by": config.divided_by}
     with ExitStack() as opened:
         clip = opened.enter_context(

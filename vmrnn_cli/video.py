@@ -117,20 +117,13 @@ class Source:
             else:
                 self.kind, self._probe = "video", _probe(self._path)
 
-    @property
-    def channels(self) -> int | None:
-        """How many an array has; None of pictures, which can be had in gray and in colour."""
-        if self.kind != "array":
-            return None
-        return self._array.shape[1] if self._array.ndim == 4 else 1
-
     @classmethod
     def of(cls, source: "str | Path | NDArray[Any] | Source") -> "Source":
         """The source itself, or that of a path or an array."""
         return source if isinstance(source, Source) else cls(source)
 
     def open(
-        self, *, channels: int = 1, size: Size = None, fps: float | None = None, start: float = 0.0,
+        self, *, channels: int | None = 1, size: Size = None, fps: float | None = None, start: float = 0.0,
         divided_by: float = 1.0,
     ) -> Clip:  # fmt: skip
         """Open it as a stream of frames; see `open_clip`."""
@@ -138,9 +131,9 @@ class Source:
         rate = fps or DEFAULT_FPS
         with _reading(self.name):
             if self.kind == "video":
-                return _open_video(self._path, self._probe, channels, size, fps, start)
+                return _open_video(self._path, self._probe, channels or 1, size, fps, start)
             if self.kind == "images":
-                frames, scale = open_images(self._path, self._files, channels, size, rate, start), 1.0
+                frames, scale = open_images(self._path, self._files, channels or 1, size, rate, start), 1.0
             else:
                 frames, scale = open_array(self.name, self._array, channels, size, rate, start, divided_by)
             return Clip(self.name, self.kind, rate, frames, has_clock=fps is not None, divided_by=scale)
@@ -164,7 +157,7 @@ def open_clip(path: str | Path | NDArray[Any], **options: Any) -> Clip:
     """Open a `Source` as a stream of frames. The options are those of `Source.open`:
 
     channels : 1 gray, 3 RGB. Gray is repeated to make RGB, RGB made gray with the BT.601 luma; arrays with any other
-        number of channels must have just that number.
+        number of channels must have just that number. None: as many as an array has, and gray pictures.
     size : None native; an int makes the shorter side that long and the other one the nearest even number that keeps
         the aspect; (H, W) exactly. Resized with Lanczos. Videos come upright and with square pixels.
     fps : videos are resampled to this rate in real time, None is their own. Images and arrays are not resampled:

@@ -1,0 +1,55 @@
+"""Scenes of moving layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from vmrnn_cli.data.arrays import ReadyClips
+from vmrnn_cli.data.scenes import ClipsAndScenes, make_scene
+
+T, S = 8, 32
+
+
+def still_clips(count: int = 6) -> ReadyClips:
+    """Clips in which nothing moves, each of its own texture."""
+    frames = np.random.default_rng(0).integers(0, 256, (count, 1, 1, S, S), np.uint8)
+    return ReadyClips("clips", np.repeat(frames, T, axis=1), T)
+
+
+def test_scenes_move_where_their_clips_do_not() -> None:
+    clips = still_clips()
+    scenes = ClipsAndScenes(clips, 1.0)
+    assert (len(scenes), scenes.clip_shape) == (len(clips), (T, 1, S, S))
+    moved = 0
+    for index in range(6):
+        scene = scenes.clip(index, np.random.default_rng(index))
+        assert scene.shape == (T, 1, S, S) and scene.dtype == np.float32
+        assert scene.min() >= 0 and scene.max() <= 1
+        moved += float(np.abs(np.diff(scene, axis=0)).mean()) > 0.01
+    assert moved == 6
+
+
+def test_without_scenes_clips_stay_still_and_become_more() -> None:
+    varied = ClipsAndScenes(still_clips(), 0.0)
+    drawn = [varied.clip(0, np.random.default_rng(seed)) for seed in range(8)]
+    assert all(np.abs(np.diff(clip, axis=0)).max() < 1e-5 for clip in drawn)
+    assert len({clip.tobytes() for clip in drawn}) == 8
+
+
+def test_a_scene_is_its_generators_alone() -> None:
+    scenes = ClipsAndScenes(still_clips(), 1.0)
+    one, same, other = (scenes.clip(2, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_layers_lie_over_the_background_and_leave_the_rest_as_it_is() -> None:
+    black, white = torch.zeros(T, 1, S, S), torch.ones(1, 1, S, S)
+    for seed in range(40):
+        scene = make_scene(T, S, lambda: white, lambda: black, np.random.default_rng(seed))
+        if float(scene.min()) == 0:  # this one has the clip for its background, and no noise
+            covered = (scene > 0.5).float().mean((1, 2, 3))
+            assert 0 < float(covered.max()) < 1
+            return
+    raise AssertionError("no scene of forty has the clip for its background")
