@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from vmrnn_cli import interrupts
 from vmrnn_cli.errors import InputError, VMRNNError
 
 _PREFIX = ".vmrnn-"  # of temporary files
@@ -109,6 +109,9 @@ def atomic_folder(target: Path, overwrite: bool) -> Iterator[Path]:
 
 def write_png(path: str | Path, image: NDArray[np.uint8], overwrite: bool) -> None:
     """Write one picture: uint8 (H, W, 3) RGB or (H, W) gray. InputError and VMRNNError as `atomic_path` raises them."""
+    with interrupts.deferred():
+        from PIL import Image  # weights and arrays are written without it
+
     with atomic_path(Path(path), overwrite) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")
 

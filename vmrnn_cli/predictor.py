@@ -13,18 +13,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import checkpoints, outputs, render, scan, video, weights
+from . import checkpoints, interrupts, outputs, scan, video, weights
 from .devices import autocast, describe, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
 from .gpu import GraphedStep, Record, record_cuda_graph
 from .metrics import Score
 from .model import VMRNN, VMRNNConfig, rollout
+
+if TYPE_CHECKING:
+    from . import render
 
 Frame = NDArray[np.float32]
 Source = str | Path | NDArray[np.generic]
@@ -418,6 +421,9 @@ def write_forecast(
     divided_by: float = 1.0,
 ) -> None:
     """Take the steps one by one and write them as `Forecasting.write` says."""
+    with interrupts.deferred():
+        from . import render  # which imports Pillow: a forecast that nobody looks at does without
+
     outputs.check_output_suffix(path)
     render.check_panels(panels)
     timing = timing or Timing()
@@ -468,7 +474,10 @@ def _open_sink(
             path, context=arrays.context, prediction=arrays.prediction, truth=arrays.truth, fps=fps,
             divided_by=divided_by, overwrite=overwrite,
         )  # fmt: skip
-    elif path.suffix.lower() == ".png":
+        return
+    from . import render
+
+    if path.suffix.lower() == ".png":
         outputs.check_target(path, overwrite)
         strip = render.FilmStrip(
             shape, context=len(context), frames=frames, fps=clock, panels=panels, title=title, peak=peak

@@ -18,7 +18,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
@@ -221,6 +220,8 @@ def _run(arguments: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedPr
 
 
 def _ffmpeg() -> list[str]:
+    import imageio_ffmpeg  # arrays and training on them do without it
+
     return [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+error"]
 
 
