@@ -219,7 +219,7 @@ def launch(kernel: str, width: int, choice: int, rehearse: bool) -> None:
     for dtype in (torch.bfloat16, torch.float32):
         for B, H, W in ((1, 2, 3),) if rehearse else ((64, 4, 4), (1, 8, 8)):
             if kernel == "scan":
-                inputs = scan_inputs(B, H, W, width, device, torch.float32)
+                inputs = scan_inputs(B, H, W, width, device, torch.float32, 2 if rehearse else 16)
                 inputs = [*(t.to(dtype) for t in inputs[:2]), *inputs[2:]]
             elif kernel == "conv_silu":
                 shapes = (B, H, W, width), (width, 1, 3, 3), (width,)
