@@ -137,8 +137,10 @@ def test_a_step_is_that_of_pytorch(parts):
         assert loss == pytest.approx(before.item(), rel=1e-4)
         assert norm == pytest.approx(total.item(), rel=1e-3)
     for kind in ("model", "average"):
-        for a, b in zip(getattr(ours, kind).parameters(), getattr(theirs, kind).parameters(), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+        others = dict(getattr(theirs, kind).named_parameters())
+        for name, parameter in getattr(ours, kind).named_parameters():
+            if name != "reconstruction.inflate.0.bias":  # a norm follows: its gradient is nothing but rounding
+                torch.testing.assert_close(parameter, others[name], rtol=1e-3, atol=1e-4)
 
 
 def test_recording_leaves_no_trace():
@@ -263,7 +265,7 @@ def test_a_checkpoint_goes_on_where_it_was(tmp_path):
 
 
 def test_pieces_are_few_and_none_too_large():
-    sizes = [9, 5, 9, 5, 1, 1, 1]  # MiB
+    sizes = [9, 9, 5, 5, 1, 1]  # MiB
     tensors = {f"t{number}": torch.zeros(size * 2**20, dtype=torch.int8) for number, size in enumerate(sizes)}
     pieces = gpu_train._pieces(tensors)
     assert len(pieces) == 2
@@ -298,8 +300,8 @@ def test_another_network_is_refused(tmp_path):
 
 def test_a_checkpoint_becomes_weights(tmp_path):
     run = training(None)
-    gpu_train.save_checkpoint(tmp_path / "..", run, gpu_train.new_progress(gpu_train.TINY))
-    gpu_train.export(tmp_path / "..", tmp_path / "weights")
+    gpu_train.save_checkpoint(tmp_path, run, gpu_train.new_progress(gpu_train.TINY))
+    gpu_train.export(tmp_path, tmp_path / "weights")
     model = checkpoints.load_model(tmp_path / "weights")
     assert model.config == gpu_train.TINY
     for got, want in zip(model.parameters(), run.average.parameters(), strict=True):
