@@ -18,8 +18,8 @@ What a step is, on paper. A clip of 10 + 10 frames is 19 steps of the network. F
                                             pass keeps (see `vmrnn_cli.scan.triton`)
 
 so no more than 200 clips a second, and 60 to 100 are to be expected of kernels that reach a third to a half of the
-bandwidth. A recorded step has some 50,000 kernels, 0.1 s of launching alone even in a graph, so that batches of fewer
-than 32 clips hardly take less time. Unrecorded, PyTorch would need some 2 s to launch them.
+bandwidth. A recorded step has some 25,000 kernels, 0.05 s of launching alone even in a graph, so that small batches
+hardly take less time. Unrecorded, PyTorch would need one or two seconds to launch them.
 
 Notation: B batch, T time, C channels, H x W pixels, N digits, S places of a digit in a clip. A clip is (T, C, H, W).
 """
@@ -212,6 +212,7 @@ class Training:
             self.others, lr=self.adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True, capturable=on_gpu
         )
         self._make_adam_state()
+        self.kept = 0.0  # bytes that the backward pass keeps of a step of the network for one clip; 0: not known yet
         self.told = torch.zeros(2, device=device)  # loss and gradient norm of the last step
         self.flops = flops_per_step(network, network.image_size)  # of a step of the network for one frame
         self.clips = torch.empty(0)
@@ -268,17 +269,22 @@ class Training:
         if self.device.type != "cuda":
             return 1
         self._forget()
-        probe = 2
-        clips = torch.rand(probe, context + horizon, *self.clip_shape(), device=self.device)
-        before = self._release()
+        steps = context + horizon - 1
+        if not self.kept:
+            # Of two batches, so that what no clip keeps (gradients, say) does not count.
+            self.kept = (self._peak(4, context, horizon) - self._peak(2, context, horizon)) / (2 * steps)
+        room = 0.75 * torch.cuda.mem_get_info()[0]
+        sizes = [n for n in range(1, self.recipe.batch_size + 1) if self.recipe.batch_size % n == 0]
+        fitting = [n for n in sizes if n * steps * self.kept < room]
+        return self.recipe.batch_size // max(fitting, default=1)
+
+    def _peak(self, batch: int, context: int, horizon: int) -> int:
+        """Bytes that the gradients of a batch take at most."""
+        clips = torch.rand(batch, context + horizon, *self.clip_shape(), device=self.device)
+        self._release()
         torch.cuda.reset_peak_memory_stats()
         self.gradients(clips, context, 1)
-        per_clip = (torch.cuda.max_memory_allocated() - before) / probe
-        self._release()
-        room = 0.8 * torch.cuda.mem_get_info()[0]
-        sizes = [n for n in range(1, self.recipe.batch_size + 1) if self.recipe.batch_size % n == 0]
-        fitting = [n for n in sizes if n * per_clip < room]
-        return self.recipe.batch_size // max(fitting, default=1)
+        return torch.cuda.max_memory_allocated()
 
     def clip_shape(self) -> tuple[int, int, int]:
         config = self.model.config
@@ -291,13 +297,23 @@ class Training:
             parameter.grad = None
         self._release()
 
-    def _release(self) -> int:
-        """Give all freed memory back; how many bytes are in use."""
+    def _release(self) -> None:
+        """Give all freed memory back."""
         gc.collect()
-        if self.device.type != "cuda":
-            return 0
-        torch.cuda.empty_cache()
-        return torch.cuda.memory_allocated()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def prepare(self, clips: Tensor, context: int) -> int:
+        """Make `replay` a step over clips like these (B, T, C, H, W); into how many parts it cuts the batch."""
+        parts = self.parts_that_fit(context, clips.shape[1] - context)
+        while True:
+            try:
+                self.record(clips, context, parts)
+                return parts
+            except torch.OutOfMemoryError:
+                if parts >= len(clips):
+                    raise
+            parts *= 2
 
     def record(self, clips: Tensor, context: int, parts: int) -> None:
         """Make `replay` a step over clips like these, which are only looked at: recording leaves no trace.
@@ -311,17 +327,22 @@ class Training:
         if self.record_graph is None:
             self.replay = work
             return
+        want: list[Tensor] = []
+
+        def watched() -> None:
+            work()
+            if not want:  # the first of the runs before the recording
+                want.append(self.told.clone())
+
         saved = [tensor.clone() for tensor in self.tensors()]
-        work()
-        want = self.told.tolist()
-        torch._foreach_copy_(self.tensors(), saved)
-        self._release()  # what was freed belongs to another stream than the recording's
-        replay = self.record_graph(work)
-        torch._foreach_copy_(self.tensors(), saved)
-        replay()
-        got = self.told.tolist()
-        torch._foreach_copy_(self.tensors(), saved)
-        for name, a, b in zip(("loss", "gradient norm"), got, want, strict=True):
+        try:
+            replay = self.record_graph(watched)
+            torch._foreach_copy_(self.tensors(), saved)
+            replay()
+            recorded, unrecorded = self.told.tolist(), want[0].tolist()
+        finally:
+            torch._foreach_copy_(self.tensors(), saved)
+        for name, a, b in zip(("loss", "gradient norm"), recorded, unrecorded, strict=True):
             if not abs(a - b) <= 0.05 * abs(b):
                 raise VMRNNError(f"the recorded step has a {name} of {a}, and unrecorded {b}", "try --no-graph")
         self.replay = replay
@@ -616,8 +637,7 @@ def run(
         clips = train.draw(recipe.batch_size, context + horizon, generator)
         if shape != (context, horizon):
             shape = (context, horizon)
-            parts = training.parts_that_fit(context, horizon)
-            training.record(clips, context, parts)
+            parts = training.prepare(clips, context)
             told = facts.setdefault("speeds", {}).setdefault(f"{context} -> {horizon}", {"clips": 0, "seconds": 0.0})
             told |= {"parts": parts, "record_s": time.monotonic() - now}
             print(f"{context} -> {horizon} frames in {parts} part(s), recorded in {told['record_s']:.1f} s", flush=True)
@@ -699,7 +719,8 @@ def build(options: argparse.Namespace) -> Training:
         setattr(scan, name, lambda *inputs, plain=plain: plain(*inputs[:-1], "torch"))
     record: Record | None = None
     if options.graph:
-        record = record_cuda_graph if device.type == "cuda" else work_again
+        # A step takes seconds to run unrecorded: no more than kernels and libraries need to be ready.
+        record = functools.partial(record_cuda_graph, warm_ups=2) if device.type == "cuda" else work_again
     training = Training(network, recipe, device, pick_dtype("auto", device), record)
     training.model.scan_backend = training.average.scan_backend = options.scan
     return training
