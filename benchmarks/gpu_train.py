@@ -237,7 +237,7 @@ class Training:
         for part in clips.chunk(parts):
             with autocast(self.device, self.dtype):
                 loss = self.loss(part, context) / parts
-            # Not `backward`: what adds up in .grad remembers the stream on which it first did.
+            # Not `backward`: gradients in .grad would have to keep their places from one recording to the next.
             found = torch.autograd.grad(loss, self.parameters)
             gradients = list(found) if gradients is None else torch._foreach_add(gradients, found)
             total = total + loss.detach()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import gc
 import json
 import os
 import subprocess
@@ -169,6 +170,30 @@ def test_a_recorded_step_moves_nothing_that_it_uses_again():
     places = [tensor.data_ptr() for tensor in [*run.tensors(), run.clips, run.rate, run.told]]
     run.step(some_clips(seed=1), 0.01, 0.9)
     assert [tensor.data_ptr() for tensor in [*run.tensors(), run.clips, run.rate, run.told]] == places
+
+
+def test_nothing_remembers_an_earlier_stream():
+    """The nodes at which gradients arrive belong to the stream on which they were made: a recording wants new ones."""
+    run = training(None)
+    loss = run.loss
+
+    def nodes():
+        return [parameter.view_as(parameter).grad_fn.next_functions[0][0] for parameter in run.parameters]
+
+    def marking(clips, context):
+        value = loss(clips, context)
+        for node in nodes():
+            node.metadata["old"] = True
+        return value
+
+    run.loss = marking
+    gc.collect()
+    gc.disable()  # at once, and not when rubbish is collected
+    try:
+        run.gradients(some_clips(), 2, 1)
+        assert not any("old" in node.metadata for node in nodes())
+    finally:
+        gc.enable()
 
 
 def test_a_gradient_that_is_not_finite_spoils_nothing():
