@@ -67,6 +67,7 @@ NETWORK = dataclasses.replace(checkpoints.PRESETS["vmrnn-d-mmnist"], drop_path=0
 TINY_RECIPE = dataclasses.replace(RECIPE, batch_size=2, context=3, horizon=2, burn_in=1, curriculum=[[0.5, 2, 2]])
 TINY = VMRNNConfig("D", 1, (SIZE, SIZE), 4, 16, (1,), (1,), d_state=2, context=3, horizon=2)
 PIECE = 16 * 2**20 - 2**17  # bytes of tensors in a file of a checkpoint
+BATCH = 100  # of an evaluation
 MOMENTUM = 0.95
 PLAIN = ("conv_silu", "norm_gate")
 RAMP = 20  # steps over which a spell's rate rises: the momentum may be lost, and is that of other weights in any case
@@ -395,7 +396,7 @@ def evaluate(training: Training, clips: Iterator[Tensor]) -> dict[str, Any]:
     }
 
 
-def in_batches(digits: Digits, count: int, frames: int, size: int = 100) -> Iterator[Tensor]:
+def in_batches(digits: Digits, count: int, frames: int, size: int = BATCH) -> Iterator[Tensor]:
     """The first `count` test clips."""
     for first in range(0, count, size):
         yield digits.test(range(first, min(first + size, count)), frames)
@@ -625,11 +626,13 @@ def run(
     generator = torch.Generator(training.device).manual_seed(recipe.seed + before["clips"])
     pace = Pace(recipe, spell, before)
     shape, told, taken, lost = (0, 0), {}, 0, 0
-    took = judge(spell, training, test, progress, facts, spell.judged)  # longer than later ones: kernels are chosen
+    # The first evaluation takes longer, as kernels are chosen: no measure of what the last one will take.
+    evaluate(training, in_batches(test, min(BATCH, spell.judged), recipe.context + recipe.horizon))
+    took = judge(spell, training, test, progress, facts, spell.judged)
     next_save = time.monotonic() + spell.every
     while True:
         now = time.monotonic()
-        left = spell.seconds - (now - began) - 3 - 1.5 * took * (1 + spell.test / spell.judged)
+        left = spell.seconds - (now - began) - 3 - 1.3 * took * (1 + spell.test / spell.judged)
         if left <= 0 or pace.over(progress["clips"]):
             break
         share = pace.share(progress["clips"], left)

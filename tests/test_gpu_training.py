@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import functools
 import gc
+import itertools
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from vmrnn_cli import checkpoints
+from vmrnn_cli import checkpoints, scan
 from vmrnn_cli.data.moving_mnist import MovingMNIST, make_clip, read_digits
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import rollout
@@ -218,6 +219,19 @@ def test_evaluation_is_the_squared_error_of_frames(mnist):
     assert scores["last_frame_mse"] == pytest.approx(repeated.mean().item(), rel=1e-5)
 
 
+def test_what_fails_is_left_to_pytorch(monkeypatch):
+    calls = []
+    for name in gpu_train.PLAIN:
+        operator = getattr(scan, name)
+        monkeypatch.setattr(scan, name, lambda *inputs, f=operator, n=name: calls.append((n, inputs[-1])) or f(*inputs))
+    options = ["digits", "--tiny", "--device", "cpu", "--scan", "torch", "--no-graph", "--lr", "0.5"]
+    run = gpu_train.build(gpu_train.parse([*options, "--plain", "norm_gate"]))
+    assert run.record_graph is None and run.recipe.lr == 0.5
+    run.model.scan_backend = "reference"
+    run.model(some_clips()[:, 0])
+    assert set(calls) == {("conv_silu", "reference"), ("norm_gate", "torch")}
+
+
 # ---- the schedule
 
 
@@ -331,6 +345,23 @@ def test_a_checkpoint_becomes_weights(tmp_path):
     assert model.config == gpu_train.TINY
     for got, want in zip(model.parameters(), run.average.parameters(), strict=True):
         assert torch.equal(got, want.half().float())
+
+
+def test_a_spell_ends_in_time_with_a_checkpoint(mnist, tmp_path, monkeypatch):
+    run = training(None)
+    train, test = gpu_train.load_digits(mnist, CPU)
+    spell, facts = gpu_train.Spell(tmp_path, 30.0, 10.0, 0, 4, 2, tmp_path / "report.json"), {}
+    clock = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 4)
+    gpu_train.run(spell, run, train, test, gpu_train.new_progress(gpu_train.TINY), facts)
+    assert 26 < next(clock) / 4 < 30
+    told = json.loads(spell.report.read_text())
+    assert told["progress"]["share"] > 0.9  # the schedule has ended with the time
+    assert len(told["progress"]["history"]) == 4  # at the beginning, every ten seconds and at the end
+    assert told["progress"]["test"]["clips"] == 4
+    assert sum(speed["clips"] for speed in facts["speeds"].values()) == told["progress"]["clips"]
+    _, progress = gpu_train.read_pieces(tmp_path, "network")
+    assert progress == told["progress"]
 
 
 # ---- the call
