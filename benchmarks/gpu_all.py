@@ -99,53 +99,64 @@ def run_jobs(
     done : called with each outcome at once
     live : the output goes to the log as it comes, not when a job has ended; for one job at a time
     """
-    waiting, running, outcomes = list(jobs), [], []
+    waiting, outcomes = list(jobs), []
+    running: list[Running] = []
     with tempfile.TemporaryDirectory() as folder:
-        while waiting or running:
-            late = time.monotonic() >= until
-            while waiting and len(running) < workers and not late:
-                job = waiting.pop(0)
-                path = log if live else Path(folder) / f"{len(waiting)}.txt"
-                begin = time.monotonic()
-                start = path.stat().st_size if path.exists() else 0
-                with path.open("ab") as stream:
-                    environment = os.environ | {"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"} | job.environment
-                    process = subprocess.Popen(
-                        job.command, cwd=TOP, env=environment, stdin=subprocess.DEVNULL, stdout=stream,
-                        stderr=subprocess.STDOUT, start_new_session=True,
-                    )  # fmt: skip
-                running.append((job, process, path, start, begin))
-            for entry in list(running):
-                job, process, path, start, begin = entry
-                status = process.poll()
-                if status is None and not late:
-                    continue
-                running.remove(entry)
-                _end(process)
-                with path.open("rb") as stream:
-                    stream.seek(start)
-                    output = stream.read().decode(errors="replace")
-                ended = "stopped" if status is None else "failed" if status else "passed"
-                outcome = Outcome(job, ended, time.monotonic() - begin, output, found_in(output))
-                if not live:
-                    with log.open("a") as stream:
-                        stream.write(f"\n=== {job.name}: {ended} after {outcome.seconds:.1f} s\n{output}")
-                outcomes.append(outcome)
-                done(outcome)
-            if late:
-                for job in waiting:
-                    outcomes.append(Outcome(job, "skipped", 0.0, "", {}))
+        try:
+            while waiting or running:
+                late = time.monotonic() >= until
+                while waiting and len(running) < workers and not late:
+                    job = waiting.pop(0)
+                    running.append(Running(job, log if live else Path(folder) / f"{len(waiting)}.txt"))
+                for one in list(running):
+                    if one.process.poll() is None and not late:
+                        continue
+                    running.remove(one)
+                    outcomes.append(one.end())
+                    if not live:
+                        with log.open("a") as stream:
+                            last = outcomes[-1]
+                            stream.write(
+                                f"\n=== {one.job.name}: {last.ended} after {last.seconds:.1f} s\n{last.output}"
+                            )
                     done(outcomes[-1])
-                break
-            time.sleep(0.05)
+                if late:
+                    for job in waiting:
+                        outcomes.append(Outcome(job, "skipped", 0.0, "", {}))
+                        done(outcomes[-1])
+                    break
+                time.sleep(0.05)
+        finally:  # interrupted: nothing runs on alone
+            for one in running:
+                one.end()
     return outcomes
 
 
-def _end(process: subprocess.Popen) -> None:
-    """End a process and all that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+class Running:
+    """A job's process, and where its output goes."""
+
+    def __init__(self, job: Job, path: Path) -> None:
+        self.job, self.path, self.begin = job, path, time.monotonic()
+        self.start = path.stat().st_size if path.exists() else 0
+        environment = os.environ | {"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"} | job.environment
+        with path.open("ab") as stream:
+            self.process = subprocess.Popen(
+                job.command, cwd=TOP, env=environment, stdin=subprocess.DEVNULL, stdout=stream,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def end(self) -> Outcome:
+        """What became of it; if it still runs, it and all that it started are stopped."""
+        status = self.process.poll()
+        if status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        with self.path.open("rb") as stream:
+            stream.seek(self.start)
+            output = stream.read().decode(errors="replace")
+        ended = "stopped" if status is None else "failed" if status else "passed"
+        return Outcome(self.job, ended, time.monotonic() - self.begin, output, found_in(output))
 
 
 def _python_path() -> str:
@@ -467,13 +478,18 @@ def main() -> int:
         kernel, width, choice = options.launch
         launch(kernel, int(width), int(choice), options.rehearse)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # through what ends the processes
     with tempfile.TemporaryDirectory() as folder:
         if options.rehearse:
             sys.path.insert(0, str(TOP))
             make_digits(Path(folder))
             options.data = Path(folder)
-        elif "d" in options.only and options.data is None:
-            parser.error("the training wants --data, a folder with MNIST's idx files")
+        elif "d" in options.only:  # it comes last: say at once what it lacks
+            for prefix in ("train-images", "t10k-images"):
+                if options.data is None or not any(options.data.glob(f"{prefix}-idx3-ubyte*")):
+                    parser.error("the training wants --data, a folder with MNIST's idx files of images")
+            if options.resume and not (options.resume / "network-1.safetensors").exists():
+                parser.error(f"there is no checkpoint in {options.resume}")
         options.out.mkdir(parents=True, exist_ok=True)
         options.out = options.out.resolve()
         options.train = shlex.split(options.train)

@@ -414,6 +414,34 @@ def test_a_process_that_breaks_or_hangs_costs_only_itself(tmp_path):
     assert outcomes[1].facts()["output"].strip() == "it broke"
 
 
+def test_nothing_runs_on_after_an_interruption(tmp_path):
+    number = tmp_path / "number"
+    slow = f"import os, pathlib, time; pathlib.Path({str(number)!r}).write_text(str(os.getpid())); time.sleep(600)"
+    wait = f"import pathlib, time\nwhile not pathlib.Path({str(number)!r}).exists(): time.sleep(0.1)"
+    jobs = [gpu_all.Job(code, [sys.executable, "-S", "-c", code]) for code in (slow, wait)]
+
+    def interrupted(outcome):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gpu_all.run_jobs(jobs, time.monotonic() + 60, workers=2, log=tmp_path / "log", done=interrupted)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
+
+
+def test_what_the_training_lacks_is_said_at_once(mnist, tmp_path):
+    for options, reason in (
+        ([], "a folder with MNIST's idx files"),
+        (["--data", tmp_path], "a folder with MNIST's idx files"),
+        (["--data", mnist, "--resume", tmp_path], "no checkpoint"),
+    ):
+        command = [sys.executable, BENCHMARKS / "gpu_all.py", "--out", tmp_path / "out", *options]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert reason in done.stderr.splitlines()[-1]
+        assert not (tmp_path / "out").exists()
+
+
 def test_the_rehearsal_with_nothing_but_what_it_needs(tmp_path):
     """All phases, in an environment without anything for pictures, videos and downloads."""
     pytest.importorskip("triton")
