@@ -10,7 +10,7 @@ spell, as fast as this card turns out to be; the next spell stretches it and goe
 
 What a step is, on paper. A clip of 10 + 10 frames is 19 steps of the network. Forward and backward, a clip takes
 
-    0.29 TFLOP of matrix products           0.4 ms at 800 TFLOP/s (an H100, bfloat16)
+    0.28 TFLOP of matrix products           0.4 ms at 800 TFLOP/s (an H100, bfloat16)
     10.8e9 exponentials                     2.9 ms at 16 a clock, 132 processors and 1.75 GHz: of 16 states and 4
                                             directions, once forward, once for the adjoint, twice for the gradients
     15 GB written or read                   5.0 ms at 3.0 TB/s: some 350 bytes a token and inner channel of each block,

@@ -219,6 +219,31 @@ def test_evaluation_is_the_squared_error_of_frames(mnist):
     assert scores["last_frame_mse"] == pytest.approx(repeated.mean().item(), rel=1e-5)
 
 
+def test_a_batch_is_cut_to_fit(monkeypatch):
+    run = training(None, batch_size=32)
+    run.device = torch.device("cuda")
+    monkeypatch.setattr(run, "_peak", lambda batch, context, horizon: 10**9 + batch * (context + horizon - 1) * 10**8)
+    for free, parts in ((90e9, 1), (70e9, 2), (3e9, 32), (1e9, 32)):  # a clip takes 1.9e9 of the three quarters of it
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 100e9))
+        assert run.parts_that_fit(10, 10) == parts
+
+
+def test_a_batch_is_cut_further_where_it_does_not_fit(monkeypatch):
+    run = training(batch_size=4)
+    record, tried = run.record, []
+
+    def tight(clips, context, parts):
+        tried.append(parts)
+        if parts < 2:
+            raise torch.OutOfMemoryError
+        record(clips, context, parts)
+
+    monkeypatch.setattr(run, "record", tight)
+    assert run.prepare(some_clips(4), 2) == 2
+    assert tried == [1, 2]
+    assert np.isfinite(run.step(some_clips(4), 0.01, 0.9)).all()
+
+
 def test_what_fails_is_left_to_pytorch(monkeypatch):
     calls = []
     for name in gpu_train.PLAIN:
@@ -412,6 +437,25 @@ def test_a_process_that_breaks_or_hangs_costs_only_itself(tmp_path):
     assert [o.found for o in outcomes] == [{"a": 1, "b": 2}, {}, {"a": 3}, {}]
     assert "it broke" in log.read_text()
     assert outcomes[1].facts()["output"].strip() == "it broke"
+
+
+@pytest.mark.parametrize(
+    ("code", "blamed"),
+    [
+        ("print('found: {\"begun\": true}'); raise SystemExit('wrong')", ("scan",)),
+        ("print('found: {\"begun\": false}'); import nothing_of_this_name", ()),
+        ("raise SystemExit(1)", ("scan",)),  # pytest: a test failed
+        ("raise SystemExit(4)", ()),  # pytest: there is no such test
+        ("import os; os.abort()", ("scan",)),
+        ("", ()),
+    ],
+)
+def test_a_kernel_is_blamed_for_its_own_failures(code, blamed, tmp_path):
+    job = gpu_all.Job("one", [sys.executable, "-S", "-c", code], ("scan",))
+    (outcome,) = gpu_all.run_jobs(
+        [job], time.monotonic() + 60, workers=1, log=tmp_path / "log", done=lambda outcome: None
+    )
+    assert outcome.blamed() == blamed
 
 
 def test_nothing_runs_on_after_an_interruption(tmp_path):
