@@ -47,6 +47,7 @@ TESTS = {  # what a test of tests/test_gpu.py speaks for
     "test_convolution_and_gate": ("conv_silu", "norm_gate"),
     "test_training_follows_the_same_gradient": ("scan",),
     "test_a_recorded_step_is_the_step": ("graph",),
+    "test_a_recorded_training_step_is_the_step": ("graph",),
     "test_forecasts_are_those_of_the_cpu": ("scan",),
 }
 
