@@ -503,7 +503,16 @@ def test_the_rehearsal_with_nothing_but_what_it_needs(tmp_path):
         name: value for name, value in os.environ.items() if not name.startswith(("TRITON", "VMRNN_TEST_GPU"))
     }
     environment |= {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, BENCHMARKS / "gpu_all.py", "--rehearse", "--out", out, "--budget", "900"]
+    command = [
+        sys.executable,
+        BENCHMARKS / "gpu_all.py",
+        "--rehearse",
+        "--out",
+        out,
+        "--budget",
+        "900",
+        "--train=--lr 0.002",
+    ]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     log = (out / "log.txt").read_text()
     assert done.returncode == 0, done.stderr + log
@@ -516,6 +525,7 @@ def test_the_rehearsal_with_nothing_but_what_it_needs(tmp_path):
     assert (trained["clips"], trained["steps"], trained["share"]) == (8, 4, 0.75)
     assert [point["clips"] for point in trained["history"]] == [0, 2, 4, 6, 8]
     assert trained["test"]["clips"] == 6
+    assert "loss" in log and ", rate 0.00001," in log  # a twentieth of a tenth, in the first step
     assert len(list(out.iterdir())) <= 8
     assert {path.name for path in out.iterdir()} == {
         "log.txt", "results.json", "speed.json", "network-1.safetensors", "momentum-1.safetensors",
