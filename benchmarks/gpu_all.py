@@ -348,26 +348,25 @@ class Call:
         environment = {"TRITON_INTERPRET": "1"} if rehearse else {}
         jobs = [Job("look", [*own, "--look"])]
         widths = (8,) if rehearse else WIDTHS
-        for choice in range(1 if rehearse else CHOICES):
-            for width in widths:
-                command = [*own, "--launch", "scan", str(width), str(choice), *rehearse]
-                jobs.append(Job(f"scan {width}, choice {choice}", command, ("scan",), environment))
         for kernel in () if rehearse else KERNELS[1:]:
             for width in widths:
                 jobs.append(Job(f"{kernel} {width}", [*own, "--launch", kernel, str(width), "0"], (kernel,)))
+        for choice in range(1 if rehearse else CHOICES):  # these take long
+            for width in widths:
+                command = [*own, "--launch", "scan", str(width), str(choice), *rehearse]
+                jobs.append(Job(f"scan {width}, choice {choice}", command, ("scan",), environment))
         self.phase("a", jobs, self.workers)
 
     def b(self) -> None:
         """tests/test_gpu.py, test by test."""
-        device = (
-            {"VMRNN_TEST_GPU": "cpu", "TRITON_INTERPRET": "1"} if self.options.rehearse else {"VMRNN_TEST_GPU": "cuda"}
-        )
+        device = {"VMRNN_TEST_GPU": "cuda"}
+        if self.options.rehearse:
+            device = {"VMRNN_TEST_GPU": "cpu", "TRITON_INTERPRET": "1"}
         pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=default"]
         environment = {**device, "OMP_NUM_THREADS": "2"}
         until = self.limit("b")
-        (listed,) = self.phase(
-            "b", [Job("list", [*pytest, "--collect-only", "tests/test_gpu.py"], (), device)], 1, until
-        )
+        collect = Job("list", [*pytest, "--collect-only", "tests/test_gpu.py"], (), device)
+        (listed,) = self.phase("b", [collect], 1, until)
         names = [line for line in listed.output.splitlines() if line.startswith("tests/test_gpu.py::")]
         if self.options.rehearse:
             names = [name for name in names if "other_numbers_of_states[1]" in name]
@@ -402,20 +401,8 @@ class Call:
                 command += ["--report", str(report), *way, *self.options.train]
                 command += ["--resume", str(resume)] if resume else []
                 if self.options.rehearse:
-                    command += [
-                        "--tiny",
-                        "--clips",
-                        "8",
-                        "--every",
-                        "0",
-                        "--eval",
-                        "4",
-                        "--test",
-                        "6",
-                        "--device",
-                        "cpu",
-                    ]
-                    command += ["--seconds", str(seconds)]
+                    command += ["--tiny", "--device", "cpu", "--clips", "8", "--every", "0"]
+                    command += ["--eval", "4", "--test", "6", "--seconds", str(seconds)]
                 else:
                     command += ["--until", str(time.time() + seconds)]
                 began = time.monotonic()
@@ -500,7 +487,8 @@ def main() -> int:
             if options.resume and not (options.resume / "network-1.safetensors").exists():
                 parser.error(f"there is no checkpoint in {options.resume}")
         options.out.mkdir(parents=True, exist_ok=True)
-        options.out = options.out.resolve()
+        options.out, options.data = options.out.resolve(), options.data and options.data.resolve()
+        options.resume = options.resume and options.resume.resolve()
         options.train = shlex.split(options.train)
         call = Call(options)
         call.log.write_text("")
