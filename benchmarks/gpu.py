@@ -2,6 +2,7 @@
 
     python benchmarks/gpu.py                    # everything, to benchmarks/results/<card>.json
     python benchmarks/gpu.py --only scans steps --repeats 5             # some of it, in less time
+    python benchmarks/gpu.py --quick                                    # vmrnn-d-mmnist alone, in a minute
     python benchmarks/gpu.py --table benchmarks/results/<card>.json   # the Markdown table of a result
     TRITON_INTERPRET=1 python benchmarks/gpu.py --smoke --out x.json  # the script itself, on a CPU
 
@@ -16,6 +17,7 @@ K = 4 directions.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -27,7 +29,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -36,7 +38,7 @@ from torch import Tensor
 from vmrnn_cli import scan
 from vmrnn_cli.devices import autocast
 from vmrnn_cli.flops import flops_per_step
-from vmrnn_cli.gpu import GraphedStep
+from vmrnn_cli.gpu import GraphedStep, record_cuda_graph
 from vmrnn_cli.model import VMRNN, VMRNNConfig, rollout
 from vmrnn_cli.networks import NETWORKS as PRESETS
 from vmrnn_cli.scan.operators import scan_flops
@@ -59,6 +61,7 @@ class Bench:
     smoke: bool
     ours: str
     published: str
+    quick: bool = False
     dtype: torch.dtype = torch.bfloat16
 
     @property
@@ -67,11 +70,12 @@ class Bench:
 
     def milliseconds(self, work: Callable[[], object]) -> dict[str, float]:
         """Median, smallest and largest time of `work`, after a warm-up; fewer repeats of what takes long."""
+        least = 1 if self.quick else 3
         warm_up = 0.0 if self.smoke else self._once(work)
         for _ in range(0 if self.smoke or warm_up > LONG_MS else 2):
             work()
         times: list[float] = []
-        while len(times) < self.repeats and (len(times) < 3 or sum(times) < LONG_MS):
+        while len(times) < self.repeats and (len(times) < least or sum(times) < LONG_MS):
             times.append(self._once(work))
         return {"ms": statistics.median(times), "ms_min": min(times), "ms_max": max(times), "repeats": len(times)}
 
@@ -106,19 +110,22 @@ class Bench:
             return GraphedStep(model, frame, dtype)
         return GraphedStep(model, frame, dtype, record=lambda work: work)
 
+    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
+        return record_cuda_graph(work) if self.device.type == "cuda" else work
+
 
 # ----------------------------------------------------------------------------------------------------------------------
 # What is measured
 
 
-def ceilings(bench: Bench) -> dict:
+def ceilings(bench: Bench) -> Iterator[dict]:
     """What this card does at best: a copy far larger than its cache, and a large product of bfloat16 matrices."""
     elements, n = (2**10, 64) if bench.smoke else (min(2**30, torch.cuda.mem_get_info()[0] // 16), 8192)
     source, target = (torch.randn(elements, device=bench.device) for _ in range(2))
     copy = bench.milliseconds(functools.partial(target.copy_, source))
     a, b = (torch.randn(n, n, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
     product = bench.milliseconds(lambda: a @ b)
-    return {
+    yield {
         "copy_gb_per_s": 2 * 4 * elements / copy["ms"] / 1e6,
         "bf16_tflop_per_s": 2 * n**3 / product["ms"] / 1e9,
         "copy": copy,
@@ -126,9 +133,9 @@ def ceilings(bench: Bench) -> dict:
     }
 
 
-def scan_inputs(B: int, H: int, W: int, D: int, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+def scan_inputs(B: int, H: int, W: int, D: int, device: torch.device, dtype: torch.dtype, N: int = 16) -> list[Tensor]:
     """As a block of a network makes them: R = D / 32, 16 states."""
-    R, N = -(-D // 32), 16
+    R = -(-D // 32)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(B, H, W, D, generator=generator)
     x_dbl = torch.randn(B, H, W, 4, R + 2 * N, generator=generator)
@@ -141,10 +148,9 @@ def scan_inputs(B: int, H: int, W: int, D: int, device: torch.device, dtype: tor
     return [x.to(device, dtype), x_dbl.to(device, dtype), *(w.to(device) for w in weights)]
 
 
-def scans(bench: Bench) -> list[dict]:
+def scans(bench: Bench) -> Iterator[dict]:
     """The operator alone: forward, and forward with backward; bytes are the fewest that inputs and outputs allow."""
-    results = []
-    for shape in ((1, 1, 2, 8),) if bench.smoke else SCANS:
+    for shape in ((1, 1, 2, 8),) if bench.smoke else SCANS[2:4] if bench.quick else SCANS:
         B, H, W, D = shape
         tensors = scan_inputs(*shape, bench.device, torch.float32)
         exact = None
@@ -163,24 +169,23 @@ def scans(bench: Bench) -> list[dict]:
 
             least = 4 * (2 * tensors[0].numel() + tensors[1].numel())
             timing = bench.milliseconds(forward)
-            results.append(
-                {
-                    "shape": shape,
-                    "name": name,
-                    "forward": timing,
-                    "forward_backward": bench.milliseconds(both),
-                    "forward_gb_per_s": least / timing["ms"] / 1e6,
-                    "forward_tflop_per_s": scan_flops(B, H * W, D, 16, tensors[2].shape[-1]) / timing["ms"] / 1e9,
-                    "relative_error": None if exact is None else ((forward() - exact).norm() / exact.norm()).item(),
-                }
-            )
-    return results
+            yield {
+                "shape": shape,
+                "name": name,
+                "forward": timing,
+                "forward_backward": bench.milliseconds(both),
+                "forward_gb_per_s": least / timing["ms"] / 1e6,
+                "forward_tflop_per_s": scan_flops(B, H * W, D, 16, tensors[2].shape[-1]) / timing["ms"] / 1e9,
+                "relative_error": None if exact is None else ((forward() - exact).norm() / exact.norm()).item(),
+            }
 
 
 def networks(bench: Bench) -> list[tuple[str, VMRNNConfig]]:
     if bench.smoke:
         return [("smoke", VMRNNConfig("B", 1, (8, 4), 4, 16, (1,), d_state=2, context=1, horizon=1))]
     sizes = [(f"vmrnn-b-kth at {s}x{s}", dataclasses.replace(PRESETS["vmrnn-b-kth"], image_size=(s, s))) for s in LARGE]
+    if bench.quick:
+        return [(name, PRESETS[name]) for name in NETWORKS[:1]]
     return [(name, PRESETS[name]) for name in NETWORKS] + sizes
 
 
@@ -230,9 +235,8 @@ def ways(bench: Bench, config: VMRNNConfig) -> list[tuple[str, Callable[[Tensor]
     ]
 
 
-def steps(bench: Bench) -> list[dict]:
+def steps(bench: Bench) -> Iterator[dict]:
     """A step at batch 1, and steps per second at the batch size from which larger ones gain less than 5 %."""
-    results = []
     for name, config in networks(bench):
         flops = flops_per_step(config, config.image_size)
         for way, make in ways(bench, config):
@@ -257,23 +261,23 @@ def steps(bench: Bench) -> list[dict]:
                     break
                 best = per_second
                 result |= {"best_batch": batch, "frames_per_s": best, "tflop_per_s": best * flops / 1e12}
-            results.append(result)
+            yield result
             step = None
             release(bench)
-    return results
 
 
-def training(bench: Bench) -> list[dict]:
+def training(bench: Bench) -> Iterator[dict]:
     """Forward and backward over whole clips at the published lengths; memory at its peak."""
-    results = []
     for name, config in networks(bench)[: len(NETWORKS)]:
         batch = TRAINING_BATCH.get(name, 1)
         clips = frames(bench, config, batch, config.context + config.horizon)
+        flops = 3 * (clips.shape[1] - 1) * flops_per_step(config, config.image_size)  # of a clip, forward and backward
         for way, backend, dtype, low_memory in (
             ("ours", bench.ours, bench.dtype, False),
+            (bench.published_name, bench.published, torch.float32, False),
+            ("ours, no graph", bench.ours, bench.dtype, False),
             ("ours, low memory", bench.ours, bench.dtype, True),
             ("ours, float32", bench.ours, torch.float32, False),
-            (bench.published_name, bench.published, torch.float32, False),
         ):
             model = build(bench, config, backend).train()
             loss = RolloutLoss(model, "mse", low_memory=low_memory)
@@ -288,20 +292,23 @@ def training(bench: Bench) -> list[dict]:
                 value.backward()
 
             result: dict = {"network": name, "name": way, "batch": batch, "frames": clips.shape[1]}
+            work: Callable[[], None] = train
             try:
-                timing = bench.milliseconds(train)
-                result |= {"step": timing, "clips_per_s": 1e3 * batch / timing["ms"], "peak_gb": bench.peak_gb(train)}
+                if way == "ours":
+                    work = bench.recorded(train)
+                timing = bench.milliseconds(work)
+                per_second = 1e3 * batch / timing["ms"]
+                result |= {"step": timing, "clips_per_s": per_second, "tflop_per_s": per_second * flops / 1e12}
+                result["peak_gb"] = bench.peak_gb(work)
             except torch.cuda.OutOfMemoryError:
                 result["out_of_memory"] = True
-            results.append(result)
-            del model, loss, train
+            yield result
+            del model, loss, train, work
             release(bench)
-    return results
 
 
-def accuracy(bench: Bench) -> list[dict]:
+def accuracy(bench: Bench) -> Iterator[dict]:
     """How far bfloat16 products lead a 40-frame rollout away from float32 ones, with random weights."""
-    results = []
     for name, config in networks(bench)[: len(NETWORKS)]:
         model, context = build(bench, config, bench.ours), frames(bench, config, config.context, 1)
         outputs = []
@@ -309,8 +316,7 @@ def accuracy(bench: Bench) -> list[dict]:
             with torch.inference_mode(), autocast(bench.device, dtype):
                 outputs.append(torch.stack(list(rollout(model, context, 1 if bench.smoke else 40))).float())
         difference = (outputs[0] - outputs[1]).abs().flatten(1).amax(1)
-        results.append({"network": name, "largest_difference": difference.max().item(), "last": difference[-1].item()})
-    return results
+        yield {"network": name, "largest_difference": difference.max().item(), "last": difference[-1].item()}
 
 
 def release(bench: Bench) -> None:
@@ -324,21 +330,25 @@ def release(bench: Bench) -> None:
 
 
 def machine(bench: Bench) -> dict:
+    commit = ""
+
     def version(package: str) -> str | None:
         try:
             return importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             return None
 
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
+    with contextlib.suppress(OSError):  # there is no git
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+        commit = described.stdout.strip()
     facts = {
         "device": platform.machine(),
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "triton", "mamba-ssm")},
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit or "unknown",
         "ours": bench.ours,
         "published": bench.published_name,
         "mamba": scan.why_unavailable("mamba", bench.device) or "yes",
@@ -359,8 +369,8 @@ def table(results: dict) -> str:
         f"{about['device']}, PyTorch {about['versions']['torch']}, Triton {about['versions']['triton']}, commit "
         f"{about['commit']}. Reference: {against}.",
     ]
-    if "ceilings" in results:
-        best = results["ceilings"]
+    best = results["ceilings"][0] if results.get("ceilings") else None
+    if best is not None:
         lines.append(
             f"The card copies {best['copy_gb_per_s']:.0f} GB/s and multiplies bfloat16 matrices at "
             f"{best['bf16_tflop_per_s']:.0f} TFLOP/s."
@@ -370,7 +380,8 @@ def table(results: dict) -> str:
     def row(label: str, ours: float | None, reference: float | None, digits: int, larger_is_better: bool) -> None:
         if ours is None:
             return
-        shown = "out of memory" if reference is None else f"{reference:.{digits}f}"
+        missing = "out of memory" if other else "not measured"
+        shown = missing if reference is None else f"{reference:.{digits}f}"
         ratio = "" if not reference or not ours else f"{ours / reference if larger_is_better else reference / ours:.1f}"
         lines.append(f"| {label} | {ours:.{digits}f} | {shown} | {ratio} |")
 
@@ -381,6 +392,9 @@ def table(results: dict) -> str:
         latency = other.get("latency", {}).get("ms")
         row(f"{name}, one step at batch 1, ms", result.get("latency", {}).get("ms"), latency, 2, False)
         row(f"{name}, frames/s at the best batch", result.get("frames_per_s"), other.get("frames_per_s"), 0, True)
+        if best is not None and result.get("tflop_per_s"):
+            share = 100 * result["tflop_per_s"] / best["bf16_tflop_per_s"]
+            lines.append(f"| {name}, the same as a share of the card's products | {share:.1f} % | | |")
     for result in results.get("training", []):
         if result["name"] not in ("ours", "ours, low memory"):
             continue
@@ -392,13 +406,15 @@ def table(results: dict) -> str:
 
 
 def partner(results: list[dict], network: str, name: str) -> dict:
-    return next(r for r in results if r["network"] == network and r["name"] == name)
+    """What the reference did; nothing where the time was over before."""
+    return next((r for r in results if r["network"] == network and r["name"] == name), {})
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=(*SECTIONS, "accuracy"), default=[*SECTIONS, "accuracy"])
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--only", nargs="+", choices=(*SECTIONS, "accuracy"))
+    parser.add_argument("--quick", action="store_true", help="vmrnn-d-mmnist alone, what matters most first")
+    parser.add_argument("--repeats", type=int, help="default: 20, or 5 with --quick")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/<card>.json")
     parser.add_argument("--table", type=Path, metavar="JSON", help="print the table of a result, measure nothing")
     parser.add_argument("--smoke", action="store_true", help="try the script itself, tiny and on the CPU")
@@ -412,17 +428,21 @@ def main() -> int:
     device = torch.device("cpu" if options.smoke else "cuda")
     ours = "triton" if scan.why_unavailable("triton", device) is None else scan.pick_backend("auto", device)
     published = "mamba" if scan.why_unavailable("mamba", device) is None else "torch"
-    bench = Bench(device, 1 if options.smoke else options.repeats, options.smoke, ours, published)
+    repeats = 1 if options.smoke else options.repeats or (5 if options.quick else 20)
+    bench = Bench(device, repeats, options.smoke, ours, published, options.quick)
     results: dict = {"machine": machine(bench)}
     out = options.out or Path(__file__).parent / "results" / f"{results['machine']['device'].replace(' ', '-')}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     measure = {"ceilings": ceilings, "scans": scans, "steps": steps, "training": training, "accuracy": accuracy}
-    for name in options.only:
+    sections = ("ceilings", "steps", "training", "scans") if options.quick else (*SECTIONS, "accuracy")
+    for name in options.only or sections:
         begin = time.perf_counter()
-        results[name] = measure[name](bench)
-        temporary = out.with_name(out.name + ".part")  # after every section: what was measured is not lost
-        temporary.write_text(json.dumps(results, indent=2) + "\n")
-        temporary.replace(out)
+        results[name] = []
+        for result in measure[name](bench):
+            results[name].append(result)
+            temporary = out.with_name(out.name + ".part")  # after each result: what was measured is not lost
+            temporary.write_text(json.dumps(results, indent=2) + "\n")
+            temporary.replace(out)
         print(f"{name}: {time.perf_counter() - begin:.0f} s", file=sys.stderr)
     print(table(results))
     return 0

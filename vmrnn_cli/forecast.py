@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import outputs, render, writers
+from . import interrupts, outputs
 from .errors import InputError
 from .frames import DEFAULT_FPS, Frame
 from .metrics import Score
@@ -149,6 +149,9 @@ class Forecast:
             InputError: unknown suffix or panel, target not writable, or there without `overwrite`.
             VMRNNError: the disk is full, or the encoder failed.
         """
+        with interrupts.deferred():
+            from . import render, writers  # training does without pictures
+
         writer = writers.find_writer(path)
         render.check_panels(panels)
         shown = tuple(panels or self.panels or (render.WITH_TRUTH if self.has_truth else render.WITHOUT_TRUTH))

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from vmrnn_cli import interrupts
 from vmrnn_cli.errors import InputError
 
 Frame = NDArray[np.float32]  # (C, H, W) in [0, 1]
@@ -127,6 +127,9 @@ def _image_frames(files: list[Path], channels: int, size: Size) -> Iterator[Fram
 
 def _read_image(file: Path) -> Frame:
     """Return (1 or 3, H, W) in [0, 1]: upright, transparency over black, 16-bit gray at full precision."""
+    with interrupts.deferred():
+        from PIL import Image, ImageOps  # not everything that reads arrays has it
+
     try:
         # Opened here: given a name, Pillow 13 maps uncompressed TIFFs into memory and garbles the rotated ones.
         with file.open("rb") as stream, Image.open(stream) as opened:
@@ -255,6 +258,9 @@ def _resized(frame: Frame, size: Size) -> Frame:
         size = (_even(H / W * size), size) if W < H else (size, _even(W / H * size))
     if size is None or size == (H, W):
         return frame
+    with interrupts.deferred():
+        from PIL import Image
+
     planes = [Image.fromarray(plane).resize((size[1], size[0]), Image.Resampling.LANCZOS) for plane in frame]
     return np.stack([np.asarray(plane) for plane in planes]).clip(0, max(1, frame.max()))  # (C, H, W)
 

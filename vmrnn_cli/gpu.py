@@ -19,15 +19,15 @@ from .model import VMRNN, State
 Record = Callable[[Callable[[], None]], Callable[[], None]]
 
 
-def record_cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
-    """Run `work` a few times, for what happens only once (autotuning, allocations), then record it; returns the replay.
+def record_cuda_graph(work: Callable[[], None], warm_ups: int = 3) -> Callable[[], None]:
+    """Run `work` for what happens only once (autotuning, allocations), then record it; returns the replay.
 
     `work` reads and writes tensors that stay where they are, and does not wait for the GPU.
     """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(3):
+        for _ in range(warm_ups):
             work()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()

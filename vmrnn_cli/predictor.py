@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import pretrained, render, scan, video, weights
+from . import pretrained, scan, video, weights
 from .devices import autocast, describe, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
 from .forecast import Forecast, Progress, Step, Timing
@@ -180,10 +180,19 @@ class Output(NamedTuple):
     extra: Mapping[str, Frame] = {}
 
 
-_EXTRA: dict[str, Callable[[Outlook], Frame]] = {
-    "motion": lambda outlook: render.motion_colours(outlook.displacement()[0].cpu().numpy()),
-    "weights": lambda outlook: render.weight_colours(torch.softmax(outlook.logits, 1)[0].cpu().numpy()),
-}
+def _motion(outlook: Outlook) -> Frame:
+    from .render import motion_colours  # forecasts of training are not drawn
+
+    return motion_colours(outlook.displacement()[0].cpu().numpy())
+
+
+def _weights(outlook: Outlook) -> Frame:
+    from .render import weight_colours
+
+    return weight_colours(torch.softmax(outlook.logits, 1)[0].cpu().numpy())
+
+
+_EXTRA: dict[str, Callable[[Outlook], Frame]] = {"motion": _motion, "weights": _weights}
 
 
 def _finite(frames: NDArray[np.float32]) -> NDArray[np.float32]:
