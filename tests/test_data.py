@@ -378,7 +378,7 @@ def test_many_videos_need_few_open_files(tmp_path):
     assert all(np.array_equal(clip, kept[0]) for clip in kept)
 
 
-def test_all_sets_count_the_same(tmp_path):
+def test_large_sets_count_less_than_their_share(tmp_path):
     folder = tmp_path / "clips"
     rows = ["file,split,set"]
     for number, name in enumerate(["large"] * 9 + ["small"]):
@@ -386,11 +386,11 @@ def test_all_sets_count_the_same(tmp_path):
         rows.append(f"{number}.mp4,train,{name}")
     (folder / "split.csv").write_text("\ufeff" + "\n".join(rows), encoding="utf-8")
     small = opened(folder, size=16)._videos[9]
-    for weigh, share in ((False, 0.1), (True, 0.5)):
+    for weigh, share in ((False, 0.1), (True, 0.25)):  # a set of nine counts as three
         clips = opened(folder, size=16, weigh_sets=weigh)
         drawn = [clips.clip(k % len(clips), rng(k)) for k in range(200)]
         found = np.mean([any(np.array_equal(c, w) for w in windows(small, 5, 16)) for c in drawn])
-        assert abs(found - share) < 0.12
+        assert abs(found - share) < 0.08
 
 
 def windows(video, length, side):
