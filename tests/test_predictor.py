@@ -202,7 +202,7 @@ def street(tmp_path_factory):
     """A clip in colour, 96x64: a red square moves over green noise."""
     path = tmp_path_factory.mktemp("clip") / "street.mp4"
     ground = np.random.default_rng(0).integers(40, 120, (64, 96, 1), np.uint8) * np.uint8([0, 1, 0])
-    with video.write_video(path, fps=10) as writer:
+    with video.write_video(path, fps=10, overwrite=False) as writer:
         for t in range(12):
             frame = ground.copy()
             frame[20:40, 10 + 3 * t : 30 + 3 * t] = (200, 30, 30)
@@ -232,7 +232,7 @@ def test_the_picture_is_carried_on_in_its_own_size_and_colour(run, motion, stree
 
 
 def test_large_pictures_shrink_to_their_panels(run, motion, tmp_path):
-    with video.write_video(tmp_path / "large.mp4", fps=10) as writer:
+    with video.write_video(tmp_path / "large.mp4", fps=10, overwrite=False) as writer:
         for t in range(8):
             writer.write(np.full((360, 1280, 3), 20 * t, np.uint8))
     assert run("predict", "large.mp4", "--weights", motion, "-o", "o.gif")[0] == 0
