@@ -352,8 +352,8 @@ def to_size(displacement: Tensor, height: int, width: int) -> Tensor:
     return resize(displacement, height, width) * scale
 
 
-def draw(last: Tensor, plate: Tensor, fields: Tensor, logits: Tensor) -> Tensor:
-    """The mean of all hypotheses' pictures, each as its weight says.
+def draw_each(last: Tensor, plate: Tensor, fields: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The hypotheses' pictures and their weights.
 
     Args:
         last: the last given frame, (B, C, H, W), of any size.
@@ -362,13 +362,19 @@ def draw(last: Tensor, plate: Tensor, fields: Tensor, logits: Tensor) -> Tensor:
         logits: (B, M, h, w), logarithms of the weights, up to a constant.
 
     Returns:
-        (B, C, H, W).
+        (B, M, C, H, W), and of sum 1 over M, (B, M, 1, H, W).
     """
     B, C, H, W = last.shape
     anchors = torch.stack([last, last, last, last, plate], 1).flatten(0, 1)  # (B * 5, C, H, W)
     moved = warp(anchors, to_size(fields.flatten(0, 1), H, W)).unflatten(0, (B, 5))
-    weights = torch.softmax(resize(logits, H, W), 1)[:, :, None]  # (B, M, 1, H, W)
-    return weights[:, 0] * last + (weights[:, 1:] * moved).sum(1)
+    weights = torch.softmax(resize(logits, H, W), 1)[:, :, None]
+    return torch.cat([last[:, None], moved], 1), weights
+
+
+def draw(last: Tensor, plate: Tensor, fields: Tensor, logits: Tensor) -> Tensor:
+    """The mean of all hypotheses' pictures, each as its weight says: (B, C, H, W). Arguments as for `draw_each`."""
+    pictures, weights = draw_each(last, plate, fields, logits)
+    return (weights * pictures).sum(1)
 
 
 def find_matches(frames: Tensor) -> Tensor:

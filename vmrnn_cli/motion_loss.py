@@ -12,16 +12,18 @@ from .motion import at_least_two
 from .motion_network import MotionVMRNN, Outlook
 
 _REHEARSAL = 0.3  # weight of the rehearsed frames; the ones ahead have 1
-_ABSOLUTE, _EDGES = 0.5, 0.5  # weights of the absolute error and of that of the slopes; the squared error has 1
+# Weights of the terms; the squared error has 1.
+_ABSOLUTE, _EDGES, _CHOICE = 0.5, 0.5, 1.0
 _SQUARED_NOISE, _NOISE = 1e-3, 0.01  # added to what the last frame costs: less than that is not worth learning
 
 
 class MotionLoss(nn.Module):
     """The loss of a batch of clips, all in one forward pass so that DistributedDataParallel sees one.
 
-    Squared error, absolute error, and absolute error of the slopes, which keeps edges; each divided by what repeating
-    the last frame costs in that clip, so that quiet clips count as much as wild ones, and the squared error by what it
-    costs at that step, too.
+    Squared error, absolute error, and absolute error of the slopes, which keeps edges; and the mean of the hypotheses'
+    own absolute errors, as they are weighed, which wants one to be chosen: two that are mixed are two ghosts. Each is
+    divided by what repeating the last frame costs in that clip, so that quiet clips count as much as wild ones, and the
+    squared error by what it costs at that step, too.
     """
 
     def __init__(self, model: MotionVMRNN) -> None:
@@ -42,10 +44,10 @@ class MotionLoss(nn.Module):
                 outlook = Outlook(*(field[:, clip] for field in part.outlook))
                 S = len(outlook.light)
                 last = given[part.given - 1, clip].expand(S, -1, -1, -1)
-                drawn = outlook.draw(last, plate[clip].expand(S, -1, -1, -1))
+                pictures, weights = outlook.draw_each(last, plate[clip].expand(S, -1, -1, -1))
                 rehearsed = part.given < len(given)
                 truth = (given if rehearsed else ahead)[-S:, clip]
-                losses.append((_REHEARSAL if rehearsed else 1.0) * scale.loss(drawn - truth, clip))
+                losses.append((_REHEARSAL if rehearsed else 1.0) * scale.loss(pictures - truth[:, None], weights, clip))
         return torch.stack(losses).sum() / clips.shape[0]
 
 
@@ -59,14 +61,16 @@ class _Scale:
         down, across = _slopes(difference)
         self._slopes = down.abs().mean((0, 2, 3, 4)) + across.abs().mean((0, 2, 3, 4)) + _NOISE
 
-    def loss(self, difference: Tensor, clip: int) -> Tensor:
-        """Of one clip's differences, (S, C, H, W)."""
+    def loss(self, differences: Tensor, weights: Tensor, clip: int) -> Tensor:
+        """Of one clip, from the differences of all hypotheses, (S, M, C, H, W), and their weights (S, M, 1, H, W)."""
+        difference = (weights * differences).sum(1)  # (S, C, H, W), that of their mean
         step = torch.arange(len(difference)).clamp(max=len(self._squared) - 1)  # a rehearsal may be the longer one
         squared = (difference.square().mean((1, 2, 3)) / self._squared[step, clip]).mean()
         down, across = _slopes(difference)
         slopes = (down.abs().mean() + across.abs().mean()) / self._slopes[clip]
         absolute = difference.abs().mean() / self._absolute[clip]
-        return squared + _ABSOLUTE * absolute + _EDGES * slopes
+        choice = (weights * differences.abs()).sum(1).mean() / self._absolute[clip]
+        return squared + _ABSOLUTE * absolute + _EDGES * slopes + _CHOICE * choice
 
 
 def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:

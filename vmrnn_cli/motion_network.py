@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from .config import MotionConfig
 from .model import PatchEmbedding, PatchExpanding, PatchMerging, ScanNetwork, State, VMRNNCell
-from .motion import HYPOTHESES, Continuation, Steps, draw, find_matches, halve, looked_at, resize, warp
+from .motion import HYPOTHESES, Continuation, Steps, draw, draw_each, find_matches, halve, looked_at, resize, warp
 
 _M, _FIELDS = len(HYPOTHESES), len(HYPOTHESES) - 1  # all but "still" have a field
 _EVIDENCE = 1 + _FIELDS + _M + 1 + 2 * _FIELDS + 2  # channels, see `_Stage.evidence`
@@ -50,6 +50,11 @@ class Outlook(NamedTuple):
         """Where the last frame's pixels are taken from, by the mean of the hypotheses: (N, 2, h, w), in pixels."""
         weights = torch.softmax(self.logits, 1)[:, 1:, None]  # (N, 5, 1, h, w); "still" has no displacement
         return (weights * self.fields).sum(1)
+
+    def draw_each(self, last: Tensor, plate: Tensor) -> tuple[Tensor, Tensor]:
+        """The hypotheses' pictures (N, M, C, H, W) and their weights, as `motion.draw_each`."""
+        pictures, weights = draw_each(last, plate, self.fields, self.logits)
+        return pictures + resize(self.light, *last.shape[-2:])[:, None], weights
 
     def draw(self, last: Tensor, plate: Tensor) -> Tensor:
         """(N, C, H, W) from two pictures of that shape, in [0, 1]; of any value, with the gradient of what it is."""
