@@ -134,6 +134,7 @@ def test_json_has_the_promised_keys(run, setting, tmp_path):
         assert set(scores["per_frame"]) == names
         assert all(len(values) == 3 for values in scores["per_frame"].values())
         assert scores["mse"] == pytest.approx(np.mean(scores["per_frame"]["mse"]))
+    assert 0 <= result["baseline_last_frame"]["beaten_on"] <= 1
     clips = np.load(tmp_path / "mnist_test_seq.npy").astype(np.float64) / 255  # (20, N, 64, 64)
     repeated = [np.square(clips[4 + i] - clips[3]).sum((1, 2)).mean() for i in range(3)]
     np.testing.assert_allclose(result["baseline_last_frame"]["per_frame"]["mse"], repeated, rtol=1e-5)
@@ -325,3 +326,17 @@ def test_weights_that_fit_the_data(run, tmp_path, shape, chosen):
 
 def test_a_folder_of_videos_gets_the_default_weights_without_a_look(tmp_path):
     assert data.DataSource(tmp_path).first_frame() is None
+
+
+def test_how_often_a_rival_is_beaten():
+    def scores(rows):
+        return evaluate.Scores({"mse": rows})
+
+    done = evaluate.Evaluation(
+        scores([[1.0, 3.0], [1.0, 1.0], [5.0, 5.0]]),
+        {"rival": scores([[2.0, 3.0], [1.0, 1.0], [1.0, 9.5]])},
+        3,
+        [],
+        [0, 1, 2],
+    )
+    assert done.summary()["rival"]["beaten_on"] == pytest.approx(2 / 3)  # the first and the last; of equals none

@@ -43,6 +43,10 @@ def model_card(
         f"| {label} |" + "".join(f" {_number(scores[name])} |" for name in metrics) + "\n"
         for label, scores in forecasts.items()
     )
+    beaten = "".join(
+        f"MSE below that of {label} on {summary[key]['beaten_on']:.0%} of the clips.\n"
+        for key, label in RIVAL_NAMES.items()
+    )
     by_step = "".join(_by_step(name, forecasts) for name in ("mse", "ssim") if name in summary)
     shape = f"patch {network.patch_size}, width {network.embed_dim}"
     shape += (
@@ -65,7 +69,8 @@ SSIM has a data range of 1, as published one of 2.
 
 | forecast |{"".join(f" {name.replace('_', ' ')} |" for name in metrics)}
 |---|{"---|" * len(metrics)}
-{scores}{by_step}"""
+{scores}
+{beaten}{by_step}"""
 
 
 def _by_step(name: str, forecasts: Mapping[str, Mapping[str, Any]]) -> str:

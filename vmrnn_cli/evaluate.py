@@ -116,9 +116,16 @@ class Evaluation:
     clipped: int = 0
 
     def summary(self) -> dict[str, Any]:
-        """What `vmrnn eval --json` prints of it."""
-        baselines = {name: scores.summary(self.groups) for name, scores in self.baselines.items()}
+        """What `vmrnn eval --json` prints of it; of a baseline also on which share of the clips its MSE is the higher."""
+        baselines = {
+            name: {**scores.summary(self.groups), "beaten_on": self._beaten_on(scores)}
+            for name, scores in self.baselines.items()
+        }
         return {**self.model.summary(self.groups), **baselines, "clips": self.clips}
+
+    def _beaten_on(self, scores: Scores) -> float:
+        ours, theirs = (np.mean(each.values["mse"], 1) for each in (self.model, scores))
+        return float(np.mean(ours < theirs))
 
 
 def evaluate(

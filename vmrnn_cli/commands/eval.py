@@ -171,6 +171,8 @@ def _print_table(summary: dict[str, Any]) -> None:
         table.add_row(label, *(_with_interval(scores, key) for scores in forecasts.values()))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
+    for key, label in rivals.RIVAL_NAMES.items():
+        print(f"MSE below that of {label} on {summary[key]['beaten_on']:.0%} of the clips")
     ahead = Table(title="MSE by frames ahead")
     for column in ("ahead", *forecasts):
         ahead.add_column(column, justify="right")
