@@ -116,7 +116,7 @@ class Evaluation:
     clipped: int = 0
 
     def summary(self) -> dict[str, Any]:
-        """What `vmrnn eval --json` prints of it; of a baseline also on which share of the clips its MSE is the higher."""
+        """What `vmrnn eval --json` prints of it; of a baseline also on which share of the clips its MSE is higher."""
         baselines = {
             name: {**scores.summary(self.groups), "beaten_on": self._beaten_on(scores)}
             for name, scores in self.baselines.items()
