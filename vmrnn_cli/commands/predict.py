@@ -43,7 +43,9 @@ def predict(
         autocompletion=complete.formats,
     ),
     panels: str | None = option(
-        OUTPUT, "Of context,truth,prediction,error,motion,weights. (default: what there is)", metavar="LIST"
+        OUTPUT,
+        "Of context, truth, prediction, error, motion and weights, with commas. (default: what there is)",
+        metavar="LIST",
     ),
     overwrite: bool = options.OVERWRITE,
     skip_existing: bool = option(OUTPUT, "Leave out sources whose output is there.", "--skip-existing", default=False),
