@@ -45,8 +45,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vmrnn_cli import networks, pretrained, scan
-from vmrnn_cli.data.moving_mnist import DIGIT, SIZE, STEP, TEST_SEED, VAL_DIGITS, find_digits, read_digits
+from vmrnn_cli.data.moving_mnist import SIZE, TEST_SEED, VAL_DIGITS, find_digits, read_digits
 from vmrnn_cli.devices import autocast, pick_device, pick_dtype
+from vmrnn_cli.digits import DIGIT_SIZE, STEP
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.flops import flops_per_step
 from vmrnn_cli.gpu import Record, record_cuda_graph
@@ -107,7 +108,7 @@ class Digits:
     def paint(self, which: Tensor, corners: Tensor) -> Tensor:
         """Digits number `which` (B, 2) with their corners at (B, 2, T, 2): uint8 (B, T, 1, H, W)."""
         places = torch.arange(SIZE, device=self.device)
-        inside = (places - corners[..., None]).clamp(-1, DIGIT) + 1  # (B, 2, T, 2, S): place in the rimmed digit
+        inside = (places - corners[..., None]).clamp(-1, DIGIT_SIZE) + 1  # (B, 2, T, 2, S): place in the rimmed digit
         rows, columns = inside.unbind(3)
         drawn = self.rimmed[which[:, :, None, None, None], rows[..., :, None], columns[..., None, :]]
         return drawn.amax(1)[:, :, None]  # the brighter pixel shows
@@ -125,7 +126,7 @@ def corners(position: Tensor, angle: Tensor, frames: int) -> Tensor:
         velocity = torch.where((position <= 0) | (position >= 1), -velocity, velocity)
         position = position.clamp(0, 1)
         path.append(position)
-    return (torch.stack(path, dim=2) * (SIZE - DIGIT)).long()
+    return (torch.stack(path, dim=2) * (SIZE - DIGIT_SIZE)).long()
 
 
 def load_digits(folder: Path, device: torch.device) -> tuple[Digits, Digits]:

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vmrnn_cli.flops import flops_per_step, published_macs_per_step
 from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.motion_network import MotionVMRNN
 from vmrnn_cli.networks import NETWORKS
 from vmrnn_cli.published import published_parameters
 from vmrnn_cli.scan import native
@@ -25,7 +26,17 @@ def test_published_parameters(name, parameters):
     assert published_parameters(VMRNN(NETWORKS[name])) == parameters
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+def test_flops_of_what_decides_on_motion_are_what_pytorch_counts():
+    config = NETWORKS["vmrnn-d-motion"]
+    with torch.device("meta"):
+        model, evidence = MotionVMRNN(config).eval(), torch.empty(1, 1, 25, *(side // 2 for side in config.image_size))
+    model.scan_backend = "torch"
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model.decide_on(evidence, None)
+    assert flops_per_step(config, config.image_size) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", [name for name, config in NETWORKS.items() if isinstance(config, VMRNNConfig)])
 def test_flops_of_the_presets_are_what_pytorch_counts(name):
     config = NETWORKS[name]
     with torch.device("meta"):  # shapes only: nothing is computed
