@@ -83,7 +83,7 @@ def main():
     result = {}
     for method in methods:
         mse, (hits, all_) = np.mean(squared[method], 0), scores[method]
-        result[method] = {"mse": mse.mean(), "mse_per_frame": mse.tolist(), "csi_20_dbz": (hits / all_).tolist()}
+        result[method] = {"mse": float(mse.mean()), "mse_per_frame": mse.tolist(), "csi_20_dbz": (hits / all_).tolist()}
         ahead = "  ".join(f"+{k} {mse[k - 1]:.0f}" for k in (1, 3, 6, 9, 12))
         print(f"{method:18} MSE {mse.mean():6.1f}   {ahead}   CSI +{AHEAD} {hits[-1] / all_[-1]:.3f}")
     if given.json:

@@ -280,7 +280,7 @@ def test_impossible_configurations(wrong):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_configuration_survives_json(name):
     config = NETWORKS[name]
-    assert VMRNNConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    assert type(config)(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
     assert hash(config) == hash(dataclasses.replace(config))
 
 

@@ -29,3 +29,9 @@ def test_motion_goes_on_and_stays_within_what_was_given() -> None:
     forecast = torch.from_numpy(np.stack(list(RIVALS["baseline_motion"](given, 6))))
     assert error(forecast, truth) < 0.5 * error(scene[9].expand_as(truth), truth)
     assert 1 < float(forecast.max()) <= given.max() + 1e-6
+
+
+def test_gradients_are_left_to_whoever_asks() -> None:
+    forecast = RIVALS["baseline_motion"](np.zeros((1, 3, 1, 8, 8), np.float32), 3)
+    next(forecast)
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()

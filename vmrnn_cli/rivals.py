@@ -24,9 +24,11 @@ def last_frame(given: Frames, ahead: int) -> Iterator[Frames]:
 
 def motion_continued(given: Frames, ahead: int) -> Iterator[Frames]:
     """What moves goes on moving, by hypotheses that need no training; see `motion.motion_continued`."""
-    with torch.inference_mode():
-        for frame in motion.motion_continued(torch.from_numpy(given).transpose(0, 1), ahead):
-            yield frame.numpy()
+    frames = motion.motion_continued(torch.from_numpy(given).transpose(0, 1), ahead)
+    for _ in range(ahead):
+        with torch.inference_mode():  # not around the yield: it would hold for whoever asks for the frames
+            frame = next(frames)
+        yield frame.numpy()
 
 
 # By the key that JSON has for their scores.
