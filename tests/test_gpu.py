@@ -126,9 +126,13 @@ def test_a_recorded_training_step_is_the_step():
 
 def test_forecasts_are_those_of_the_cpu():
     contexts = np.random.default_rng(0).random((2, 3, 1, 16, 12), np.float32)
-    want = [list(Predictor(small(), device="cpu").stream(list(context), 4)) for context in contexts]
+
+    def stream(predictor, context):
+        return (output.frame for output in predictor.stream(list(context), 4))
+
+    want = [list(stream(Predictor(small(), device="cpu"), context)) for context in contexts]
     predictor = Predictor(small(), device=DEVICE, dtype="float32", scan_backend="triton")
-    streams = [predictor.stream(list(context), 4) for context in contexts]
+    streams = [stream(predictor, context) for context in contexts]
     for got, right in zip(zip(*streams, strict=True), zip(*want, strict=True), strict=True):  # side by side
         np.testing.assert_allclose(np.stack(got), np.stack(right), atol=1e-4)
     np.testing.assert_allclose(predictor.batch(contexts, 4), np.stack([np.stack(w) for w in want]), atol=1e-4)
