@@ -1,7 +1,6 @@
 #!/bin/sh
 # vmrnn-d-motion, from nothing: sh examples/training/train_motion.sh FOLDER_OF_CLIPS
-# Two processes of one CPU thread each. The bundled weights were made in two such parts, of 40 and 72 minutes, the second
-# from the first.
+# Two processes of one CPU thread each. Of the bundled weights, the card says which parts they had.
 set -e
 train() { # NAME OPTION...
     name=$1
