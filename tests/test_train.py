@@ -779,3 +779,13 @@ def test_a_folder_of_clips_goes_on_from_our_own_weights(vmrnn, tmp_path):
     assert code == 0, err
     assert "starting from" not in err
     assert type(load_model(tmp_path / "other" / "best")) is type(load_model(tmp_path / "run" / "best"))
+
+
+def test_grids_make_no_scenes(vmrnn, tmp_path):
+    np.save(tmp_path / "grid.npy", np.random.default_rng(0).random((60, 2, 16, 8), np.float32))
+    code, _, err = vmrnn(
+        "train", "--data", "grid.npy", "--init", "vmrnn-d-motion", "--context", 4, "--frames", 2, "--steps", 1,
+        "--batch-size", 1, "--out", "run",
+    )  # fmt: skip
+    assert code == 0, err
+    assert any(line.startswith("no scenes of moving layers") for line in err.splitlines())

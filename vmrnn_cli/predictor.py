@@ -91,8 +91,7 @@ class Predictor:
         """The same by a network that decides how the picture goes on."""
         small = at_least_two(torch.stack([self._input(frame) for frame in context]))
         large = None if shown is None else at_least_two(torch.stack([self._input(frame) for frame in shown]))
-        blocks = (min(_BLOCK, frames - done) for done in range(0, frames, _BLOCK))
-        parts = model(small, blocks)
+        parts = model(small, _blocks(frames))
         plate = large_plate = None
         while True:
             with self._computing(timing):
@@ -156,15 +155,19 @@ class Predictor:
 
     def _batch_carried_on(self, model: MotionVMRNN, inputs: torch.Tensor, frames: int) -> NDArray[np.float32]:
         """(T, B, C, H, W) -> (B, frames, C, H, W)."""
-        blocks = (min(_BLOCK, frames - done) for done in range(0, frames, _BLOCK))
         drawn = []
         with torch.inference_mode(), autocast(self.device, self.dtype):
-            for part in model(inputs, blocks):
+            for part in model(inputs, _blocks(frames)):
                 if part.given == len(inputs):
                     plate = part.continuation.plate(list(inputs))
                     outlooks = (Outlook(*fields) for fields in zip(*part.outlook, strict=True))
                     drawn += [outlook.draw(inputs[-1], plate).clamp(0, 1) for outlook in outlooks]
             return _finite(torch.stack(drawn, dim=1).cpu().numpy())
+
+
+def _blocks(frames: int) -> Iterator[int]:
+    """How many frames ahead to decide on together, until there are `frames`."""
+    return (min(_BLOCK, frames - done) for done in range(0, frames, _BLOCK))
 
 
 class Output(NamedTuple):

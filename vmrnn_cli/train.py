@@ -244,7 +244,13 @@ class Trainer:
             split, context=c.context, horizon=c.horizon, size=c.size or None, channels=self._channels, augment=augment,
             crop=c.crop or None, weigh_sets=c.weigh_sets,
         )  # fmt: skip
-        return data.ClipsAndScenes(clips, c.scenes) if augment and c.scenes else clips
+        if not (augment and c.scenes):
+            return clips
+        _, C, H, W = clips.clip_shape
+        if C != 1 or H != W:  # as grids have it
+            self._warnings.append(f"no scenes of moving layers: they are made of square gray clips, not {C}x{H}x{W}")
+            return clips
+        return data.ClipsAndScenes(clips, c.scenes)
 
     def _open_eval(self) -> data.ClipDataset:
         """The validation split, else the test split, else, for want of any other, the training split."""

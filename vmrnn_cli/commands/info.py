@@ -10,6 +10,8 @@ from ..config import MotionConfig, NetworkConfig
 from ..networks import NETWORKS
 from . import DEBUG
 
+_CARRIED_ON = "how the frame is carried on"
+
 
 def info(
     what: str | None = typer.Argument(
@@ -43,11 +45,14 @@ def info(
         text = f"{value:,}" if isinstance(value, int) and value > 9999 else _plain(value)
         print(f"{labels.get(key, key.replace('_', ' ')):<50} {text}")
     if flops:
+        steps = facts["flops_per_clip"] // facts["flops_per_step"]
         print(
             "\nAs published: convolutions, linear layers and einsums of one forward pass, one per multiply-accumulate;"
             "\nthe scan, norms and elementwise work left out. The parameters as published include tensors never used."
-            f"\nA clip is {facts['context']} frames in, {facts['horizon']} out, one step for each but the last."
+            f"\nA clip is {facts['context']} frames in, {facts['horizon']} out, {steps} steps."
         )
+        if facts["predicts"] == _CARRIED_ON:
+            print("Counted is what decides; the search for motion and the drawing are left out.")
 
 
 def _facts(what: str | None, size: str | None) -> dict[str, Any]:
@@ -66,7 +71,8 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
     grid = config.image_size if chosen is None else (chosen, chosen) if isinstance(chosen, int) else chosen
     if min(grid) < config.patch_size:
         raise InputError(f"frames of {grid[1]}x{grid[0]} are smaller than a patch of the model", "give a larger --size")
-    steps = config.context - 1 + config.horizon
+    rehearsed = config.context - config.context // 2 if isinstance(config, MotionConfig) else config.context - 1
+    steps = rehearsed + config.horizon
     macs, operations = count.published_macs_per_step(config, grid), count.flops_per_step(config, grid)
     device = pick_device("auto")
     return {
@@ -93,7 +99,7 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
 
 def _predicts(config: NetworkConfig) -> str:
     if isinstance(config, MotionConfig):
-        return "how the frame is carried on"
+        return _CARRIED_ON
     return "the change of the frame" if config.residual else "the frame"
 
 
