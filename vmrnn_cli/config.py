@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+
+LARGEST_VALUE = 1e12  # of data in other units; far below what float32 ends at
+LARGEST_FRAME = 2**22  # pixels of a frame that weights were trained for: twice those of Full HD
+LARGEST_CLIP = 2**30  # pixels of the context that they were trained for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +44,8 @@ class VMRNNConfig:
             raise ValueError("a VMRNN-D has as many cells up as down: depths and depths_up must be of the same length")
         if not 0.0 <= self.shrink < 1.0 or (self.shrink and not self.residual):
             raise ValueError(f"shrink must be at least 0 and below 1, and 0 unless residual, not {self.shrink}")
-        if not 1.0 <= self.divided_by < math.inf:
-            raise ValueError(f"divided_by must be a number of at least 1, not {self.divided_by}")
+        if not 1.0 <= self.divided_by <= LARGEST_VALUE:
+            raise ValueError(f"divided_by must be from 1 to {LARGEST_VALUE:g}, not {self.divided_by}")
         if len(self.image_size) != 2:
             raise ValueError(f"image_size must be height and width, not {self.image_size}")
         if not 0.0 <= self.drop_path < 1.0:
@@ -51,7 +54,7 @@ class VMRNNConfig:
         numbers = (self.image_channels, *self.image_size, self.embed_dim, self.d_state, self.context, self.horizon)
         if min(*numbers, *depths) < 1:
             raise ValueError("channels, sizes, widths, depths, context and horizon must be positive")
-        if max(depths) > 1000 or len(self.depths) > 10 or max(numbers) > 2**16:
+        if max(depths) > 1000 or len(self.depths) > 10 or max(numbers) > 2**16 or _too_much(self):
             raise ValueError(f"no machine holds a network of {self}")
         if self.patch_size == 4 and self.embed_dim % 16:
             raise ValueError(f"with patch_size 4, embed_dim must be a multiple of 16, not {self.embed_dim}")
@@ -89,17 +92,17 @@ class MotionConfig:
             raise ValueError(f"depths must be those of two cells, got {self.depths}")
         if len(self.image_size) != 2:
             raise ValueError(f"image_size must be height and width, got {self.image_size}")
-        if not 1.0 <= self.divided_by < math.inf:
-            raise ValueError(f"divided_by must be a number of at least 1, got {self.divided_by}")
-        if not 0.0 < self.decisiveness < math.inf:
-            raise ValueError(f"decisiveness must be above 0, got {self.decisiveness}")
+        if not 1.0 <= self.divided_by <= LARGEST_VALUE:
+            raise ValueError(f"divided_by must be from 1 to {LARGEST_VALUE:g}, got {self.divided_by}")
+        if not 0.0 < self.decisiveness <= 100.0:
+            raise ValueError(f"decisiveness must be above 0 and at most 100, got {self.decisiveness}")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path must be at least 0 and below 1, got {self.drop_path}")
         widths = (self.embed_dim, self.detail_dim, self.decoder_dim, self.d_state)
         numbers = (*self.image_size, *widths, *self.depths, self.context, self.horizon)
         if min(numbers) < 1:
             raise ValueError("sizes, widths, depths, context and horizon must be positive")
-        if max(self.depths) > 1000 or max(numbers) > 2**16:
+        if max(self.depths) > 1000 or max(numbers) > 2**16 or _too_much(self):
             raise ValueError(f"no machine holds a network of {self}")
 
     # What a network over frames has, and this one always has alike.
@@ -112,3 +115,9 @@ class MotionConfig:
 
 
 NetworkConfig = VMRNNConfig | MotionConfig
+
+
+def _too_much(config: NetworkConfig) -> bool:
+    """Whether no machine trains on such clips: frames and context are what a forecast takes where nothing is said."""
+    height, width = config.image_size
+    return height * width > LARGEST_FRAME or height * width * config.context > LARGEST_CLIP

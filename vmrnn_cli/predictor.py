@@ -82,7 +82,7 @@ class Predictor:
                     frame = next(steps)[0].float().cpu().numpy()
                 timing.steps += 1
                 if step >= len(context) - 1:
-                    yield Output(_finite(frame))
+                    yield Output(_finite(frame, self.model))
 
     def _carry_on(
         self, model: MotionVMRNN, context: Sequence[Frame], frames: int, timing: Timing,
@@ -111,7 +111,7 @@ class Predictor:
                         large_plate = part.continuation.plate(list(large)) if large_plate is None else large_plate
                         picture = outlook.draw(large[-1], large_plate).clamp(0, 1)[0].cpu().numpy()
                 drawn = {name: _EXTRA[name](outlook) for name in extra if name in _EXTRA}
-                yield Output(_finite(frame), picture, drawn)
+                yield Output(_finite(frame, self.model), picture, drawn)
 
     def _input(self, frame: Frame) -> torch.Tensor:
         """(C, H, W) -> (1, C, H, W) on the device; what exceeds 1 is cut off."""
@@ -151,7 +151,7 @@ class Predictor:
             return self._batch_carried_on(self.model, at_least_two(inputs), frames)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             steps = itertools.islice(rollout(self.model, inputs, frames), len(inputs) - 1, None)
-            return _finite(torch.stack(list(steps), dim=1).float().cpu().numpy())
+            return _finite(torch.stack(list(steps), dim=1).float().cpu().numpy(), self.model)
 
     def _batch_carried_on(self, model: MotionVMRNN, inputs: torch.Tensor, frames: int) -> NDArray[np.float32]:
         """(T, B, C, H, W) -> (B, frames, C, H, W)."""
@@ -162,7 +162,7 @@ class Predictor:
                     plate = part.continuation.plate(list(inputs))
                     outlooks = (Outlook(*fields) for fields in zip(*part.outlook, strict=True))
                     drawn += [outlook.draw(inputs[-1], plate).clamp(0, 1) for outlook in outlooks]
-            return _finite(torch.stack(drawn, dim=1).cpu().numpy())
+            return _finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
 
 def _blocks(frames: int) -> Iterator[int]:
@@ -198,9 +198,9 @@ def _weights(outlook: Outlook) -> Frame:
 _EXTRA: dict[str, Callable[[Outlook], Frame]] = {"motion": _motion, "weights": _weights}
 
 
-def _finite(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+def _finite(frames: NDArray[np.float32], model: Network) -> NDArray[np.float32]:
     if not np.isfinite(frames).all():
-        raise NotFiniteError("the model's output is not finite", "check the weights, or use --dtype float32")
+        raise NotFiniteError(f"the output of {model.source} is not finite", "check the weights, or use --dtype float32")
     return frames
 
 
@@ -372,6 +372,8 @@ def load_weights(
 def assumed(name: str | Path, model: Network) -> str | None:
     """What was assumed of weights that do not say what frames they were trained for, in words; None if they do."""
     path = Path(name)
+    if model.place:
+        return f"{name} holds several networks: the averaged one is taken, {model.place}"
     if weights.is_bundled(str(name)) or not path.exists() or pretrained.has_config(path):
         return None
     height, width = model.config.image_size
