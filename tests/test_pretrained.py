@@ -263,7 +263,8 @@ def test_checkpoints_without_a_state_dict(tmp_path, content):
         {"drop_path": "a"},
         {"depths": [3]}, {"embed_dim": 10**9}, {"depths": [10**9]}, {"d_state": 10**17}, {"image_channels": 10**30},
         {"image_size": [0, 64]}, {"image_size": [9999, 9999]}, {"image_size": [2000, 2000], "context": 9999},
-        {"divided_by": 1e300}, {"divided_by": 0.5}, {"depths": [999]}, {"context": 0}, {"horizon": -1}, {"drop_path": math.nan}, {"drop_path": 1},
+        {"divided_by": 1e300}, {"divided_by": 0.5}, {"depths": [999]}, {"context": 0}, {"horizon": -1},
+        {"drop_path": math.nan}, {"drop_path": 1},
     ],
     ids=str,
 )  # fmt: skip

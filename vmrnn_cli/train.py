@@ -44,7 +44,7 @@ from .motion_loss import MotionLoss
 from .motion_network import MotionVMRNN
 from .networks import NETWORKS, adapted, build, config_from_dict, config_to_dict
 from .optim import Muon, muon_parameters
-from .outputs import atomic_path, remove_leftovers
+from .outputs import atomic_path, locked, make_folder, remove_leftovers
 from .predictor import Predictor
 from .ranks import Ranks
 from .recipes import TrainConfig, config_to_toml, loss_terms
@@ -197,7 +197,7 @@ class Trainer:
     """A training run in a folder. `fit` yields a `Report` after each step."""
 
     def __init__(self, config: TrainConfig, out: Path, *, resume: bool = False) -> None:
-        self.config, self.out = config, out
+        self.config, self.out, self._resumed = config, out, resume
         state = read_state(out) if resume else None
         self.ranks = Ranks(config.device)
         self.device = self.ranks.device
@@ -318,12 +318,22 @@ class Trainer:
             "curves.png, samples/",
         ]
 
-    def prepare_folder(self) -> None:
-        """Make the run's folder, or clear it of what a killed run left half done, and write config.toml."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.out)
-        with atomic_path(self.out / SETTINGS_NAME, overwrite=True) as path:
-            path.write_text(config_to_toml(self.config), "utf-8", "backslashreplace")
+    @contextlib.contextmanager
+    def folder(self) -> Iterator[None]:
+        """Make the run's folder, or clear it of what a killed run left, and keep other runs out while the block lasts.
+
+        Raises:
+            InputError: another run is writing there, or has been while this one began.
+        """
+        make_folder(self.out)
+        with locked(self.out, inside=True):
+            if not self._resumed and has_state(self.out):
+                raise InputError(f"{self.out} already holds a run", "pass --resume to go on with it, or another --out")
+            for folder in (self.out, self.out / "best", self.out / "samples"):
+                remove_leftovers(folder)
+            with atomic_path(self.out / SETTINGS_NAME, overwrite=True) as path:
+                path.write_text(config_to_toml(self.config), "utf-8", "backslashreplace")
+            yield
 
     # ---- steps
 

@@ -157,10 +157,10 @@ def _run(trainer: Trainer, tensorboard: bool, shown: bool) -> None:
 
     view = _LiveView(trainer) if shown and sys.stderr.isatty() else _LogView(trainer, shown=shown)
     kinds: list[type[logs.MetricsLog] | type[logs.TensorBoardLog]] = []
-    if trainer.ranks.rank == 0:
-        trainer.prepare_folder()
-        kinds = [logs.MetricsLog, logs.TensorBoardLog] if tensorboard else [logs.MetricsLog]
     with contextlib.ExitStack() as stack:
+        if trainer.ranks.rank == 0:
+            stack.enter_context(trainer.folder())
+            kinds = [logs.MetricsLog, logs.TensorBoardLog] if tensorboard else [logs.MetricsLog]
         written = [stack.enter_context(contextlib.closing(kind(trainer.out, trainer.progress.step))) for kind in kinds]
         stack.enter_context(view)
         for report in trainer.fit():

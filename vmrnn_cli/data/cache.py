@@ -108,7 +108,7 @@ def decode(source: Path, channels: int, size: Size, content: str | None = None) 
         ) from error
     with (
         open_clip(source, channels=channels, size=size) as clip,
-        atomic_path(path, overwrite=True) as temporary,
+        atomic_path(path, overwrite=True, shared=True) as temporary,
         temporary.open("wb") as file,
     ):
         shape = _write_frames(clip, file)
