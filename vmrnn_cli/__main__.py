@@ -14,7 +14,6 @@ from types import FrameType
 from . import interrupts
 from .errors import explained, one_line
 
-_TWICE = 1.0  # seconds within which a second Ctrl-C means the same: tidying up goes on
 _interrupted_at: float | None = None
 
 
@@ -84,7 +83,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     global _interrupted_at
     now, before = time.monotonic(), _interrupted_at
     _interrupted_at = now
-    if before is None or now - before > _TWICE:
+    if before is None or now - before > interrupts.TOGETHER:  # else tidying up goes on
         raise KeyboardInterrupt
 
 

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import pretrained, scan, video, weights
-from .devices import autocast, describe, pick_device, pick_dtype, set_threads
+from .devices import autocast, describe, mind_forks, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
 from .forecast import Forecast, Progress, Step, Timing
 from .frames import Frame, parse_size
@@ -46,6 +46,7 @@ class Predictor:
     def __init__(
         self, model: Network, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto"
     ) -> None:
+        mind_forks()
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.scan_backend = scan.pick_backend(scan_backend, self.device, model.config.d_state, model.rank)

@@ -580,11 +580,17 @@ def read_state(out: Path) -> dict[str, Any]:
 
 
 def handle_signals(trainer: Trainer) -> None:
-    """Let a signal that asks to end end the run after the current step, with a checkpoint; a second one at once."""
+    """Let a signal that asks to end end the run after the current step, with a checkpoint; a later one at once.
+
+    Signals that come together mean the same: a terminal that closes, and those who tidy up after it, send several.
+    """
+    first = math.inf
 
     def stop(number: int, frame: object) -> None:
-        trainer.stop = True
-        signal.signal(number, signal.default_int_handler)
+        nonlocal first
+        if time.monotonic() - first > interrupts.TOGETHER:
+            raise KeyboardInterrupt
+        first, trainer.stop = min(first, time.monotonic()), True
 
     for number in interrupts.signals():
         signal.signal(number, stop)

@@ -5,6 +5,8 @@ Notation: B batch, T time, C channels, H x W pixels.
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -60,18 +62,22 @@ class _Numbered(Dataset):
     def __init__(self, dataset: ClipDataset, seed: int, epoch: int) -> None:
         self.dataset, self.seed, self.epoch = dataset, seed, epoch
 
-    def __getitem__(self, index: int) -> torch.Tensor | VMRNNError:
+    def __getitem__(self, index: int) -> NDArray[np.float32] | VMRNNError:
         rng = np.random.default_rng((self.seed, self.epoch, index))
         try:
-            return torch.from_numpy(np.array(self.dataset.frames(index, rng)))  # a copy: it may be a view of a file
+            return self.dataset.frames(index, rng)
         except VMRNNError as error:
             return error  # raised in a worker, PyTorch would wrap it
 
 
-def _batch(clips: list[torch.Tensor | VMRNNError]) -> torch.Tensor | VMRNNError:
-    """(B, T, C, H, W), or the first error."""
+def _batch(clips: list[NDArray[np.float32] | VMRNNError]) -> NDArray[np.float32] | VMRNNError:
+    """(B, T, C, H, W), or the first error.
+
+    As an array: tensors would come from workers through shared memory, of which containers have little, and whose end
+    kills a process without a word.
+    """
     errors = [clip for clip in clips if isinstance(clip, VMRNNError)]
-    return errors[0] if errors else torch.stack([clip for clip in clips if isinstance(clip, torch.Tensor)])
+    return errors[0] if errors else np.stack([clip for clip in clips if isinstance(clip, np.ndarray)])
 
 
 def batches(
@@ -103,7 +109,32 @@ def batches(
     parts = [order[first : first + batch_size][rank::world] for first in range(start * batch_size, stop, batch_size)]
     shares = [part.tolist() for part in parts if len(part)]  # the last batch may be too small for all ranks
     numbered = _Numbered(dataset, seed, epoch)
-    for batch in DataLoader(numbered, batch_sampler=shares, num_workers=workers, collate_fn=_batch):
+    loader = DataLoader(numbered, batch_sampler=shares, num_workers=workers, collate_fn=_batch)
+    with _workers_failures():
+        loaded = iter(loader)
+    while True:
+        with _workers_failures():
+            batch = next(loaded, None)
+        if batch is None:
+            return
         if isinstance(batch, VMRNNError):
             raise batch
-        yield batch
+        yield torch.from_numpy(batch)
+
+
+@contextlib.contextmanager
+def _workers_failures() -> Iterator[None]:
+    """Say what became of processes that prepare data, and wait for none of them."""
+    try:
+        yield
+    except OSError as error:  # of semaphores, which live in shared memory
+        what = f"cannot start --workers: {error.strerror or error}"
+        raise VMRNNError(what, "see to /dev/shm (shared memory) and the limits on processes, or pass --workers 0") from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        for process in multiprocessing.active_children():
+            process.kill()
+        raise VMRNNError(
+            "a process that prepares data was ended from outside", "close other programs, or pass fewer --workers"
+        ) from None
