@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,13 +50,14 @@ class Outcome:
 def forecast_files(
     files: Sequence[tuple[Path, Path]], load: Callable[[str], Loaded], *, weights: str | None, start: float,
     panels: Sequence[str] | None, overwrite: bool, ranks: Ranks, strict: bool,
-    progress: Callable[[int], AbstractContextManager[Progress | None]], **options: Any,
+    progress: Callable[[int, str], AbstractContextManager[Progress | None]], **options: Any,
 ) -> Iterator[tuple[int, Outcome]]:  # fmt: skip
     """Forecast clips, each into a file, those whose turn is this rank's own; yield the number and outcome of each.
 
     `files` holds (source, target). Without `weights`, each clip gets those that fit it; `load` is asked for each.
     `strict` raises what one clip runs into, instead of going on with the next. `progress`, given the number of frames
-    ahead, yields the callback to be told of each. The options are those of `open_forecast` and `Forecast.save`.
+    ahead and what is done with them, yields the callback to be told of each. The options are those of `open_forecast`
+    and `Forecast.save`.
     """
     if weights is not None and files:
         load(weights)  # bad weights fail once, not for each source
@@ -68,10 +69,12 @@ def forecast_files(
             options |= {"start": start, "title": loaded.name, "load_s": loaded.seconds}
             shown = tuple(panels or render.WITH_TRUTH)
             fit = functools.partial(find_writer(target).fit, panels=len(shown))
-            with (
-                open_forecast(loaded.predictor, clip, panels=shown, fit=fit, **options) as forecast,
-                progress(forecast.frames) as told,
-            ):
+            with ExitStack() as stack:
+                with progress(0, "reading") as told:
+                    forecast = stack.enter_context(
+                        open_forecast(loaded.predictor, clip, panels=shown, fit=fit, reading=told, **options)
+                    )
+                told = stack.enter_context(progress(forecast.frames, "predicting"))
                 outputs.make_folder(target.parent)
                 forecast.save(target, panels=panels, overwrite=overwrite, progress=told)
             yield number, Outcome(source, target, forecast, loaded)

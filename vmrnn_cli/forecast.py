@@ -66,6 +66,7 @@ class Forecast:
     scored_on : (C, H, W) of the network's own picture, on which scores are; None where that is what is shown
     score, rivals : of the prediction, and of forecasts that cost nothing, by name; they grow with the steps
     timing : grows likewise
+    notes : what people should know of the clip; those of damage come as it is read, and with the end of the forecast
     """
 
     context: Frame
@@ -81,6 +82,7 @@ class Forecast:
     score: Score = field(default_factory=Score, repr=False)
     rivals: Mapping[str, Score] = field(default_factory=dict, repr=False)
     timing: Timing = field(default_factory=Timing, repr=False)
+    notes: list[str] = field(default_factory=list, repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:

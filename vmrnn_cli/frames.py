@@ -5,6 +5,7 @@ Notation: T time, C channels (1 gray, 3 RGB; arrays may have others), H height, 
 
 import math
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,18 @@ def open_array(
     skip = _frames_to_skip(name, len(frames), fps, start)
     scale = divisor(frames, divided_by)
     return _array_frames(name, frames, skip, channels, size, scale), scale
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file is an .npy or .npz by its content; by its name, if that is nothing else that is known."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start == b"\x93NUMPY":
+        return True
+    if start[:2] == b"PK" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as members:
+            return any(name.endswith(".npy") for name in members.namelist())
+    return False
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from vmrnn_cli.errors import InputError, VMRNNError
 
-if os.name == "nt":
-    fcntl = None  # files that are open cannot be replaced there
-else:
+try:
     import fcntl
+except ImportError:  # of Windows, where files that are open cannot be replaced
+    fcntl = None  # type: ignore[assignment]
 
 _PREFIX = ".vmrnn-"  # of temporary files: this, the key of what is written, a random part unless it is the lock
 _LOCK = ".lock"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -209,11 +208,13 @@ def _finite(frames: NDArray[np.float32], model: Network) -> NDArray[np.float32]:
 def open_forecast(
     predictor: Predictor, source: ClipLike, *, frames: int | None = None, context: int | None = None,
     start: float = 0.0, from_end: bool = False, fps: float | None = None, size: Size = None, gray: bool = False,
-    panels: Sequence[str] = (), fit: Fit | None = None, title: str = "", load_s: float = 0.0,
+    panels: Sequence[str] = (), fit: Fit | None = None, title: str = "", load_s: float = 0.0, force: bool = False,
+    reading: Progress | None = None,
 ) -> Iterator[Forecast]:  # fmt: skip
     """Read a clip's context and yield the forecast in the making; the clip is open as long as the block lasts.
 
-    Arguments and errors are those of `predict`. `panels` are what pictures will show, and `fit` says which size (H, W)
+    Arguments and errors are those of `predict`. `reading` is called with (frames done, about how many in all) where a
+    clip is read to its end. `panels` are what pictures will show, and `fit` says which size (H, W)
     of a frame (C, H, W) they have room for.
     """
     config = predictor.model.config
@@ -228,6 +229,7 @@ def open_forecast(
         raise InputError(f"{title or 'this network'} has nothing to show as {unknown[0]}", "leave that panel out")
     channels = None if carries_on and source.kind == "array" else config.image_channels
     wanted: dict[str, Any] = {"fps": fps, "start": start, "divided_by": config.divided_by}
+    wanted |= {"last": context, "progress": reading} if from_end else {}
     with ExitStack() as opened:
         clip = opened.enter_context(
             source.open(channels=channels, size=usual if size is None else parse_size(size), **wanted)
@@ -242,13 +244,20 @@ def open_forecast(
                 f"{clip.name}: frames of {width}x{height} are smaller than a patch of the model", "give a larger --size"
             )
         ahead = _timed(clip, shown, timing)
-        given = list(deque(ahead, maxlen=context) if from_end else itertools.islice(ahead, context))
-        if len(given) < context:
+        if from_end and not force and (flaws := clip.flaws()):
             raise InputError(
-                f"{clip.name} has only {len(given)} frame(s) to start from, the context takes {context}",
+                f"{clip.name}: {flaws[0]}, so what it ends with is not its end",
+                "get it whole, or pass --force to predict from what there is",
+            )
+        given = list(itertools.islice(ahead, context))
+        if len(given) < context:
+            flaw = "".join(f" ({flaw})" for flaw in clip.flaws()[:1])
+            raise InputError(
+                f"{clip.name} has only {len(given)} frame(s) to start from{flaw}, the context takes {context}",
                 "give a longer clip, an earlier --start, a smaller --context or a larger --fps",
             )
         truth = list(itertools.islice(ahead, 1))
+        notes = list(clip.notes)
         seen, pictures = [frame for frame, _ in given], [picture for _, picture in given]
 
         def steps() -> Iterator[Step]:
@@ -264,8 +273,9 @@ def open_forecast(
 
         yield Forecast(
             np.stack(pictures), frames, steps(), bool(truth), clip.fps, clip.has_clock, clip.divided_by, title,
-            scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing,
+            scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing, notes=notes,
         )  # fmt: skip
+        notes += clip.flaws()  # of what has been read by now
 
 
 def _open_shown(
@@ -300,6 +310,7 @@ def predict(
     context: int | None = None,
     start: float = 0.0,
     from_end: bool = False,
+    force: bool = False,
     fps: float | None = None,
     size: Size = None,
     gray: bool = False,
@@ -319,6 +330,7 @@ def predict(
         context: how many frames to start from; default what the weights were trained for.
         start: seconds to skip.
         from_end: start from the last frames of the clip and predict past its end.
+        force: do so even where the clip is damaged or breaks off.
         fps: resample videos to this rate.
         size: "native", "S" for a shorter side of S, "WxH", or a number or (H, W). By default the network sees pictures
             with the shorter side that it was trained for, and arrays as they are; a network that carries the picture on
@@ -342,8 +354,8 @@ def predict(
     model, name = load_weights(weights, source, start)
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     with open_forecast(
-        predictor, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
-        gray=gray, title=name, load_s=time.perf_counter() - begin,
+        predictor, source, frames=frames, context=context, start=start, from_end=from_end, force=force, fps=fps,
+        size=size, gray=gray, title=name, load_s=time.perf_counter() - begin,
     ) as forecast:  # fmt: skip
         return forecast.finish(progress)
 

@@ -53,6 +53,7 @@ def predict(
     context: int | None = options.CONTEXT,
     start: float = option(CLIP, "Skip the beginning.", default=0.0, metavar="SECONDS"),
     from_end: bool = option(CLIP, "Predict past the clip's last frame.", "--from-end", default=False),
+    force: bool = option(CLIP, "With --from-end, take a clip that is damaged or breaks off.", "--force", default=False),
     fps: float | None = option(CLIP, "Resample a video to this rate; for images and arrays, state it."),
     size: str | None = option(
         CLIP,
@@ -96,7 +97,7 @@ def predict(
     for number, outcome in batch.forecast_files(
         files, load, weights=weights, start=start, panels=drawn, overwrite=overwrite,
         ranks=ranks, strict=debug or len(names) == ranks.world == 1, progress=functools.partial(_bar, shown),
-        frames=frames, context=context, from_end=from_end, fps=fps, size=size, gray=gray,
+        frames=frames, context=context, from_end=from_end, force=force, fps=fps, size=size, gray=gray,
     ):  # fmt: skip
         told[number] = _tell(outcome, silent=as_json or quiet, alone=ranks.world == 1)
 
@@ -187,7 +188,7 @@ def _check_before_loading(
 
 
 @contextlib.contextmanager
-def _bar(shown: bool, frames: int) -> Iterator[Progress | None]:
+def _bar(shown: bool, frames: int, doing: str) -> Iterator[Progress | None]:
     """Yield the callback which advances a progress bar on stderr; a terminal only."""
     if not (shown and sys.stderr.isatty()):
         yield None
@@ -196,8 +197,8 @@ def _bar(shown: bool, frames: int) -> Iterator[Progress | None]:
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("predicting", total=frames)
-        yield lambda done, total: bar.update(task, completed=done)
+        task = bar.add_task(doing, total=frames)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _announce(weights: str, loaded: Loaded) -> None:
@@ -214,6 +215,8 @@ def _tell(outcome: Outcome, *, silent: bool, alone: bool) -> dict[str, Any] | tu
         return outcome.error, outcome.exit_code
     result = _result(outcome, forecast)
     if not silent:
+        for note in forecast.notes:
+            print(f"warning: {source}: {one_line(note)}", file=sys.stderr)
         if forecast.clipped_at is not None:
             highest, most = forecast.clipped_at * forecast.divided_by, forecast.divided_by
             what = f"given values go up to {highest:g}, in training up to {most:g}: the network sees them cut off there"

@@ -129,7 +129,9 @@ def _workers_failures() -> Iterator[None]:
         yield
     except OSError as error:  # of semaphores, which live in shared memory
         what = f"cannot start --workers: {error.strerror or error}"
-        raise VMRNNError(what, "see to /dev/shm (shared memory) and the limits on processes, or pass --workers 0") from None
+        raise VMRNNError(
+            what, "see to /dev/shm (shared memory) and the limits on processes, or pass --workers 0"
+        ) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

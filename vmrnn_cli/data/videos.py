@@ -75,7 +75,8 @@ class FolderClips(ClipDataset):
         self.clip_shape = (length, channels, side, side)
         self._videos: list[Video] = []
         sets: list[str] = []
-        skipped = []
+        skipped: list[str] = []
+        told: list[str] = []
         for entry in _with_progress(entries, f"decoding {folder.name}"):
             try:
                 video = cache.decode(entry.file, channels, size)
@@ -83,13 +84,18 @@ class FolderClips(ClipDataset):
                 skipped.append(str(error))
                 continue
             if len(video) < length:
-                skipped.append(f"{entry.file} has only {len(video)} of {length} frames")
+                flaw = "".join(f" ({note})" for note in video.notes[:1])
+                skipped.append(f"{entry.file} has only {len(video)} of {length} frames{flaw}")
             else:
+                told += [f"warning: {entry.file}: {note}" for note in video.notes]
                 self._videos.append(video)
                 sets.append(entry.set)
         if not self._videos:
             why = f", for example: {skipped[0]}" if skipped else ""
             raise InputError(f"{folder} has no usable clip in the {split} split{why}", "give longer or more clips")
+        self._notes += told[:MAX_LISTED]
+        if len(told) > MAX_LISTED:
+            self._notes.append(f"warning: {len(told) - MAX_LISTED} more of that kind")
         self._notes += [f"skipped: {reason}" for reason in skipped[:MAX_LISTED]]
         if len(skipped) > MAX_LISTED:
             self._notes.append(f"skipped: {len(skipped) - MAX_LISTED} more")
