@@ -317,7 +317,7 @@ def test_decoded_once(tmp_path, monkeypatch):
     with open_clip(tmp_path / "a.mp4", channels=1, size=32) as clip:
         np.testing.assert_array_equal(first.frames(), np.rint(np.stack(list(clip)) * 255))
     assert cache.decode(tmp_path / "a.mp4", 1, 16) != first
-    monkeypatch.setattr(cache, "open_clip", lambda *a, **k: pytest.fail("decoded again"))
+    monkeypatch.setattr(cache, "Source", lambda *a, **k: pytest.fail("decoded again"))
     shutil.copy(tmp_path / "a.mp4", tmp_path / "same content.mp4")
     assert cache.decode(tmp_path / "same content.mp4", 1, 32) == first
 

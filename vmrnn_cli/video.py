@@ -15,7 +15,7 @@ import tempfile
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -69,9 +69,11 @@ class Clip:
     def __init__(
         self, name: str, kind: str, fps: float, frames: Iterator[Frame], decoder: "_Ffmpeg | None" = None, *,
         has_clock: bool = True, divided_by: float = 1.0, notes: Sequence[str] = (), flaws: Sequence[str] = (),
-        expected: int = 0,
+        expected: int = 0, sought: bool = False,
     ) -> None:  # fmt: skip
         first = next(frames)
+        # A decoder that starts in the middle complains of what it lacks, until it is well into the clip.
+        self._log_start = len(decoder.log()) if decoder is not None and sought else 0
         self.name, self.kind, self.fps, self.has_clock, self.divided_by = name, kind, fps, has_clock, divided_by
         self.notes, self._flaws, self.expected = list(notes), list(flaws), expected
         self.frame_shape: tuple[int, int, int] = first.shape
@@ -85,7 +87,7 @@ class Clip:
         flaws = list(self._flaws)
         if self._ended and not self.whole():
             flaws.append(f"decoded {self._read} of about {self.expected} frames")
-        if self._decoder is not None and (errors := self._decoder.log().strip()):
+        if self._decoder is not None and (errors := self._decoder.log()[self._log_start :].strip()):
             flaws.append(f"not all of it can be decoded: {_reason(errors)}")
         return flaws
 
@@ -274,12 +276,13 @@ class _Ffmpeg:
     """An ffmpeg child. What it has to say goes to a temporary file, so that it never blocks on a full pipe."""
 
     def __init__(self, arguments: Sequence[str], stdin: int, stdout: int) -> None:
-        with _machine_failures():
-            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
+        with _machine_failures(), ExitStack() as opened:
+            self._log = opened.enter_context(tempfile.TemporaryFile())
             # In a session of its own: Ctrl-C is for us to act on, and ffmpeg must not take it for the end of its input.
             self._process = subprocess.Popen(
                 [*_ffmpeg(), *arguments], stdin=stdin, stdout=stdout, stderr=self._log, start_new_session=True
             )
+            opened.pop_all()  # stop() closes it
         self.stdin = self._process.stdin
         self.stdout = self._process.stdout
 
@@ -391,7 +394,7 @@ def _open_video(
         H, W = int(header.get("H", 0)) // channels, int(header.get("W", 0))
         return Clip(
             str(path), "video", fps or float(rate), _decoded_frames(path, decoder, (channels, H, W)), decoder,
-            notes=probe.notes, flaws=probe.flaws, expected=expected,
+            notes=probe.notes, flaws=probe.flaws, expected=expected, sought=bool(coarse),
         )  # fmt: skip
     except StopIteration:
         log = decoder.log()
@@ -438,7 +441,7 @@ def _probe(path: Path, packets: int | None = 3000) -> _Probe:
     times = listed.times(stream)
     if listed.untimed[stream]:  # several frames may share a packet: ffmpeg works out the times as it decodes
         times = _decoded_times(path, videos.index(stream), 200)
-    fps, longest_gap = _own_rate(times)
+    fps, longest_gap = _own_rate(times, listed.longest.get(stream, Fraction(0)))
     gaps = [float(after - before) for before, after in itertools.pairwise(times)]
     long = [gap for gap in gaps if gap > longest_gap]
     last = float(times[-1]) if times else 0.0
@@ -483,6 +486,7 @@ class _Packets:
         self._ticks: dict[int, array[int]] = {}
         self._tick: dict[int, Fraction] = {}
         self.end = 0.0
+        self.longest: dict[int, Fraction] = {}  # seconds that a packet lasts, as its container says
         last: dict[int, int] = {}
         for line in lines:
             text = line.decode(errors="replace")
@@ -497,6 +501,7 @@ class _Packets:
             if abs(pts) > 2**62:  # "unknown"
                 self.untimed[stream] += 1
                 continue
+            self.longest[stream] = max(self.longest.get(stream, Fraction(0)), ticks * self._tick[stream])
             last[stream] = max(last.get(stream, pts), pts + max(0, ticks))
             if self.media.get(stream) == "video":
                 self._ticks.setdefault(stream, array("q")).append(pts)
@@ -526,15 +531,17 @@ def _decoded_times(path: Path, stream: int, frames: int) -> list[Fraction]:
     return _Packets(io.BytesIO(done.stdout)).times(0)
 
 
-def _own_rate(times: Sequence[Fraction]) -> tuple[Fraction, float]:
+def _own_rate(times: Sequence[Fraction], alone: Fraction) -> tuple[Fraction, float]:
     """The rate of a clip, and which gaps between its frames are none of its rhythm, in seconds.
 
     Where nearly all gaps are as long as their median, but for the rounding of times, their mean is the rate, or the
     usual one next to it. Else the median tells: at that rate few frames are repeated and few are left out.
+
+    alone : how long a single frame is shown
     """
     gaps = sorted(after - before for before, after in itertools.pairwise(times))
     if not gaps:
-        return Fraction(DEFAULT_FPS), 1.0
+        return (_within(1 / alone) if alone > 0 else Fraction(DEFAULT_FPS)), 1.0
     median, tick = gaps[len(gaps) // 2], min(gaps)
     tick = min(tick, *(after - before for before, after in itertools.pairwise(gaps) if after > before), tick)
     longest = max(1.0, 3 * float(median))
@@ -547,7 +554,12 @@ def _own_rate(times: Sequence[Fraction]) -> tuple[Fraction, float]:
     else:
         real = [gap for gap in gaps if gap <= longest]
         rate = min(1 / median, 3 * len(real) / sum(real, Fraction(0)))  # whatever the times are, 3 frames a packet
-    return min(max(rate, Fraction(1, 1000)), Fraction(1000)).limit_denominator(10**6), longest
+    return _within(rate), longest
+
+
+def _within(rate: Fraction) -> Fraction:
+    """A rate that ffmpeg can say, and machines can play."""
+    return min(max(rate, Fraction(1, 1000)), Fraction(1000)).limit_denominator(10**6)
 
 
 def _filters(channels: int, size: Size, rate: Fraction, skip: float, probe: _Probe) -> str:
@@ -556,7 +568,8 @@ def _filters(channels: int, size: Size, rate: Fraction, skip: float, probe: _Pro
     step = f"1/({probe.fps}*TB)"
     passed = f"if(isnan(PTS-PREV_INPTS)+gt(PTS-PREV_INPTS,{probe.longest_gap:f}/TB),{step},max(PTS-PREV_INPTS,0))"
     chain += [f"setpts='if(isnan(PREV_OUTPTS),if(isnan(PTS),0,PTS),PREV_OUTPTS+{passed})'"]
-    chain += [f"fps={rate}"]
+    # At a clip's own rate its last frame belongs to it, however short it is shown.
+    chain += [f"fps={rate}:eof_action={'pass' if rate == probe.fps else 'round'}"]
     if skip:
         chain += [f"trim=start={skip:f}"]
     chain += ["setpts=PTS-STARTPTS"]
