@@ -70,9 +70,10 @@ def test_damaged_entries_are_decoded_anew(videos, tmp_path, damage, share):
 
 def test_what_was_said_of_a_video_is_kept_with_it(tmp_path, monkeypatch):
     monkeypatch.setenv("VMRNN_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
     with write_video(tmp_path / "a.mp4", fps=10, overwrite=False) as writer:
         for _ in range(30):
-            writer.write(np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8))
+            writer.write(rng.integers(0, 255, (32, 32, 3)).astype(np.uint8))
     content = (tmp_path / "a.mp4").read_bytes()
     (tmp_path / "a.mp4").write_bytes(content[: len(content) // 2])
     first, second = (cache.decode(tmp_path / "a.mp4", 1, 8) for _ in range(2))

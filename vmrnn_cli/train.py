@@ -14,11 +14,9 @@ import contextlib
 import copy
 import ctypes
 import dataclasses
-import io
 import itertools
 import json
 import math
-import pickle
 import signal
 import sys
 import time
@@ -43,17 +41,17 @@ from .model import VMRNN
 from .motion_loss import MotionLoss
 from .motion_network import MotionVMRNN
 from .networks import NETWORKS, adapted, build, config_from_dict, config_to_dict
-from .optim import Muon, muon_parameters
+from .optim import make_optimizers
 from .outputs import atomic_path, locked, make_folder, remove_leftovers
 from .predictor import Predictor
 from .ranks import Ranks
 from .recipes import TrainConfig, config_to_toml, loss_terms
+from .run_state import STATE_NAME, has_state, read_state, write_state
 
 if TYPE_CHECKING:
     from .networks import Network
 
 SETTINGS_NAME, CHECKPOINT_NAME = "config.toml", "checkpoint.safetensors"
-STATE_NAME, PREVIOUS_STATE_NAME = "state.pt", "state-previous.pt"
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -153,17 +151,6 @@ def make_loss(model: Network, config: TrainConfig) -> RolloutLoss | MotionLoss:
     return RolloutLoss(model, config.loss, low_memory=config.memory == "low", burn_in=config.burn_in)
 
 
-def make_optimizers(model: Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon and AdamW, or Adam as published."""
-    if config.optimizer == "adam":
-        return [torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)]
-    matrices, others = muon_parameters(model)
-    return [
-        Muon(matrices, lr=config.lr, weight_decay=config.weight_decay),
-        torch.optim.AdamW(others, lr=config.lr / 4, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
 # ----------------------------------------------------------------------------------------------------------------------
 # The run
 
@@ -228,12 +215,14 @@ class Trainer:
         if self.model.config.residual and "bce" in loss_terms(config.loss):  # its outputs may be 0 and 1 exactly
             raise InputError("a network that predicts the change of the frame cannot learn by bce", 'set loss = "mse"')
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizers = make_optimizers(self.model, config)
+        self.optimizers = make_optimizers(self.model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay)
         self.base_rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
         self.progress = Progress()
         self.stop = False
         self._changes = ""
         if state is not None:
+            if state["passed over"]:
+                self._warnings.append(f"warning: {state['passed over']}; going on from the one before")
             self._load(state)
         loss = make_loss(self.model, config)
         self.loss: nn.Module = _distributed(loss) if self.ranks.world > 1 else loss
@@ -514,13 +503,7 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        content = io.BytesIO()  # given a file, PyTorch does not say that the disk is full
-        torch.save(state, content)
-        path, previous = self.out / STATE_NAME, self.out / PREVIOUS_STATE_NAME
-        with atomic_path(path, overwrite=True) as temporary:
-            temporary.write_bytes(content.getbuffer())
-            if path.exists():
-                path.replace(previous)  # killed here, a run resumes from the one before
+        write_state(self.out, state)
         pretrained.save_tensors(self.model, self.out / CHECKPOINT_NAME)
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -557,26 +540,6 @@ class Trainer:
         """What must not change between the parts of a run."""
         same = ("dataset", "context", "horizon", "size", "crop", "batch_size", "optimizer", "seed")
         return {"data": str(Path(config["data"]).resolve()), **{key: config[key] for key in same}}
-
-
-def has_state(out: Path) -> bool:
-    """Whether a run folder has something to resume from; killed while saving, only the state before."""
-    return any((out / name).exists() for name in (STATE_NAME, PREVIOUS_STATE_NAME))
-
-
-def read_state(out: Path) -> dict[str, Any]:
-    """The newest readable state of a run folder.
-
-    Raises:
-        InputError: there is none.
-    """
-    for path in (out / STATE_NAME, out / PREVIOUS_STATE_NAME):
-        with contextlib.suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # none there, or damaged
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(state, dict) and state.keys() >= {"config", "network", "progress", "ema", "optimizers"}:
-                state["network"] = {"architecture": "VMRNN", **state["network"]}  # older ones do not say
-                return state
-    raise InputError(f"there is no checkpoint in {out}", "check the folder, or start the run without --resume")
 
 
 def handle_signals(trainer: Trainer) -> None:

@@ -122,17 +122,19 @@ def _settings(
 ) -> tuple[TrainConfig, Path, bool]:
     """What the run is to be, its folder, and whether it goes on from a checkpoint there."""
     from .. import train as training
+    from ..run_state import has_state
 
     given = _read_toml(config) if config else {}
     if not resume:
         flags = flags | _initial(flags, given)
-    settings = make_config(given, flags)
+    settings = make_config(given, flags, file=config)
     if not settings.data and not (resume and out):
         raise InputError("there is no data", "name some with --data, or a run to go on with: --resume --out runs/NAME")
     folder = out or Path("runs") / f"{Path(settings.data).resolve().stem}-{settings.preset}"
-    resume = resume or (restarted and training.has_state(folder))
+    resume = resume or (restarted and has_state(folder))
     if resume and (folder / training.SETTINGS_NAME).exists():  # the run's own settings, under what is given now
-        settings = make_config(given, flags, _read_toml(folder / training.SETTINGS_NAME))
+        kept = folder / training.SETTINGS_NAME
+        settings = make_config(given, flags, _read_toml(kept), file=config, before_file=kept)
     if not settings.data:
         raise InputError(f"{folder / training.SETTINGS_NAME} names no data", "name some with --data")
     return settings, folder, resume
@@ -173,7 +175,7 @@ def _run(trainer: Trainer, tensorboard: bool, shown: bool) -> None:
 def _check_folder(folder: Path, *, fresh: bool) -> None:
     """Refuse a folder that cannot be written, or that holds a run where a fresh one is to begin."""
     from .. import outputs
-    from ..train import has_state
+    from ..run_state import has_state
 
     outputs.check_folder(folder, "--out")
     if not (fresh and folder.exists()):
