@@ -85,7 +85,7 @@ def test_our_tensors_without_a_config(tmp_path):
 
 
 def test_a_file_of_ours_carries_its_configuration(tmp_path):
-    config = VMRNNConfig(embed_dim=16, depths=(1,), residual=True, image_size=(9, 7), context=3, horizon=2)
+    config = VMRNNConfig(embed_dim=16, depths=(1,), image_size=(9, 7), context=3, horizon=2)
     save_model(VMRNN(config), tmp_path)
     (tmp_path / WEIGHTS_NAME).rename(tmp_path / "alone.safetensors")
     assert load_model(tmp_path / "alone.safetensors").config == config

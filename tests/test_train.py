@@ -146,21 +146,6 @@ def test_what_a_run_left_before_its_first_checkpoint_is_no_obstacle(vmrnn, clips
     assert "holds mine.txt" in err
 
 
-def test_a_residual_network_does_not_learn_by_bce(clips, tmp_path):
-    (tmp_path / "w").mkdir()
-    save_model(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,), residual=True)), tmp_path / "w", half=False)
-    given = {
-        "data": str(clips),
-        "init": str(tmp_path / "w"),
-        "preset": "tiny",
-        "batch_size": 2,
-        "context": 3,
-        "horizon": 2,
-    }
-    with pytest.raises(InputError, match=r'bce.*set loss = "mse"'):
-        train.Trainer(recipes.make_config({"loss": "mse+bce"}, given), tmp_path / "run")
-
-
 def test_ignored_signals_stay_ignored(monkeypatch):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell has it for what runs in the background
     try:

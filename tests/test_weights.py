@@ -27,7 +27,6 @@ B4 = dataclasses.replace(B, patch_size=4, image_channels=2, d_state=8)
 D = VMRNNConfig(variant="D", embed_dim=16, depths=(1, 2), depths_up=(3, 1))
 D4 = dataclasses.replace(D, patch_size=4)
 CONFIGS = pytest.mark.parametrize("config", [B, B4, D, D4], ids=["B", "B4", "D", "D4"])
-RESIDUAL = dataclasses.replace(B, residual=True)
 
 
 def network(config, seed=0):
@@ -232,7 +231,7 @@ def test_half_precision_becomes_float32(run_weights, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["residual", "w.pth", "--to-published"], "no published form"),
+        (["vmrnn-d-motion", "w.pth", "--to-published"], "give weights of a VMRNN"),
         (["ours", "w.bin", "--to-published"], ".safetensors, .pth, .pt"),
         (["ours", "w", "--to-published"], ".safetensors, .pth, .pt"),
         (["ours", "w.pth"], "--to-published"),
@@ -247,7 +246,6 @@ def test_half_precision_becomes_float32(run_weights, tmp_path):
     ids=str,
 )
 def test_conversions_that_cannot_be(run_weights, folder, tmp_path, arguments, says):
-    folder(RESIDUAL, "residual")
     folder(B)
     (tmp_path / "there.pth").write_text("old")
     (tmp_path / "there").mkdir()

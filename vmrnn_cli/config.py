@@ -22,8 +22,6 @@ class VMRNNConfig:
     depths_up: tuple[int, ...] = ()  # D only, as published: its last entry is the depth of the first up cell
     d_state: int = 16
     drop_path: float = 0.0
-    residual: bool = False  # ours, not the paper's: the network gives the change from the frame that comes in
-    shrink: float = 0.0  # residual only: where the change is weaker than this (of 1), next to nothing changes
     context: int = 10
     horizon: int = 10
     divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
@@ -39,8 +37,6 @@ class VMRNNConfig:
             raise ValueError("a VMRNN-B has one cell: give one entry in depths and none in depths_up")
         if self.variant == "D" and (not self.depths or len(self.depths) != len(self.depths_up)):
             raise ValueError("a VMRNN-D has as many cells up as down: depths and depths_up must be of the same length")
-        if not 0.0 <= self.shrink < 1.0 or (self.shrink and not self.residual):
-            raise ValueError(f"shrink must be at least 0 and below 1, and 0 unless residual, not {self.shrink}")
         if not 1.0 <= self.divided_by < math.inf:
             raise ValueError(f"divided_by must be a number of at least 1, not {self.divided_by}")
         if len(self.image_size) != 2:
@@ -108,7 +104,6 @@ class MotionConfig:
     patch_size = 8
     multiple = 16
     depths_up = ()
-    residual = False
 
 
 NetworkConfig = VMRNNConfig | MotionConfig

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from ..config import MotionConfig, NetworkConfig
+from ..config import MotionConfig
 from ..networks import NETWORKS
 from . import DEBUG
 
@@ -83,7 +83,7 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
         "patch_size": config.patch_size,
         "embed_dim": config.embed_dim,
         "depths": [*config.depths, *config.depths_up],
-        "predicts": _predicts(config),
+        "predicts": _CARRIED_ON if isinstance(config, MotionConfig) else "the frame",
         "context": config.context,
         "horizon": config.horizon,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -95,12 +95,6 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
         "scan_backend": scan.pick_backend("auto", device, config.d_state, model.rank),
         "device": str(device),
     }
-
-
-def _predicts(config: NetworkConfig) -> str:
-    if isinstance(config, MotionConfig):
-        return _CARRIED_ON
-    return "the change of the frame" if config.residual else "the frame"
 
 
 def _plain(value: object) -> str:
