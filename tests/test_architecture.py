@@ -82,7 +82,7 @@ def test_data_scan_and_model_know_no_command_and_no_writer(part):
 
 
 def test_what_answers_at_once_imports_no_torch():
-    modules = ("config", "networks", "recipes", "weights", "errors", "hub", "commands.complete", "cli")
+    modules = ("config", "networks", "recipes", "weights", "errors", "hub", "commands.options", "cli")
     code = f"import sys; {'; '.join(f'import vmrnn_cli.{m}' for m in modules)}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -76,10 +76,6 @@ def test_batches_depend_on_seed_and_epoch_only(mnist, workers):
         np.testing.assert_array_equal(np.stack(shares, 1).reshape(whole[0].shape), whole[0])
         other = next(data.batches(dataset, 4, seed=1, epoch=3)).numpy()
         assert not np.array_equal(other, whole[0])
-        assert [len(b) for b in data.batches(dataset, 4, seed=1, epoch=2, drop_last=False)] == [4, 4, 2]
-        sizes = [[len(b) for b in data.batches(dataset, 9, seed=1, epoch=2, drop_last=False, rank=r, world=3)]
-                 for r in range(3)]  # fmt: skip
-        assert sizes == [[3, 1], [3], [3]]
     finally:
         dataset.__class__.__len__ = lambda self: moving_mnist.EPOCH_CLIPS
 

@@ -51,7 +51,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def describe(device: torch.device, dtype: torch.dtype) -> str:
+def in_words(device: torch.device, dtype: torch.dtype) -> str:
     """Both in words: "cpu (2 threads), float32"."""
     where = f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
     what = str(dtype).removeprefix("torch.")

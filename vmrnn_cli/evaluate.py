@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import metrics
-from .data import ClipDataset
+from .config import NetworkConfig, VMRNNConfig
+from .data import ClipDataset, DataSource
+from .errors import InputError
 from .forecast import Forecast, Step
 from .predictor import Predictor
 from .ranks import Ranks
@@ -172,6 +174,26 @@ def evaluate(
         if progress is not None:
             progress(min(total, first + (world - rank) * batch_size))  # as if the others were as far
     return _merge(ranks.gather(done), batch_size, keep_worst) if ranks else done
+
+
+def open_clips(
+    source: DataSource, config: NetworkConfig, split: str, context: int, frames: int, side: int | None = None,
+    *, lpips: bool = False,
+) -> ClipDataset:  # fmt: skip
+    """The clips to score. Refuses those that the weights or the options do not fit."""
+    clips = source.clips(
+        split, context=context, horizon=frames, size=side or min(config.image_size), channels=config.image_channels,
+        divided_by=config.divided_by,
+    )  # fmt: skip
+    _, C, H, W = clips.clip_shape
+    if isinstance(config, VMRNNConfig) and config.image_channels != C:  # others take any
+        wanted = f"the weights take {config.image_channels}"
+        raise InputError(f"{source.path} has {C} channels, and {wanted}", "give other weights with --weights")
+    if side not in (None, H) or side not in (None, W):
+        raise InputError(f"{source.path} is taken as it is, whatever --size says", "leave out --size")
+    if lpips:
+        metrics.check_lpips_frames((C, H, W))
+    return clips
 
 
 def _worst(clips: Iterable[ScoredClip], count: int) -> list[ScoredClip]:

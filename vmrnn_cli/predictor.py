@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import pretrained, scan, video, weights
-from .devices import autocast, describe, pick_device, pick_dtype, set_threads
+from .devices import autocast, in_words, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
 from .forecast import Forecast, Progress, Step, Timing
 from .frames import Frame, parse_size
@@ -56,10 +56,11 @@ class Predictor:
         self._record: Record | None = record_cuda_graph if has_graphs else None
         self._idle: GraphedStep | None = None
 
-    def describe(self) -> str:
+    @property
+    def runs_on(self) -> str:
         """Device, precision and scan backend, in words."""
-        backend = scan.describe(self.scan_backend, self.device, self.model.config.d_state, self.model.rank)
-        return f"{describe(self.device, self.dtype)}, scan {backend}"
+        backend = scan.in_words(self.scan_backend, self.device, self.model.config.d_state, self.model.rank)
+        return f"{in_words(self.device, self.dtype)}, scan {backend}"
 
     def stream(
         self, context: Sequence[Frame], frames: int, timing: Timing | None = None, *,

@@ -290,7 +290,7 @@ class Trainer:
         lines = [*self.train_set.describe(), *self.eval_set.describe(), *self._warnings]
         lines.append(
             f"{self.config.preset}: VMRNN-{self.model.config.variant}, {parameters:,} parameters, on "
-            f"{self._averaged().describe()}, {self.ranks.world} process(es)"
+            f"{self._averaged().runs_on}, {self.ranks.world} process(es)"
         )
         if self.config.init and not self.progress.step:
             lines.append(f"starting from {self.config.init}")

@@ -8,7 +8,7 @@ import typer
 
 from ..config import MotionConfig
 from ..networks import NETWORKS
-from . import DEBUG
+from .options import DEBUG, JSON
 
 _CARRIED_ON = "how the frame is carried on"
 
@@ -21,7 +21,7 @@ def info(
     ),
     flops: bool = typer.Option(False, "--flops", help="Also count operations."),
     size: str | None = typer.Option(None, metavar="WxH", help="Count for frames of this size. (default: as trained)"),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    as_json: bool = JSON,
     debug: bool = DEBUG,
 ) -> None:
     """Show a network: its shape, its parameters, and with --flops what a step and a clip cost."""

@@ -6,7 +6,6 @@ interrupted is kept as `NAME.part`, so that a repeated call goes on where the la
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -111,6 +110,8 @@ def download(what: str, folder: Path, say: Callable[[str], None]) -> None:
 
 def _fetch(file: RemoteFile, what: str, folder: Path) -> str:
     """Download one file unless it is there, and say in a line what was done."""
+    import pooch
+
     target = folder / (file.member or file.name)
     if file.member and target.exists():
         return f"{target}: already there, unverified"
@@ -120,7 +121,7 @@ def _fetch(file: RemoteFile, what: str, folder: Path) -> str:
     if file.checksum:
         trust = f"verified, {file.checksum}"
     else:
-        trust = f"unverified, as no checksum is known; sha256:{_sha256(path)}"
+        trust = f"unverified, as no checksum is known; sha256:{pooch.file_hash(str(path))}"
     if file.member:
         _extract(path, file.member, target)
         path.unlink()
@@ -207,14 +208,6 @@ def _innermost(error: BaseException) -> str:
     while error.__context__ is not None:
         error = error.__context__
     return " ".join(str(error).split())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _extract(archive: Path, member: str, target: Path) -> None:
