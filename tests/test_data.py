@@ -57,7 +57,7 @@ def mnist(tmp_path):
 
 
 def opened(path, **options):
-    return data.open_dataset(path, **{"context": 3, "horizon": 2, **options})
+    return data.DataSource(path, options.pop("dataset", None)).clips(**{"context": 3, "horizon": 2, **options})
 
 
 # ---- order and reproducibility
@@ -539,7 +539,7 @@ def test_training_clips_are_cut_within_scaled_frames(tmp_path, monkeypatch):
         for frame in frames:
             writer.write(np.repeat(frame[:, :, None], 3, axis=2))
     train_set, test_set = (
-        data.open_dataset(tmp_path, split=split, context=2, horizon=2, size=40, crop=16) for split in ("train", "test")
+        data.DataSource(tmp_path).clips(split, context=2, horizon=2, size=40, crop=16) for split in ("train", "test")
     )
     assert (train_set.clip_shape, test_set.clip_shape) == ((4, 1, 16, 16), (4, 1, 40, 40))
     cuts = [train_set.clip(0, np.random.default_rng(seed)) for seed in range(20)]

@@ -373,7 +373,7 @@ def load_weights(
 def assumed(name: str | Path, model: Network) -> str | None:
     """What was assumed of weights that do not say what frames they were trained for, in words; None if they do."""
     path = Path(name)
-    if weights.is_bundled(str(name)) or not path.exists() or pretrained.has_config(path):
+    if weights.is_bundled(str(name)) or not path.exists() or pretrained.stated_config(path):
         return None
     height, width = model.config.image_size
     frames = f"{width}x{height} frames, {model.config.context} in, {model.config.horizon} out"

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import data, outputs, train, weights
 from .errors import InputError
@@ -16,16 +16,10 @@ from .frames import parse_side
 from .recipes import TrainConfig, make_config
 
 
-class Run(NamedTuple):
-    """The settings of a run, its folder, and whether it goes on from a checkpoint there."""
-
-    settings: TrainConfig
-    folder: Path
-    resume: bool
-
-
-def plan(options: Mapping[str, Any], config: Path | None, out: Path | None, *, resume: bool, fresh: bool = True) -> Run:
-    """Put together what a run is to be.
+def plan(
+    options: Mapping[str, Any], config: Path | None, out: Path | None, *, resume: bool, fresh: bool = True
+) -> tuple[TrainConfig, Path, bool]:
+    """Put together the settings of a run, its folder, and whether it goes on from a checkpoint there.
 
     Args:
         options: of `vmrnn train`, by name; None where they are not given. Others than settings are ignored.
@@ -54,7 +48,7 @@ def plan(options: Mapping[str, Any], config: Path | None, out: Path | None, *, r
     if not settings.data:
         raise InputError(f"{folder / train.SETTINGS_NAME} names no data", "name some with --data")
     _check_folder(folder, fresh=fresh and not (resume or restarted))
-    return Run(settings, folder, resume)
+    return settings, folder, resume
 
 
 def _initial(flags: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

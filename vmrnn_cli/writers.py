@@ -30,8 +30,7 @@ class Writer(ABC):
     def file(self, path: Path) -> Iterator[None]:
         """Write to `path`, which is whole when the block ends. Raises OSError, or VMRNNError if the encoder failed."""
 
-    @abstractmethod
-    def given(self, index: int, frame: Frame) -> None:
+    def given(self, index: int, frame: Frame) -> None:  # noqa: B027 - the forecast has them, too
         """Take given frame number `index`, counted from 0: (C, H, W)."""
 
     @abstractmethod
@@ -75,9 +74,6 @@ class ArrayWriter(Writer):
         arrays |= {name: np.stack([step.extra[name] for step in self._steps]) for name in self._steps[0].extra}
         with path.open("wb") as file:  # as for a name numpy.savez adds ".npz" to all but lower case ones
             np.savez(file, fps=self.forecast.fps, **arrays)
-
-    def given(self, index: int, frame: Frame) -> None:
-        pass  # the forecast has it
 
     def predicted(self, index: int, step: Step) -> None:
         self._steps.append(step)

@@ -94,7 +94,7 @@ def convert(
     with atomic_folder(out, overwrite) as folder:
         pretrained.save_model(model, folder, half=False)
     print(f"wrote {out}: {_summary(model)}")
-    if not pretrained.has_config(path):
+    if pretrained.stated_config(path) is None:
         height, width = model.config.image_size
         print(
             f"A checkpoint does not tell what it was trained for; {out / CONFIG_NAME} says {width}x{height}"
