@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small import CONFIGS, B, D, network, same
 
 from vmrnn_cli import hub, video, weights
 from vmrnn_cli.errors import InputError
@@ -21,22 +21,6 @@ from vmrnn_cli.networks import CONFIG_NAME, WEIGHTS_NAME
 from vmrnn_cli.predictor import load_weights
 from vmrnn_cli.pretrained import load_model, save_model
 from vmrnn_cli.published import published_parameters
-
-B = VMRNNConfig(embed_dim=16, depths=(3,), context=4, horizon=3, image_size=(8, 16))
-B4 = dataclasses.replace(B, patch_size=4, image_channels=2, d_state=8)
-D = VMRNNConfig(variant="D", embed_dim=16, depths=(1, 2), depths_up=(3, 1))
-D4 = dataclasses.replace(D, patch_size=4)
-CONFIGS = pytest.mark.parametrize("config", [B, B4, D, D4], ids=["B", "B4", "D", "D4"])
-
-
-def network(config, seed=0):
-    torch.manual_seed(seed)
-    return VMRNN(config)
-
-
-def same(a, b):
-    ours, theirs = a.state_dict(), b.state_dict()
-    return list(ours) == list(theirs) and all(torch.equal(t, theirs[name]) for name, t in ours.items())
 
 
 @pytest.fixture
