@@ -63,14 +63,8 @@ def load_model(path: Path, network: type[Network] | None = None) -> Network:
         raise InputError(f"there are no weights {path}", "check the name, or see `vmrnn weights list`")
     if not path.is_file():
         raise InputError(f"{path} is not a regular file", "save the weights as a file first")
-    config: NetworkConfig | None = None
-    if _is_safetensors(path):
-        content, config = _read_safetensors(path), _embedded_config(path)
-    else:
-        content = _read_pickled(path)
-    place, tensors = _one_network(content, path)
-    if path.name == WEIGHTS_NAME and path.with_name(CONFIG_NAME).exists():
-        config = read_config(path.with_name(CONFIG_NAME))
+    place, tensors = _one_network(_read_safetensors(path) if _is_safetensors(path) else _read_pickled(path), path)
+    config = stated_config(path)
     if "patch_embedding.proj.weight" not in tensors:
         tensors = ours_from_published(tensors, str(path))
     model = _fill(config or infer_config(tensors, str(path)), tensors, str(path), network)
@@ -78,11 +72,17 @@ def load_model(path: Path, network: type[Network] | None = None) -> Network:
     return model
 
 
-def has_config(path: Path) -> bool:
-    """Whether weights that `load_model` reads say what frames they were trained for; else that was assumed."""
-    if path.is_dir() or (path.name == WEIGHTS_NAME and path.with_name(CONFIG_NAME).exists()):
-        return True
-    return _is_safetensors(path) and _embedded_config(path) is not None
+def stated_config(path: Path) -> NetworkConfig | None:
+    """The configuration that comes with weights, beside them or in their header; None where it is to be inferred."""
+    if path.is_dir():
+        return read_config(path / CONFIG_NAME)
+    if path.name == WEIGHTS_NAME and path.with_name(CONFIG_NAME).exists():
+        return read_config(path.with_name(CONFIG_NAME))
+    if not _is_safetensors(path):
+        return None
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(_HEADER_KEY)
+    return config_from_json(text, path) if text is not None else None
 
 
 def save_model(model: Network, folder: Path, *, half: bool = True) -> None:
@@ -123,13 +123,6 @@ def _is_safetensors(path: Path) -> bool:
     """By its content: eight bytes that say how long the header is, which is a JSON object."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{" or path.suffix == ".safetensors"
-
-
-def _embedded_config(path: Path) -> NetworkConfig | None:
-    """The configuration in the header of a `.safetensors` file that we wrote, else None."""
-    with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get(_HEADER_KEY)
-    return config_from_json(text, path) if text is not None else None
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -88,6 +88,7 @@ _BOUNDS = {
     (0, 2**63 - 1): ("seed",),
     (0, 1): ("scenes", "warmup", "warmup_from", "plateau", "final_lr", "ema", "teacher_forcing"),
 }
+_CHOICES = {"optimizer": ("muon", "adam"), "schedule": ("linear", "cosine"), "memory": ("normal", "low")}
 _LIMITS = {"epochs", "steps", "max_time"}
 
 
@@ -160,11 +161,7 @@ def make_config(
             f"burn_in{place('burn_in')} is {config.burn_in}", f"give less than the context, which is {shortest} frames"
         )
     loss_terms(config.loss)
-    for name, known in (
-        ("optimizer", ("muon", "adam")),
-        ("schedule", ("linear", "cosine")),
-        ("memory", ("normal", "low")),
-    ):
+    for name, known in _CHOICES.items():
         if getattr(config, name) not in known:
             raise InputError(f"there is no {name} '{getattr(config, name)}'{place(name)}", f"use {' or '.join(known)}")
     return config

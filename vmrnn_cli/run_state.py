@@ -7,6 +7,7 @@ networks and optimizers, is passed over for the state before.
 from __future__ import annotations
 
 import io
+import json
 import math
 import zipfile
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .networks import build, config_from_dict
+from .networks import build, config_from_json, config_to_dict
 from .optim import make_optimizers
 from .outputs import atomic_path
 
@@ -68,9 +69,11 @@ def _read(path: Path) -> dict[str, Any]:
     state = torch.load(path, map_location="cpu", weights_only=True)
     _is(isinstance(state, dict), "its content")
     _is({"config", "network", "progress", "model", "ema", "optimizers"} <= state.keys(), "its list of parts")
-    state["network"] = {"architecture": "VMRNN", **state["network"]}  # older ones do not say
+    network = json.dumps({"architecture": "VMRNN", **state["network"]})  # older ones do not say
+    config = config_from_json(network, path)
+    state["network"] = config_to_dict(config)
     _check_progress(state["progress"])
-    config, tensors = config_from_dict(state["network"]), state["model"]
+    tensors = state["model"]
     _is(isinstance(tensors, Mapping), "model")
     _is(sum((*config.depths, *config.depths_up)) <= len(tensors), "the number of its tensors")
     with torch.device("meta"):  # shapes only

@@ -212,8 +212,6 @@ class Trainer:
                 "give a smaller --batch-size",
             )
         self.model = self._make_model(state, initial).to(self.device)
-        if self.model.config.residual and "bce" in loss_terms(config.loss):  # its outputs may be 0 and 1 exactly
-            raise InputError("a network that predicts the change of the frame cannot learn by bce", 'set loss = "mse"')
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizers = make_optimizers(self.model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay)
         self.base_rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -281,7 +279,7 @@ class Trainer:
         lines = [*self.train_set.describe(), *self.eval_set.describe(), *self._warnings]
         lines.append(
             f"{self.config.preset}: VMRNN-{self.model.config.variant}, {parameters:,} parameters, on "
-            f"{self._averaged().describe()}, {self.ranks.world} process(es)"
+            f"{self._averaged().runs_on}, {self.ranks.world} process(es)"
         )
         if self.config.init and not self.progress.step:
             lines.append(f"starting from {self.config.init}")
