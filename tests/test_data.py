@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import signal
 import struct
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vmrnn_cli import data
 from vmrnn_cli.commands.data import make
-from vmrnn_cli.data import arrays, cache, moving_mnist, videos
+from vmrnn_cli.data import ClipDataset, arrays, batches, cache, moving_mnist, videos
 from vmrnn_cli.digits import draw_digit
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.video import Clip, open_clip, write_video
@@ -547,3 +549,51 @@ def test_training_clips_are_cut_within_scaled_frames(tmp_path, monkeypatch):
     assert len(starts) > 5 and min(starts) < 8 and max(starts) > 16
     for clip in cuts:  # cut, not scaled: the slope is that of the frame
         assert np.diff(clip[0, 0].astype(float).mean(0)).mean() == pytest.approx(6, abs=0.3)
+
+
+class Ends(ClipDataset):
+    """Clips of which one ends the process that makes it, as a machine without memory does."""
+
+    name, clip_shape = "ends", (2, 1, 4, 4)
+
+    def __len__(self):
+        return 8
+
+    def clip(self, index, rng):
+        if index == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.full(self.clip_shape, index, np.uint8)
+
+    def describe(self):
+        return []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+def test_a_worker_that_is_killed_is_not_waited_for():
+    with pytest.raises(VMRNNError, match="process that prepares data"):
+        list(batches(Ends(), 2, seed=0, epoch=0, workers=2))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+def test_workers_need_no_shared_memory(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.UntypedStorage._share_filename_cpu_", refuse)
+    monkeypatch.setattr("torch.UntypedStorage._share_fd_cpu_", refuse)
+    np.save(tmp_path / "clips.npy", np.random.default_rng(0).integers(0, 255, (8, 5, 8, 8)).astype(np.uint8))
+    clips = data.DataSource(tmp_path / "clips.npy").clips("all", context=3, horizon=2)
+    alone, helped = (list(batches(clips, 2, seed=0, epoch=0, workers=workers)) for workers in (0, 2))
+    assert len(alone) == 4
+    for one, other in zip(alone, helped, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_workers_that_cannot_be_had_are_said(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.multiprocessing.Queue", refuse)
+    with pytest.raises(VMRNNError, match=r"workers.*shared memory"):
+        list(batches(Ends(), 2, seed=0, epoch=0, workers=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import CLIP, DIGITS, one_error_line
+from commands import CLIP, DIGITS, one_error_line, vmrnn
 from PIL import Image
 
 
@@ -502,3 +503,20 @@ def test_real_clips(run, tiny, tmp_path, clip):
         assert 0.0 < z["context"].mean() < 1.0
         has_truth = "truth" in z
     assert (json.loads(out)["metrics"] is not None) == has_truth
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_kills_at_random_moments_leave_nothing_for_long(tmp_path, tiny):
+    chance = random.Random(0)
+    command = [sys.executable, "-m", "vmrnn_cli", "predict", str(CLIP), "--weights", str(tiny), "-o", "out.mp4"]
+    for _ in range(4):
+        with subprocess.Popen([*command, "--frames", "4000"], cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+            deadline = time.monotonic() + 100
+            while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(chance.random())
+            process.kill()
+        assert not (tmp_path / "out.mp4").exists()
+    done = vmrnn("predict", CLIP, "--weights", tiny, "-o", "other.npz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["other.npz"]

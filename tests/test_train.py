@@ -326,6 +326,32 @@ def test_signals_checkpoint_and_leave(clips, tmp_path, number):
     assert run_state.read_state(tmp_path / "run")["progress"]["step"] == len(losses(tmp_path / "run"))
 
 
+def test_signals_that_come_together_are_one(clips, tmp_path):
+    process = start("train", "--data", clips, "--steps", 100000, "--out", "run", *BASE, cwd=tmp_path)
+    wait_for_steps(process, tmp_path / "run", 3)
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert run_state.read_state(tmp_path / "run")["progress"]["step"] == len(losses(tmp_path / "run"))
+    assert not list((tmp_path / "run").rglob(".vmrnn-*"))
+
+
+def test_a_folder_takes_one_run_at_a_time(clips, tmp_path):
+    flags = {"data": str(clips), "context": 3, "horizon": 2, "steps": 3, "batch_size": 4, "preset": "tiny"}
+    first, second = (train.Trainer(recipes.make_config({}, flags), tmp_path / "run") for _ in range(2))
+    with first.folder():
+        with pytest.raises(InputError, match=r"another run is writing .*run "), second.folder():
+            pytest.fail("the block must not run")
+        first.save()
+    with pytest.raises(InputError, match=r"run already holds a run"), second.folder():
+        pytest.fail("the block must not run")
+    with train.Trainer(recipes.make_config({}, flags), tmp_path / "run", resume=True).folder():
+        pass
+    assert not list((tmp_path / "run").rglob(".vmrnn-*"))
+
+
 def test_two_processes_train_as_one(vmrnn, clips, tmp_path):
     common = ["train", "--data", str(clips), "--steps", "12", *BASE, "--eval-every", "6"]
     assert vmrnn(*common, "--out", "one")[0] == 0
