@@ -5,7 +5,6 @@ Notation: B batch, T time, C channels, H x W pixels.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -106,33 +105,28 @@ def batches(
     shares = [order[first : first + batch_size][rank::world].tolist() for first in firsts]
     numbered = _Numbered(dataset, seed, epoch)
     loader = DataLoader(numbered, batch_sampler=shares, num_workers=workers, collate_fn=_batch)
-    with _workers_failures():
+    try:
+        if workers:
+            torch.multiprocessing.Queue()  # fails as the loader's would, which then complains a second time
         loaded = iter(loader)
+    except OSError as error:  # of semaphores, which live in shared memory, or of processes
+        raise VMRNNError(
+            f"cannot start --workers: {error.strerror or error}",
+            "see to /dev/shm (shared memory) and the limits on processes, or pass --workers 0",
+        ) from None
     while True:
-        with _workers_failures():
+        try:
             batch = next(loaded, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            for process in multiprocessing.active_children():  # which wait for one that is gone
+                process.kill()
+            raise VMRNNError(
+                "a process that prepares data was ended from outside", "close other programs, or pass fewer --workers"
+            ) from None
         if batch is None:
             return
         if isinstance(batch, VMRNNError):
             raise batch
         yield torch.from_numpy(batch)
-
-
-@contextlib.contextmanager
-def _workers_failures() -> Iterator[None]:
-    """Say what became of processes that prepare data, and wait for none of them."""
-    try:
-        yield
-    except OSError as error:  # of semaphores, which live in shared memory
-        what = f"cannot start --workers: {error.strerror or error}"
-        raise VMRNNError(
-            what, "see to /dev/shm (shared memory) and the limits on processes, or pass --workers 0"
-        ) from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        for process in multiprocessing.active_children():
-            process.kill()
-        raise VMRNNError(
-            "a process that prepares data was ended from outside", "close other programs, or pass fewer --workers"
-        ) from None
