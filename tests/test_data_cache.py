@@ -78,3 +78,13 @@ def test_what_was_said_of_a_video_is_kept_with_it(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(content[: len(content) // 2])
     first, second = (cache.decode(tmp_path / "a.mp4", 1, 8) for _ in range(2))
     assert first == second and "ends early: it says 3.0 s" in first.notes[0]
+
+
+def test_without_a_home_folder(run_command, monkeypatch):
+    def nowhere(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("VMRNN_CACHE", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", classmethod(nowhere))
+    code, _, err = run_command("data", "cache")
+    assert code == 1 and "VMRNN_CACHE" in err

@@ -6,6 +6,7 @@ is alive at a time.
 Notation: T time, C channels (1 gray, 3 RGB; arrays may have others), H height, W width.
 """
 
+import errno
 import io
 import itertools
 import math
@@ -737,5 +738,6 @@ def _make_gif(lossless: Path, gif: Path) -> None:
         raise _encoding_failed(done.stderr.decode(errors="replace"))
 
 
-def _encoding_failed(log: str) -> VMRNNError:
-    return VMRNNError(f"ffmpeg could not write the video: {_reason(log)}", "free some space, or choose another format")
+def _encoding_failed(log: str) -> OSError:
+    """Told as what could not be written by `atomic_path`, which knows its name."""
+    return OSError(errno.EIO, f"ffmpeg says {_reason(log)}")

@@ -49,8 +49,11 @@ class Video:
 
 
 def cache_folder() -> Path:
-    """Where decoded videos are kept."""
-    return Path(os.environ.get("VMRNN_CACHE") or Path.home() / ".cache" / "vmrnn")
+    """Where decoded videos are kept. Raises VMRNNError where that is not said and there is no home folder."""
+    try:
+        return Path(os.environ.get("VMRNN_CACHE") or Path.home() / ".cache" / "vmrnn")
+    except RuntimeError as error:
+        raise VMRNNError("there is no home folder for decoded videos", "set VMRNN_CACHE to a folder") from error
 
 
 def content_id(path: Path) -> str:
