@@ -174,9 +174,9 @@ def test_grids_are_split_by_time_and_scaled_by_the_training_part(tmp_path):
     assert predicted["val"] == set(range(80, 90))
     assert predicted["test"] == set(range(90, 100))
     assert max(predicted["train"]) < 80
-    np.testing.assert_allclose(splits["train"].clip(7, rng())[:, 0, 0, 0], np.arange(7, 12) / 79, rtol=1e-6)
-    assert splits["test"].clip(8, rng()).max() == np.float32(99) / np.float32(79)  # the truth is what it is
-    assert opened(tmp_path / "flow.npz", divided_by=200.0).clip(0, rng()).max() == np.float32(4 / 200)
+    np.testing.assert_allclose(splits["train"].frames(7, rng())[:, 0, 0, 0], np.arange(7, 12) / 79, rtol=1e-6)
+    assert splits["test"].frames(8, rng()).max() == np.float32(99) / np.float32(79)  # the truth is what it is
+    assert opened(tmp_path / "flow.npz", divided_by=200.0).frames(0, rng()).max() == np.float32(4 / 200)
 
 
 def test_the_split_of_bikenyc_is_its_own(tmp_path):
@@ -215,13 +215,13 @@ def test_taxibj(tmp_path):
     np.savez(tmp_path / "dataset.npz", **parts)
     train = opened(tmp_path / "dataset.npz", context=4, horizon=4)
     assert (len(train), train.clip_shape) == (6, (8, 2, 32, 32))
-    clip = train.clip(0, rng())
+    clip = train.frames(0, rng())
     assert (clip[:4] == 0).all()
     assert (clip[4:] == 1).all()
     assert len(opened(tmp_path / "dataset.npz", split="test")) == 3
     both = opened(tmp_path / "dataset.npz", split="all")
     assert len(both) == 9
-    np.testing.assert_array_equal(both.clip(8, rng())[:, 0, 0, 0], [0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(both.frames(8, rng())[:, 0, 0, 0], [0, 0, 0, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -240,12 +240,16 @@ def test_unusable_taxibj(tmp_path, change):
         opened(tmp_path / "dataset.npz", dataset="taxibj")
     np.savez(tmp_path / "dataset.npz", **{key: np.full((6, 4, 2, 8, 8), np.nan) for key in arrays.TAXIBJ_KEYS})
     with pytest.raises(InputError, match="NaN"):
-        opened(tmp_path / "dataset.npz").clip(0, rng())
+        opened(tmp_path / "dataset.npz")
 
 
 def test_the_kind_of_an_array_can_be_forced(tmp_path):
     np.save(tmp_path / "x.npy", rng().random((90, 5, 8, 8)).astype(np.float32))
-    assert opened(tmp_path / "x.npy").clip_shape == (5, 1, 8, 8)
+    with pytest.raises(
+        InputError, match=r"x\.npy.*90 frames.*5 channels or .*90 clips of 5 frames.*--layout TCHW or NTHW"
+    ):
+        opened(tmp_path / "x.npy")
+    assert opened(tmp_path / "x.npy", dataset="clips").clip_shape == (5, 1, 8, 8)
     assert opened(tmp_path / "x.npy", dataset="grid").clip_shape == (5, 5, 8, 8)
     np.save(tmp_path / "y.npy", rng().random((90, 4, 8, 8)).astype(np.float32))
     assert opened(tmp_path / "y.npy").clip_shape == (5, 4, 8, 8)
@@ -255,7 +259,7 @@ def test_the_kind_of_an_array_can_be_forced(tmp_path):
             opened(tmp_path / "y.npy", dataset=kind)
 
 
-@pytest.mark.parametrize(("shape", "clip"), [((7, 9, 16, 16), (5, 1, 16, 16)), ((7, 9, 2, 8, 8), (5, 2, 8, 8))])
+@pytest.mark.parametrize(("shape", "clip"), [((7, 17, 16, 16), (5, 1, 16, 16)), ((7, 9, 2, 8, 8), (5, 2, 8, 8))])
 def test_arrays_of_clips(tmp_path, shape, clip):
     np.save(tmp_path / "x.npy", rng().random(shape).astype(np.float32))
     dataset = opened(tmp_path / "x.npy", split="all")
@@ -266,7 +270,7 @@ def test_arrays_of_clips(tmp_path, shape, clip):
     "array",
     [
         np.zeros((3, 3)), np.zeros((4, 2, 8, 8)), np.full((90, 2, 4, 4), np.nan), np.full((90, 2, 4, 4), -1.0),
-        np.zeros((20, 9, 9, 3), np.uint8), np.zeros((20, 9, 9, 1), np.uint8), np.zeros((9, 20, 9, 9, 3), np.uint8),
+        np.zeros((9, 40, 36, 9), np.uint8), np.zeros((64, 64, 3), np.uint8), np.zeros((3, 20, 9, 9), np.uint8),
         np.zeros((90, 2, 4, 4), np.int64), np.zeros((7, 4, 2, 8, 8), np.float32), np.array(["a"]),
     ],
     ids=lambda array: f"{array.dtype} {array.shape}",
@@ -288,7 +292,7 @@ def test_unreadable_arrays(tmp_path, name, content):
 def test_clips_out_of_range_are_found(tmp_path):
     np.save(tmp_path / "x.npy", np.full((7, 9, 2, 8, 8), 3.0, np.float32))
     with pytest.raises(InputError, match="3 to 3"):
-        opened(tmp_path / "x.npy").clip(0, rng())
+        opened(tmp_path / "x.npy")
 
 
 # ---- videos

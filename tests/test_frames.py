@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vmrnn_cli.errors import InputError
-from vmrnn_cli.frames import divisor, parse_side, parse_size, to_float, to_uint8
+from vmrnn_cli.frames import parse_side, parse_size, to_float, to_uint8
 from vmrnn_cli.video import open_clip
 
 
@@ -19,15 +19,6 @@ def test_bytes_survive_the_way_there_and_back():
 
 def test_floats_stay_as_they_are():
     np.testing.assert_array_equal(to_float(np.array([0.25, 1.5])), np.float32([0.25, 1.5]))
-
-
-@pytest.mark.parametrize(
-    ("values", "given", "found"),
-    [([0, 0.5, 1], 100.0, 1), ([0, 150], 100.0, 100), ([0, 150], None, 150), ([0, 150], 1.0, 1), ([np.nan, 9], 5.0, 5)],
-)
-def test_only_what_exceeds_one_is_divided(values, given, found):
-    assert divisor(np.array(values, np.float32), given) == found
-    assert divisor(np.array([200], np.uint8), given) == 1
 
 
 @pytest.mark.parametrize("size", [None, (16, 12)])

@@ -35,9 +35,11 @@ from vmrnn_cli.frames import (
     open_images,
     past_the_end,
     read_arrays,
+    series_note,
     to_float,
 )
 from vmrnn_cli.outputs import atomic_path
+from vmrnn_cli.readings import UNDECLARED, Declared, Units
 
 _GIF_MAX_FPS = 50.0  # browsers play delays under 2/100 s as 10/100 s
 _SEEK_MARGIN = 30.0  # seconds: longer than any usual distance between key frames
@@ -54,15 +56,17 @@ class Clip:
     fps : frames per second of this stream
     has_clock : whether the clip or the caller says so; else `fps` is a rate to play it at
     frame_shape : (C, H, W)
-    divided_by : what an array's values were divided by to lie in [0, 1], if it holds other floats
+    divided_by, offset : what an array's values are in [0, 1] times the one plus the other, if it has units of its own
+    notes : what was taken for granted, a line each
     """
 
     def __init__(
         self, name: str, kind: str, fps: float, frames: Iterator[Frame], decoder: "_Ffmpeg | None" = None, *,
-        has_clock: bool = True, divided_by: float = 1.0,
+        has_clock: bool = True, divided_by: float = 1.0, offset: float = 0.0, notes: Sequence[str] = (),
     ) -> None:  # fmt: skip
         first = next(frames)
-        self.name, self.kind, self.fps, self.has_clock, self.divided_by = name, kind, fps, has_clock, divided_by
+        self.name, self.kind, self.fps, self.has_clock, self.notes = name, kind, fps, has_clock, tuple(notes)
+        self.divided_by, self.offset = divided_by, offset
         self.frame_shape: tuple[int, int, int] = first.shape
         self._frames = itertools.chain([first], frames)
         self._decoder = decoder
@@ -97,7 +101,8 @@ class Source:
     Raises InputError when it is missing or no clip.
     """
 
-    def __init__(self, path: str | Path | NDArray[Any]) -> None:
+    def __init__(self, path: str | Path | NDArray[Any], declared: Declared = UNDECLARED) -> None:
+        self._declared, self._fps = declared, None
         if isinstance(path, np.ndarray):
             self.name, self.kind, self._array = IN_MEMORY, "array", path
             return
@@ -113,14 +118,16 @@ class Source:
             if self._path.stat().st_size == 0:
                 raise _unusable(self._path, "it is empty")
             if self._path.suffix.lower() in (".npy", ".npz"):
-                self.kind, self._array = "array", only_array(self._path, read_arrays(self._path))
+                arrays, beside, self._fps = read_arrays(self._path)
+                self.kind, self._array = "array", only_array(self._path, arrays)
+                self._declared = declared.over(beside)
             else:
                 self.kind, self._probe = "video", _probe(self._path)
 
     @classmethod
-    def of(cls, source: "str | Path | NDArray[Any] | Source") -> "Source":
-        """The source itself, or that of a path or an array."""
-        return source if isinstance(source, Source) else cls(source)
+    def of(cls, source: "str | Path | NDArray[Any] | Source", declared: Declared = UNDECLARED) -> "Source":
+        """The source itself, or that of a path or an array, of which the user says `declared`."""
+        return source if isinstance(source, Source) else cls(source, declared)
 
     def open(
         self, *, channels: int | None = 1, size: Size = None, fps: float | None = None, start: float = 0.0,
@@ -128,24 +135,44 @@ class Source:
     ) -> Clip:  # fmt: skip
         """Open it as a stream of frames; see `open_clip`."""
         _check_request(self.name, size, fps, start)
+        self._check_declared()
+        fps = fps or self._fps
         rate = fps or DEFAULT_FPS
         with _reading(self.name):
             if self.kind == "video":
                 return _open_video(self._path, self._probe, channels or 1, size, fps, start)
             if self.kind == "images":
-                frames, scale = open_images(self._path, self._files, channels or 1, size, rate, start), 1.0
-            else:
-                frames, scale = open_array(self.name, self._array, channels, size, rate, start, divided_by)
-            return Clip(self.name, self.kind, rate, frames, has_clock=fps is not None, divided_by=scale)
+                frames = open_images(self._path, self._files, channels or 1, size, rate, start, self._declared)
+                notes = tuple(filter(None, [series_note(self._files)]))
+                return Clip(self.name, self.kind, rate, frames, has_clock=fps is not None, notes=notes)
+            frames, units, taken = open_array(
+                self.name, self._array, channels, size, rate, start, divided_by, self._declared
+            )
+            own = units if units.own else Units()
+            return Clip(
+                self.name, self.kind, rate, frames, has_clock=fps is not None, divided_by=own.span, offset=own.low,
+                notes=taken,
+            )  # fmt: skip
+
+    def _check_declared(self) -> None:
+        """Refuse what is declared of a source that says it itself."""
+        said = {"--layout": self._declared.layout, "--range": self._declared.range, "--missing": self._declared.missing}
+        wrong = ("--layout",) if self.kind == "images" else tuple(said) if self.kind == "video" else ()
+        for option in wrong:
+            if said[option] not in ("", None):
+                raise InputError(
+                    f"{self.name} holds pictures, which {option} says nothing about", f"leave {option} out"
+                )
 
     def first_frame(self, start: float = 0.0) -> Frame | None:
         """The first frame after `start` seconds, at its own size; None if it cannot be read.
 
-        Of arrays with all channels, divided by their maximum where that exceeds 1; of all else in gray.
+        Of arrays with all channels, counts as they are; of all else in gray.
         """
         try:
             if self.kind == "array":
-                frames, _ = open_array(self.name, self._array, None, None, DEFAULT_FPS, start, divided_by=None)
+                rate = self._fps or DEFAULT_FPS
+                frames = open_array(self.name, self._array, None, None, rate, start, None, self._declared).frames
                 return next(frames, None)
             with self.open(start=start) as clip:
                 return next(clip, None)
@@ -153,8 +180,8 @@ class Source:
             return None  # whoever opens it says why
 
 
-def open_clip(path: str | Path | NDArray[Any], **options: Any) -> Clip:
-    """Open a `Source` as a stream of frames. The options are those of `Source.open`:
+def open_clip(path: str | Path | NDArray[Any], declared: Declared = UNDECLARED, **options: Any) -> Clip:
+    """Open a `Source`, of which `declared` is known, as a stream of frames. The options are those of `Source.open`:
 
     channels : 1 gray, 3 RGB. Gray is repeated to make RGB, RGB made gray with the BT.601 luma; arrays with any other
         number of channels must have just that number. None: as many as an array has, and gray pictures.
@@ -163,12 +190,12 @@ def open_clip(path: str | Path | NDArray[Any], **options: Any) -> Clip:
     fps : videos are resampled to this rate in real time, None is their own. Images and arrays are not resampled:
         for them it states the rate, None is 10.
     start : seconds to skip.
-    divided_by : what brings an array of floats into [0, 1], if they exceed 1. What exceeds it comes out above 1.
+    divided_by : what brings counts into [0, 1], see `readings`. What exceeds it comes out above 1.
 
     Raises InputError when the source is missing, is no clip, does not fit `channels`, or ends before `start`. A flaw
     further down the stream (a NaN, an image of another size) raises it from the iteration.
     """
-    return Source(path).open(**options)
+    return Source(path, declared).open(**options)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..frames import Frame, read_arrays
+from ..readings import UNDECLARED, Declared
 from . import arrays, moving_mnist, videos
 from .base import ClipDataset, batches
 from .scenes import ClipsAndScenes
@@ -27,19 +28,20 @@ class DataSource:
     path : a KTH tree or its zip files, a folder with MNIST's idx files, `mnist_test_seq.npy`, TaxiBJ's `dataset.npz`,
         a gridded sequence or clips in `.npz`/`.npy`, or a folder of videos
     dataset : one of `DATASETS`, None to recognise it
+    declared : what its user says of its arrays
 
     Raises:
         InputError: nothing usable is there; says what and where.
     """
 
-    def __init__(self, path: Path, dataset: str | None = None) -> None:
+    def __init__(self, path: Path, dataset: str | None = None, declared: Declared = UNDECLARED) -> None:
         if dataset is not None and dataset not in DATASETS:
             raise InputError(f"there is no data set '{dataset}'", f"use {', '.join(DATASETS)}")
         if not path.exists():
             raise InputError(f"there is no {path}", "check --data")
         if path.is_file() and (dataset in ("kth", "folder") or path.suffix.lower() not in (".npy", ".npz")):
             raise InputError(f"{path} is no data set", "give a folder, an .npz or an .npy file")
-        self.path, self._dataset = path, dataset
+        self.path, self._dataset, self._declared = path, dataset, declared
         self._arrays = read_arrays(path) if path.is_file() else None
         self._read_digits = functools.cache(moving_mnist.read_digits)
 
@@ -54,7 +56,7 @@ class DataSource:
             context: frames in.
             horizon: frames out.
             size: side of the squares that clips from a folder are cut to; default 64.
-            channels: 1 gray or 3 RGB, for a folder of videos.
+            channels: 1 gray or 3 RGB, for a folder of videos; of arrays, as many as the weights take.
             augment: mirror, reverse and speed up training clips from a folder.
             crop: side of the squares, within those of `size`, that training clips from a folder are cut to.
             weigh_sets: draw training clips from the sets that a folder's `split.csv` names, see `videos.FolderClips`.
@@ -72,7 +74,9 @@ class DataSource:
             )
         length = context + horizon
         if self._arrays is not None:
-            return arrays.cut_arrays(path, self._arrays, dataset, split, context, horizon, divided_by)
+            return arrays.cut_arrays(
+                path, self._arrays, dataset, split, context, horizon, divided_by, self._declared, channels
+            )
         if dataset == "kth" or (dataset is None and videos.is_kth(path)):
             return videos.KTH(path, split, length)
         if dataset == "moving-mnist" or (dataset is None and _has_digits(path)):

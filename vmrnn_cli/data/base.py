@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import VMRNNError
 from ..frames import to_float
+from ..readings import fill
 
 ClipArray = NDArray[Any]
 
@@ -42,7 +43,7 @@ class ClipDataset(ABC):
         """Return clip `index` as it is kept, uint8 or float32, of `clip_shape`; randomness comes from `rng` alone."""
 
     def frames(self, index: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return clip `index` in [0, 1]; what exceeds what its data set is divided by is above."""
+        """Return clip `index` in [0, 1], NaN where a value is missing; what exceeds the divisor is above."""
         return to_float(self.clip(index, rng))
 
     def group(self, index: int) -> int:
@@ -63,7 +64,9 @@ class _Numbered(Dataset):
     def __getitem__(self, index: int) -> torch.Tensor | VMRNNError:
         rng = np.random.default_rng((self.seed, self.epoch, index))
         try:
-            return torch.from_numpy(np.array(self.dataset.frames(index, rng)))  # a copy: it may be a view of a file
+            return torch.from_numpy(
+                np.array(fill(self.dataset.frames(index, rng)))
+            )  # a copy: it may be a view of a file
         except VMRNNError as error:
             return error  # raised in a worker, PyTorch would wrap it
 
@@ -87,7 +90,7 @@ def batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[torch.Tensor]:
-    """Yield the batches of an epoch, (B, T, C, H, W) float32 in [0, 1], from batch `start` on.
+    """Yield the batches of an epoch, (B, T, C, H, W) float32 in [0, 1], without missing values, from batch `start` on.
 
     Order and content depend on (seed, epoch) only, not on workers, restarts or ranks: the ranks of `world` get equal
     shares of each batch of `batch_size`, which together are the batch of a single process. Without `drop_last` the last

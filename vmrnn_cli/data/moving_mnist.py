@@ -27,10 +27,15 @@ TEST_SEED = 20_240_325
 
 
 def find_digits(folder: Path, split: str) -> Path | None:
-    """The idx file of a split in a folder, gzipped or not."""
-    for suffix in ("", ".gz"):
-        path = folder / (FILES["test" if split == "test" else "train"] + suffix)
-        if path.exists():
+    """The idx file of a split in a folder or in those below, whatever it is called in the layouts there are.
+
+    MNIST's own names, those of Kaggle (train-images.idx3-ubyte), torchvision's folder MNIST/raw; gzipped or not.
+    """
+    name = FILES["test" if split == "test" else "train"]
+    names = [spelt + suffix for spelt in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+    inner = ("", "raw", "MNIST/raw", *names)  # Kaggle's archive unpacks some files into folders of their own names
+    for path in (folder / each / name for each in inner for name in names):
+        if path.is_file():
             return path
     return None
 

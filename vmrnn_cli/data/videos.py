@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from ..errors import InputError, VMRNNError
-from ..frames import VIDEO_SUFFIXES
+from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from . import cache
 from .base import ClipArray, ClipDataset
 from .cache import Video
@@ -162,11 +162,27 @@ def _split_files(folder: Path, split: str) -> tuple[list[_Entry], bool]:
         return _read_split_table(table, split), True
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     if not files:
-        raise InputError(f"{folder} holds no video files", "give a folder of clips, or another --dataset")
+        raise _no_videos(folder)
     every = [_Entry(file, "") for file in files]
     chosen = [entry for entry in every if split in ("all", _by_hash(entry.file.relative_to(folder)))]
     # A handful of clips, and the split is empty by chance: to use them all is better than nothing, if it is said.
     return chosen or every, bool(chosen)
+
+
+def _no_videos(folder: Path) -> InputError:
+    """What a folder without videos holds instead."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    kinds = {
+        "images, clips as frames (.jpg, .png, ...), which are not read": IMAGE_SUFFIXES,
+        "arrays, each a data set of its own": {".npy", ".npz"},
+    }
+    for kind, suffixes in kinds.items():
+        found = sorted(path for path in files if path.suffix.lower() in suffixes)
+        if found:
+            todo = f"name one of them, such as {found[0]}" if ".npz" in suffixes else "give the clips as video files"
+            return InputError(f"{folder} holds no video files but {len(found)} {kind}, such as {found[0]}", todo)
+    other = f"; {len(files)} other files, such as {min(files)}" if files else ""
+    return InputError(f"{folder} holds no video files{other}", "give a folder of clips, or another --dataset")
 
 
 def _read_split_table(table: Path, split: str) -> list[_Entry]:
