@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from vmrnn_cli import pretrained, scan
-from vmrnn_cli.data.moving_mnist import MovingMNIST, make_clip, read_digits
+from vmrnn_cli.data import open_dataset
+from vmrnn_cli.data.moving_mnist import make_clip, read_digits
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import rollout
 from vmrnn_cli.optim import Muon, muon_parameters
@@ -65,7 +66,7 @@ def copies(tensors):
 
 def test_test_clips_are_those_of_the_data_set(mnist):
     digits = gpu_train.load_digits(mnist, CPU)[1]
-    dataset = MovingMNIST(mnist, "test", 20)
+    dataset = open_dataset(mnist, split="test", context=10, horizon=10)
     got = digits.test(range(5, 9), 20)
     assert got.dtype == torch.uint8
     for clip, number in zip(got, range(5, 9), strict=True):

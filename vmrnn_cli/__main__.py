@@ -77,7 +77,9 @@ def _report(error: Exception, debug: bool) -> int:
         return _fail(str(known), known.exit_code)
     text = str(error).splitlines()
     what = f"{type(error).__name__}: {text[0] if text else 'no message'}"
-    return _fail(f"unexpected failure, {what} — run again with --debug and report it", 1)
+    # What a library or the machine fails at is an error of its own kind; these are of programs alone.
+    ours = isinstance(error, (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError))
+    return _fail(f"unexpected failure, {what} — run again with --debug{' and report it' if ours else ''}", 1)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmrnn_cli import interrupts
-from vmrnn_cli.errors import InputError
+from vmrnn_cli.errors import InputError, os_failure
 from vmrnn_cli.readings import UNDECLARED, Declared, Units, fill, in_unit, one_clip, units_of
 
 Frame = NDArray[np.float32]  # (C, H, W) in [0, 1], NaN where a value is missing
@@ -221,6 +221,8 @@ def _read_image(file: Path, declared: Declared) -> Frame:
             else:
                 pixels = np.asarray(image).astype(stored)  # (H, W); unsigned numbers of 32 bits come as signed ones
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise os_failure(f"cannot read image {file}", error) from error
         reason = "it is no image, or a damaged one" if isinstance(error, Image.UnidentifiedImageError) else error
         raise InputError(f"cannot read image {file}: {reason}", "remove or replace it") from error
     frame = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)

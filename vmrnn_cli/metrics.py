@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import interrupts
+from . import interrupts, network
 from .errors import InputError, VMRNNError
 from .frames import Frame
 
@@ -143,8 +143,10 @@ def lpips_network() -> Any:
         with interrupts.deferred():
             import torchvision  # noqa: F401 - torchmetrics imports it only later, and says less
             from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-    except (ImportError, RuntimeError) as error:  # the latter from a torchvision made for another PyTorch
+    except ModuleNotFoundError as error:
         raise InputError(f"--lpips lacks a package: {error}", "install them: pip install 'vmrnn[lpips]'") from None
+    except (ImportError, RuntimeError) as error:  # the latter from a torchvision made for another PyTorch
+        raise InputError(f"--lpips cannot load its packages: {error}") from None
     try:
         with _never_unpickle():
             return LearnedPerceptualImagePatchSimilarity(net_type="alex")
@@ -154,10 +156,8 @@ def lpips_network() -> Any:
             "remove it from TORCH_HOME, by default ~/.cache/torch, and try again",
         ) from error
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise VMRNNError(
-            f"the weights of AlexNet for LPIPS cannot be had: {reason}", "connect to the network once, and try again"
-        ) from error
+        what = "the weights of AlexNet for LPIPS cannot be had"
+        raise network.known_cause(what, error) or VMRNNError(f"{what}: {network.reason(error)}") from error
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vmrnn_cli.errors import InputError, VMRNNError
+from vmrnn_cli.errors import InputError, os_failure
 
 _PREFIX = ".vmrnn-"  # of temporary files
 
@@ -124,5 +124,4 @@ def _machine_failures(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise VMRNNError(f"cannot write {target}: {reason}", "free some space, or choose another place") from error
+        raise os_failure(f"cannot write {target}", error) from error

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vmrnn_cli.errors import InputError, VMRNNError
+from vmrnn_cli.errors import InputError, VMRNNError, os_failure
 from vmrnn_cli.frames import (
     DEFAULT_FPS,
     IN_MEMORY,
@@ -203,7 +203,7 @@ def _reading(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:  # no permission, failing disk
-        raise InputError(f"cannot read {name}: {error.strerror or error}", "check the file") from error
+        raise os_failure(f"cannot read {name}", error) from error
 
 
 def _check_request(name: str, size: Size, fps: float | None, start: float) -> None:
@@ -268,7 +268,9 @@ def _ffmpeg() -> list[str]:
 def _machine_failures() -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, ImportError) as error:  # RuntimeError: imageio-ffmpeg finds no executable
+    except OSError as error:
+        raise os_failure("cannot run ffmpeg", error) from error
+    except (RuntimeError, ImportError) as error:  # RuntimeError: imageio-ffmpeg finds no executable
         raise VMRNNError(
             f"cannot run ffmpeg: {error}", "reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE"
         ) from error
@@ -557,4 +559,5 @@ def _make_gif(lossless: Path, gif: Path) -> None:
 
 
 def _encoding_failed(log: str) -> VMRNNError:
-    return VMRNNError(f"ffmpeg could not write the video: {_reason(log)}", "free some space, or choose another format")
+    full = "No space left on device" in log
+    return VMRNNError(f"ffmpeg could not write the video: {_reason(log)}", "free some space" if full else "")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..frames import Frame, read_arrays
@@ -19,6 +20,17 @@ __all__ = ["ClipDataset", "ClipsAndScenes", "DataSource", "batches", "is_footage
 
 MOST_FRAMES = 2**16  # of the context, and of the horizon; hours of video
 DATASETS = ("kth", "moving-mnist", "taxibj", "grid", "clips", "folder")
+_MAGIC = {
+    b"\x00\x00\x08\x03": "one of MNIST's idx files: give the folder it lies in",
+    b"\x89HDF": "an HDF5 file: write its arrays with numpy.savez",
+    b"MATLAB 5.0": "a file of MATLAB's: write its arrays with numpy.savez",
+    b"CDF": "a netCDF file: write its arrays with numpy.savez",
+    b"PAR1": "a Parquet file: write its arrays with numpy.savez",
+    b"PK": "a zip file: unpack it",
+    b"\x1f\x8b": "a gzip file: unpack it, or give the folder of MNIST's idx files",
+    b"\x80": "a pickle, which could run code: write its arrays with numpy.savez",
+    b"\x93NUMPY": "an array: end its name in .npy",
+}  # of what data sets come in
 SPLITS = ("train", "val", "test", "all")
 
 
@@ -40,7 +52,7 @@ class DataSource:
         if not path.exists():
             raise InputError(f"there is no {path}", "check --data")
         if path.is_file() and (dataset in ("kth", "folder") or path.suffix.lower() not in (".npy", ".npz")):
-            raise InputError(f"{path} is no data set", "give a folder, an .npz or an .npy file")
+            raise InputError(f"{path} is no data set{_known_as(path)}", "give a folder, an .npz or an .npy file")
         self.path, self._dataset, self._declared = path, dataset, declared
         self._arrays = read_arrays(path) if path.is_file() else None
         self._read_digits = functools.cache(moving_mnist.read_digits)
@@ -73,6 +85,9 @@ class DataSource:
                 f"{context} frames in and {horizon} out make no clip", f"give 1 to {MOST_FRAMES} frames of each"
             )
         length = context + horizon
+        if self._arrays is not None and dataset in (None, "moving-mnist") and _has_keras_digits(self._arrays.arrays):
+            digits = self._arrays.arrays[moving_mnist.KERAS_KEYS["test" if split == "test" else "train"]]
+            return moving_mnist.MovingMNIST(path.name, digits, split, length)
         if self._arrays is not None:
             return arrays.cut_arrays(
                 path, self._arrays, dataset, split, context, horizon, divided_by, self._declared, channels
@@ -80,7 +95,11 @@ class DataSource:
         if dataset == "kth" or (dataset is None and videos.is_kth(path)):
             return videos.KTH(path, split, length)
         if dataset == "moving-mnist" or (dataset is None and _has_digits(path)):
-            return moving_mnist.MovingMNIST(path, split, length, self._read_digits)
+            file = moving_mnist.find_digits(path, split)
+            if file is None:
+                name = moving_mnist.FILES["test" if split == "test" else "train"]
+                raise InputError(f"{path} has no {name}", "download MNIST")
+            return moving_mnist.MovingMNIST(file.name, self._read_digits(file), split, length)
         if dataset in (None, "folder"):
             return videos.FolderClips(
                 path, split, length, size=size or 64, channels=channels, augment=augment, crop=crop,
@@ -113,6 +132,18 @@ def is_footage(path: Path, dataset: str | None = None) -> bool:
     return path.is_dir() and (
         dataset == "folder" or (dataset is None and not videos.is_kth(path) and not _has_digits(path))
     )
+
+
+def _has_keras_digits(file: dict[str, NDArray[Any]]) -> bool:
+    return all(key in file and file[key].ndim == 3 for key in moving_mnist.KERAS_KEYS.values())
+
+
+def _known_as(path: Path) -> str:
+    """What a file is by its first bytes, in words for behind "is no data set"; "" for what is not known."""
+    with path.open("rb") as file:
+        begin = file.read(128)
+    known = (kind for magic, kind in _MAGIC.items() if begin.startswith(magic))
+    return next((f" that is read, but {kind}" for kind in known), "")
 
 
 def _has_digits(folder: Path) -> bool:

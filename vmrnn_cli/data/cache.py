@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, VMRNNError
+from ..errors import os_failure
 from ..frames import Size, to_uint8
 from ..outputs import atomic_path
 from ..video import Clip, open_clip
@@ -60,7 +60,7 @@ def content_id(path: Path) -> str:
             while block := file.read(2**20):
                 digest.update(block)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file") from error
+        raise os_failure(f"cannot read {path}", error) from error
     return digest.hexdigest()
 
 
@@ -103,9 +103,7 @@ def decode(source: Path, channels: int, size: Size, content: str | None = None) 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VMRNNError(
-            f"cannot make the cache folder {path.parent}: {error.strerror}", "set VMRNN_CACHE to another one"
-        ) from error
+        raise os_failure(f"cannot make the cache folder {path.parent}", error, "set VMRNN_CACHE to another") from error
     with (
         open_clip(source, channels=channels, size=size) as clip,
         atomic_path(path, overwrite=True) as temporary,

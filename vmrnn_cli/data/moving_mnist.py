@@ -8,18 +8,18 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..digits import DIGIT_SIZE, STEP
-from ..errors import InputError
+from ..errors import InputError, os_failure
 from ..outputs import atomic_path
 from .base import ClipArray, ClipDataset
 
 SIZE = 64
+KERAS_KEYS = {"train": "x_train", "test": "x_test"}  # of its mnist.npz
 FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 EPOCH_CLIPS = 10_000  # an epoch of the published protocol, and the size of its test set
 VAL_DIGITS = 5_000  # of the training digits, kept aside
@@ -47,6 +47,8 @@ def read_digits(path: Path) -> NDArray[np.uint8]:
         raw = path.read_bytes()
         content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise os_failure(f"cannot read {path}", error) from None
         raise InputError(f"cannot read {path}: {error}", todo) from None
     if len(content) < 16:
         raise InputError(f"{path} is not an idx file: it is too short", todo)
@@ -88,19 +90,16 @@ def _path(rng: np.random.Generator, frames: int) -> NDArray[np.intp]:
 class MovingMNIST(ClipDataset):
     """Clips by number: an epoch is 10,000 of them. Training clips are new in every epoch, others stay the same."""
 
-    def __init__(
-        self, folder: Path, split: str, length: int, read: Callable[[Path], NDArray[np.uint8]] = read_digits
-    ) -> None:
-        path = find_digits(folder, split)
-        if path is None:
-            raise InputError(f"{folder} has no {FILES['test' if split == 'test' else 'train']}", "download MNIST")
-        digits = read(path)
+    def __init__(self, name: str, digits: NDArray[np.uint8], split: str, length: int) -> None:
+        """`digits` (N, 28, 28) are those of MNIST's test set for the split "test", else those of its training set."""
+        if digits.shape[1:] != (DIGIT_SIZE, DIGIT_SIZE) or digits.dtype != np.uint8:
+            raise InputError(f"{name} holds {digits.dtype} {digits.shape}, no digits (N, 28, 28)", "download MNIST")
         if split in ("train", "val"):
             kept = min(VAL_DIGITS, len(digits) // 10)
             digits = digits[:-kept] if split == "train" else digits[-kept:]
         if not len(digits):
-            raise InputError(f"{path} holds too few digits", "download MNIST")
-        self.name = f"Moving MNIST from {path.name}"
+            raise InputError(f"{name} holds too few digits", "download MNIST")
+        self.name = f"Moving MNIST from {name}"
         self.split, self._digits = split, digits
         self.clip_shape = (length, 1, SIZE, SIZE)
 

@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from ..errors import InputError, VMRNNError
+from ..errors import InputError, os_failure
 from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from . import cache
 from .base import ClipArray, ClipDataset
@@ -195,7 +195,7 @@ def _read_split_table(table: Path, split: str) -> list[_Entry]:
     except (KeyError, csv.Error, UnicodeDecodeError):
         raise InputError(f"{table} has no columns file and split", "add them, or remove the file") from None
     except OSError as error:
-        raise InputError(f"cannot read {table}: {error.strerror or error}", "check the file") from error
+        raise os_failure(f"cannot read {table}", error) from error
     chosen = [row for row in rows if split in ("all", row["split"])]
     entries = [_Entry(table.parent / row["file"], row.get("set") or "") for row in chosen]
     missing = [entry.file for entry in entries if not entry.file.exists()]
@@ -324,7 +324,7 @@ def _decode_member(archive: Path, member: zipfile.ZipInfo, content: str) -> Vide
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{archive} is damaged: {error}", "download it again") from error
         except OSError as error:
-            raise VMRNNError(f"cannot unpack {archive}: {error}", "free some space") from error
+            raise os_failure(f"cannot unpack {archive}", error) from error
         try:
             return cache.decode(file, 1, KTH_SIZE, content)
         except InputError as error:  # it names a file that is gone with this function
