@@ -15,6 +15,7 @@ from .errors import VMRNNError, explained
 from .forecast import Forecast, Progress
 from .predictor import Predictor, assumed, fitting_weights, load_weights, open_forecast
 from .ranks import Ranks
+from .readings import Declared
 from .writers import find_writer
 
 
@@ -48,13 +49,14 @@ class Outcome:
 
 
 def forecast_files(
-    files: Sequence[tuple[Path, Path]], load: Callable[[str], Loaded], *, weights: str | None, start: float,
-    panels: Sequence[str] | None, overwrite: bool, ranks: Ranks, strict: bool,
+    files: Sequence[tuple[Path, Path]], load: Callable[[str], Loaded], *, declared: Declared, weights: str | None,
+    start: float, panels: Sequence[str] | None, overwrite: bool, ranks: Ranks, strict: bool,
     progress: Callable[[int], AbstractContextManager[Progress | None]], **options: Any,
 ) -> Iterator[tuple[int, Outcome]]:  # fmt: skip
     """Forecast clips, each into a file, those whose turn is this rank's own; yield the number and outcome of each.
 
-    `files` holds (source, target). Without `weights`, each clip gets those that fit it; `load` is asked for each.
+    `files` holds (source, target); `declared` is said of all sources. Without `weights`, each clip gets those that fit
+    it; `load` is asked for each.
     `strict` raises what one clip runs into, instead of going on with the next. `progress`, given the number of frames
     ahead, yields the callback to be told of each. The options are those of `open_forecast` and `Forecast.save`.
     """
@@ -63,7 +65,7 @@ def forecast_files(
     for number in range(ranks.rank, len(files), ranks.world):
         source, target = files[number]
         try:
-            clip = video.Source(source)
+            clip = video.Source(source, declared)
             loaded = load(weights or fitting_weights(clip, start))
             options |= {"start": start, "title": loaded.name, "load_s": loaded.seconds}
             shown = tuple(panels or render.WITH_TRUTH)

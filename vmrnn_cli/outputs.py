@@ -12,6 +12,11 @@ from vmrnn_cli.errors import InputError, os_failure
 _PREFIX = ".vmrnn-"  # of temporary files
 
 
+def given_name(path: Path) -> str:
+    """The name of a file or folder as it was given: of a link its own, of "." and ".." that of the folder."""
+    return path.name if path.name not in ("", "..") else path.resolve().name
+
+
 def check_folder(folder: Path, option: str) -> None:
     """Refuse a folder that can neither be written to nor made; `option` names it on the command line.
 

@@ -30,6 +30,7 @@ from .metrics import Score
 from .model import VMRNN, rollout
 from .motion import at_least_two
 from .motion_network import MotionVMRNN, Outlook
+from .outputs import given_name
 from .readings import Declared, fill
 from .rivals import RIVALS
 
@@ -391,10 +392,9 @@ def load_weights(
     path = Path(name)
     shown = str(name)
     if path.exists():
-        full = path.resolve()
-        shown = full.name if full.is_dir() else full.stem
-        if full.is_dir() and full.name == "best":  # of a training run, as all of them call it
-            shown = f"{full.parent.name}/best"
+        shown = given_name(path) if path.is_dir() else path.stem
+        if path.is_dir() and shown == "best":  # of a training run, as all of them call it
+            shown = f"{given_name(path.absolute().parent)}/best"
     return weights.load(name), shown
 
 

@@ -45,8 +45,8 @@ TABLE = (
     ("axes", "other orders of T, C, H, W and N, where the shape allows one reading only", "so, and it is said"),
     ("axes", "a shape that allows several readings", "refused: `--layout THWC` decides"),
     (
-        "",
-        "what a shape allows: ",
+        "axes",
+        "what a shape allows",
         f"up to {FEW} channels are usual (or as many as the weights take), up to {SOME} possible; frames up to "
         f"{SQUARISH:g} times as wide as high, or as high as wide, are usual, up to {NARROW:g} times possible; no side "
         "is smaller than the number of channels",

@@ -47,6 +47,7 @@ from .optim import Muon, muon_parameters
 from .outputs import atomic_path, remove_leftovers
 from .predictor import Predictor
 from .ranks import Ranks
+from .readings import Declared
 from .recipes import TrainConfig, config_to_toml, loss_terms
 
 if TYPE_CHECKING:
@@ -210,7 +211,8 @@ class Trainer:
         if config.init:  # of a run that is resumed, what it began with may be gone
             initial = build(config_from_dict(state["network"])) if state else weights.load(config.init).train()
         self._channels = initial.config.image_channels if initial else 1  # of frames from a folder of videos
-        self._source = data.DataSource(Path(config.data), config.dataset or None)
+        declared = Declared.parse(config.layout, config.range, config.missing)
+        self._source = data.DataSource(Path(config.data), config.dataset or None, declared)
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
         if config.batch_size % self.ranks.world:

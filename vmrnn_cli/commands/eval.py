@@ -34,6 +34,9 @@ _NAMES = {
 def evaluate(
     data: Path = option(DATA, "As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W).", default=...),
     dataset: str | None = options.DATASET,
+    layout: str | None = options.LAYOUT,
+    value_range: str | None = options.RANGE,
+    missing: str | None = options.MISSING,
     split: str = option(DATA, "train, val, test or all.", default="test"),
     size: str | None = options.SIDE,
     limit: int | None = option(DATA, "Use only the first so many clips.", min=1),
@@ -73,12 +76,13 @@ def evaluate(
         from ..evaluate import evaluate as score
         from ..frames import parse_side
         from ..ranks import DAY, Ranks
+        from ..readings import Declared
 
     side = parse_side(size)
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
-    source = datasets.DataSource(data, dataset)
+    source = datasets.DataSource(data, dataset, Declared.parse(layout, value_range, missing))
     if weights is None:
         weights = known_weights.default_name(source.first_frame(split))
     model, name = predictor.load_weights(weights)
@@ -103,7 +107,7 @@ def evaluate(
     summary = {
         **result.summary(), "context": context, "horizon": frames, "weights": name, "data": str(data),
         "split": split, "frame_size": list(clips.clip_shape[:1:-1]),
-        **({} if clips.divided_by is None else {"divided_by": clips.divided_by}),
+        **({} if clips.divided_by is None else {"divided_by": clips.divided_by}), "notes": list(clips.notes),
     }  # fmt: skip
     if shown and result.clipped:
         print(f"warning: in {result.clipped} clips, {_CLIPPED.format(clips.divided_by)}", file=sys.stderr)

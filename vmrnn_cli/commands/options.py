@@ -42,3 +42,8 @@ FRAMES = option(CLIP, "How many frames to predict. (default: as trained)")
 
 DATASET = option(DATA, "Force kth, moving-mnist, taxibj, grid, clips or folder. (default: by what is there)")
 SIDE = option(DATA, "Side of the squares that clips from a folder are scaled and cut to.", "--size", metavar="S|SxS")
+LAYOUT = option(DATA, "Which axis of an array is what: THWC, say. (default: by its shape)", metavar="LAYOUT")
+RANGE = option(
+    DATA, "Which values are black and white: 0,4095, say. (default: by their type)", "--range", metavar="LO,HI"
+)
+MISSING = option(DATA, "The value that stands for none: -9999, say. NaN always does.", metavar="V")

@@ -16,6 +16,7 @@ import typer
 
 from .. import interrupts
 from ..errors import InputError, one_line
+from ..outputs import given_name
 from . import complete, options
 from .options import CLIP, OUTPUT, option
 
@@ -60,6 +61,9 @@ def predict(
         metavar="native|S|WxH",
     ),
     gray: bool = option(CLIP, "Draw the forecast gray, whatever the clip is.", "--gray", default=False),
+    layout: str | None = options.LAYOUT,
+    value_range: str | None = options.RANGE,
+    missing: str | None = options.MISSING,
     weights: str | None = options.WEIGHTS,
     scan: str = options.SCAN,
     device: str = options.DEVICE,
@@ -70,7 +74,10 @@ def predict(
     debug: bool = options.DEBUG,
 ) -> None:
     """Predict how clips go on, and show the forecast beside what really came. Under torchrun, processes share clips."""
+    from ..readings import Declared
+
     _check_usage(names, weights, overwrite, skip_existing)
+    declared = Declared.parse(layout, value_range, missing)
     files = _files(names, output, form, skip_existing)
     drawn = None if panels is None else [panel.strip() for panel in panels.split(",")]
     _check_before_loading(files, output, drawn, overwrite)
@@ -94,7 +101,7 @@ def predict(
 
     told: dict[int, Any] = {}  # what --json tells of a forecast, or an error and its exit code
     for number, outcome in batch.forecast_files(
-        files, load, weights=weights, start=start, panels=drawn, overwrite=overwrite,
+        files, load, declared=declared, weights=weights, start=start, panels=drawn, overwrite=overwrite,
         ranks=ranks, strict=debug or len(names) == ranks.world == 1, progress=functools.partial(_bar, shown),
         frames=frames, context=context, from_end=from_end, fps=fps, size=size, gray=gray,
     ):  # fmt: skip
@@ -122,7 +129,8 @@ def _check_usage(names: list[str], weights: str | None, overwrite: bool, skip_ex
     if weights == "":
         raise InputError("--weights is empty", "name some, or leave it out")
     for name in names:
-        if re.match(r"-$|\w+://", name) and not Path(name).exists():
+        addressed = re.match(r"\w+://", name) and not Path(name).exists()
+        if addressed or re.fullmatch(r"-|/dev/(stdin|fd/\d+)|/proc/self/fd/\d+", name):
             raise InputError(f"{name}: neither addresses nor standard input are read", "save the clip as a file first")
     if overwrite and skip_existing:
         raise InputError("--overwrite and --skip-existing contradict each other", "leave one out")
@@ -153,7 +161,7 @@ def _targets(sources: list[Path], output: str | None, form: str | None) -> list[
         if form is not None and folder.suffix.lower() != suffix:
             raise InputError(f"{output} and --format {form} contradict each other", "leave --format out")
         return [folder]
-    names = [source.resolve().name if source.is_dir() else source.resolve().stem for source in sources]
+    names = [given_name(source) if source.is_dir() else Path(given_name(source)).stem for source in sources]
     targets = [folder / f"{name}_predicted{suffix}" for name in names]
     first: dict[Path, Path] = {}
     for source, target in zip(sources, targets, strict=True):
@@ -214,6 +222,8 @@ def _tell(outcome: Outcome, *, silent: bool, alone: bool) -> dict[str, Any] | tu
         return outcome.error, outcome.exit_code
     result = _result(outcome, forecast)
     if not silent:
+        for note in result["notes"]:
+            print(f"warning: {note}", file=sys.stderr)
         if forecast.clipped_at is not None:
             highest, most = forecast.clipped_at * forecast.divided_by, forecast.divided_by
             what = f"given values go up to {highest:g}, in training up to {most:g}: the network sees them cut off there"
@@ -248,11 +258,19 @@ def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:
         "picture_size": list(forecast.shape[:0:-1]),
         "fps": forecast.fps,
         "divided_by": forecast.divided_by,
+        "notes": [*forecast.notes, *_missing(str(outcome.source), forecast)],
         "known_frames": forecast.score.frames,
         "timing": dataclasses.asdict(forecast.timing),
         "metrics": forecast.metrics,
         **forecast.baselines,
     }
+
+
+def _missing(name: str, forecast: Forecast) -> list[str]:
+    from ..readings import missing_note
+
+    missing = forecast.missing
+    return [missing_note(name, missing.count, missing.total)] if missing.count else []
 
 
 def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ import typer
 
 from .. import interrupts
 from ..errors import InputError
+from ..outputs import given_name
 from ..recipes import RECIPES, TrainConfig, make_config
 from . import complete, options
 from .options import DATA, option
@@ -34,6 +35,9 @@ def train(
         "(with --resume: the run's)",
     ),
     dataset: str | None = options.DATASET,
+    layout: str | None = options.LAYOUT,
+    value_range: str | None = options.RANGE,
+    missing: str | None = options.MISSING,
     context: int | None = option(DATA, "Frames in. (default: the preset's)"),
     frames: int | None = option(DATA, "Frames out. (default: the preset's)"),
     size: str | None = options.SIDE,
@@ -83,7 +87,8 @@ def train(
         from ..frames import parse_side
 
     flags = {
-        "data": None if data is None else str(data), "dataset": dataset, "context": context, "horizon": frames,
+        "data": None if data is None else str(data), "dataset": dataset, "layout": layout, "range": value_range,
+        "missing": missing, "context": context, "horizon": frames,
         "size": parse_side(size), "preset": preset, "init": init, "batch_size": batch_size, "lr": lr, "seed": seed,
         "dtype": dtype, "memory": memory, "epochs": epochs, "steps": steps,
         "max_time": None if max_time is None else _seconds(max_time), "checkpoint_every": checkpoint_every,
@@ -129,7 +134,7 @@ def _settings(
     settings = make_config(given, flags)
     if not settings.data and not (resume and out):
         raise InputError("there is no data", "name some with --data, or a run to go on with: --resume --out runs/NAME")
-    folder = out or Path("runs") / f"{Path(settings.data).resolve().stem}-{settings.preset}"
+    folder = out or Path("runs") / f"{Path(given_name(Path(settings.data))).stem}-{settings.preset}"
     resume = resume or (restarted and training.has_state(folder))
     if resume and (folder / training.SETTINGS_NAME).exists():  # the run's own settings, under what is given now
         settings = make_config(given, flags, _read_toml(folder / training.SETTINGS_NAME))

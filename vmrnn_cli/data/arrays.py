@@ -50,7 +50,10 @@ class ArrayClips(ClipDataset):
         if missing == total:
             raise InputError(f"{name} holds NaN or other missing values only", "give another file")
         counted = missing_note(name, missing, total) if missing else ""
-        self.notes = [f"warning: {note}" for note in (*notes, units.note, counted) if note]
+        self.notes = [note for note in (*notes, units.note, counted) if note]
+
+    def _warnings(self) -> list[str]:
+        return [f"warning: {note}" for note in self.notes]
 
     def frames(self, index: int, rng: np.random.Generator) -> NDArray[np.float32]:
         return in_unit(self.clip(index, rng), self.units, self.name)
@@ -80,7 +83,7 @@ class ReadyClips(ArrayClips):
 
     def describe(self) -> list[str]:
         T, C, H, W = self.clip_shape
-        return [f"{self.name}: {len(self)} clips of {T} frames, {C} x {H} x {W}", *self.notes]
+        return [f"{self.name}: {len(self)} clips of {T} frames, {C} x {H} x {W}", *self._warnings()]
 
 
 class TaxiBJ(ArrayClips):
@@ -132,7 +135,7 @@ class TaxiBJ(ArrayClips):
 
     def describe(self) -> list[str]:
         T, C, H, W = self.clip_shape
-        return [f"{self.name}, {self.split}: {len(self)} clips of {T} frames, {C} x {H} x {W}", *self.notes]
+        return [f"{self.name}, {self.split}: {len(self)} clips of {T} frames, {C} x {H} x {W}", *self._warnings()]
 
 
 def _taxibj_units(path: Path, arrays: Mapping[str, NDArray[Any]], declared: Declared) -> Units:
@@ -195,7 +198,7 @@ class GridWindows(ArrayClips):
     def describe(self) -> list[str]:
         _, C, H, W = self.clip_shape
         divided = f", divided by {self.divided_by:g}" if self.divided_by != 1 else ""
-        return [f"{self.name}, {self.split}: {len(self)} windows, {C} x {H} x {W}{divided}", *self.notes]
+        return [f"{self.name}, {self.split}: {len(self)} windows, {C} x {H} x {W}{divided}", *self._warnings()]
 
 
 class BikeNYC(GridWindows):

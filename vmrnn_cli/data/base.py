@@ -6,7 +6,7 @@ Notation: B batch, T time, C channels, H x W pixels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,14 @@ class ClipDataset(ABC):
     clip_shape : (T, C, H, W)
     divided_by : what its values were divided by to lie in [0, 1]; None for pictures, which have no units
     has_own_split : whether the clips of a split are no other split's
+    notes : what was taken for granted, a line each
     """
 
     name: str
     clip_shape: tuple[int, int, int, int]
     divided_by: float | None = None
     has_own_split = True
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
