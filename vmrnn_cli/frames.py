@@ -180,10 +180,15 @@ def open_images(
     fps: float,
     start: float,
     declared: Declared = UNDECLARED,
-) -> Iterator[Frame]:
-    """Yield the folder's images. Arguments and errors as in `vmrnn_cli.video.open_clip`."""
+) -> tuple[Iterator[Frame], list[str]]:
+    """The folder's images, and lines on what was taken for granted, all there with the first image.
+
+    Arguments and errors as in `vmrnn_cli.video.open_clip`.
+    """
     check_picture_channels(folder, channels)
-    return _image_frames(files[_frames_to_skip(str(folder), len(files), fps, start) :], channels, size, declared)
+    notes = [note for note in (series_note(files),) if note]
+    files = files[_frames_to_skip(str(folder), len(files), fps, start) :]
+    return _image_frames(files, channels, size, declared, notes), notes
 
 
 def _natural_order(file: Path) -> list[tuple[int, str]]:
@@ -191,10 +196,14 @@ def _natural_order(file: Path) -> list[tuple[int, str]]:
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in _NUMBER.split(file.name.lower())]
 
 
-def _image_frames(files: list[Path], channels: int, size: Size, declared: Declared) -> Iterator[Frame]:
+def _image_frames(
+    files: list[Path], channels: int, size: Size, declared: Declared, notes: list[str]
+) -> Iterator[Frame]:
     expected = None
     for file in files:
-        frame = _read_image(file, declared)
+        frame, note = _read_image(file, declared)
+        if expected is None and note:
+            notes.append(note)
         expected = expected or frame.shape[1:]
         if frame.shape[1:] != expected:
             (H, W), (first_H, first_W) = frame.shape[1:], expected
@@ -202,8 +211,8 @@ def _image_frames(files: list[Path], channels: int, size: Size, declared: Declar
         yield _resized(_with_channels(frame, channels), size)
 
 
-def _read_image(file: Path, declared: Declared) -> Frame:
-    """Return (1 or 3, H, W) in [0, 1]: upright, transparency over black, what is declared to be missing NaN."""
+def _read_image(file: Path, declared: Declared) -> tuple[Frame, str]:
+    """Return (1 or 3, H, W) in [0, 1], upright, transparency over black; and what was taken for granted."""
     with interrupts.deferred():
         from PIL import Image, ImageOps  # not everything that reads arrays has it
 
@@ -226,10 +235,13 @@ def _read_image(file: Path, declared: Declared) -> Frame:
         reason = "it is no image, or a damaged one" if isinstance(error, Image.UnidentifiedImageError) else error
         raise InputError(f"cannot read image {file}: {reason}", "remove or replace it") from error
     frame = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # (C, H, W)
-    declared = declared.over(Declared(missing=missing))
+    declared, note = declared.over(Declared(missing=missing)), ""
     if stored == np.uint16:
         declared = declared.over(Declared(range=(0, 65535)))
-    return in_unit(frame, units_of(str(file), frame, declared), str(file))
+    elif stored in (np.int32, np.uint32) and not declared.range and frame.min() >= 0 and frame.max() <= 255:
+        declared = declared.over(Declared(range=(0, 255)))
+        note = f"{file} holds {stored} values from 0 to 255, taken for their range; --range says otherwise"
+    return in_unit(frame, units_of(str(file), frame, declared), str(file)), note
 
 
 def _stored_as(image: Any) -> tuple[np.dtype[Any] | None, float | None]:

@@ -54,6 +54,7 @@ TABLE = (
     ("axes", "(20, N, 64, 64)", "Moving MNIST's test file, unless frames change less along N than along the 20"),
     ("range", "uint8, and images of 8 bits", "0 to 255"),
     ("range", "images of unsigned 16 bits", "0 to 65535"),
+    ("range", "images of 32-bit integers that are from 0 to 255", "0 to 255, and it is said"),
     ("range", "bool", "0 to 1"),
     ("range", "floats, and images of floats", "0 to 1; others are refused: `--range LO,HI` decides"),
     ("range", "signed or other integers", "refused: `--range LO,HI` decides"),

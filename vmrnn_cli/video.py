@@ -35,7 +35,6 @@ from vmrnn_cli.frames import (
     open_images,
     past_the_end,
     read_arrays,
-    series_note,
     to_float,
 )
 from vmrnn_cli.outputs import atomic_path
@@ -65,7 +64,8 @@ class Clip:
         has_clock: bool = True, divided_by: float = 1.0, offset: float = 0.0, notes: Sequence[str] = (),
     ) -> None:  # fmt: skip
         first = next(frames)
-        self.name, self.kind, self.fps, self.has_clock, self.notes = name, kind, fps, has_clock, tuple(notes)
+        self.name, self.kind, self.fps, self.has_clock = name, kind, fps, has_clock
+        self.notes = tuple(notes)  # all there with the first frame
         self.divided_by, self.offset = divided_by, offset
         self.frame_shape: tuple[int, int, int] = first.shape
         self._frames = itertools.chain([first], frames)
@@ -142,8 +142,7 @@ class Source:
             if self.kind == "video":
                 return _open_video(self._path, self._probe, channels or 1, size, fps, start)
             if self.kind == "images":
-                frames = open_images(self._path, self._files, channels or 1, size, rate, start, self._declared)
-                notes = tuple(filter(None, [series_note(self._files)]))
+                frames, notes = open_images(self._path, self._files, channels or 1, size, rate, start, self._declared)
                 return Clip(self.name, self.kind, rate, frames, has_clock=fps is not None, notes=notes)
             frames, units, taken = open_array(
                 self.name, self._array, channels, size, rate, start, divided_by, self._declared
