@@ -19,8 +19,7 @@ import pytest
 import torch
 
 from vmrnn_cli import pretrained, scan
-from vmrnn_cli.data import open_dataset
-from vmrnn_cli.data.moving_mnist import make_clip, read_digits
+from vmrnn_cli.data.moving_mnist import MovingMNIST, make_clip, read_digits
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import rollout
 from vmrnn_cli.optim import Muon, muon_parameters
@@ -66,7 +65,7 @@ def copies(tensors):
 
 def test_test_clips_are_those_of_the_data_set(mnist):
     digits = gpu_train.load_digits(mnist, CPU)[1]
-    dataset = open_dataset(mnist, split="test", context=10, horizon=10)
+    dataset = MovingMNIST(mnist, "test", 20)
     got = digits.test(range(5, 9), 20)
     assert got.dtype == torch.uint8
     for clip, number in zip(got, range(5, 9), strict=True):
@@ -519,8 +518,8 @@ def test_the_rehearsal_with_nothing_but_what_it_needs(tmp_path):
     assert done.returncode == 0, done.stderr + log
     assert "failed" not in done.stdout, log
     results = json.loads((out / "results.json").read_text())
-    pictures = {f"vmrnn_cli.{name}" for name in ("batch", "commands.doctor", "render", "writers")}
-    assert set(results["a"]["look"]["imports_failing"]) <= pictures, log
+    pictures = tuple(f"vmrnn_cli.{name}" for name in ("batch", "commands.doctor", "render", "writers"))
+    assert all(name.startswith(pictures) for name in results["a"]["look"]["imports_failing"]), log
     for phase in "abcd":
         assert results[phase] and all(job["ended"] == "passed" for job in results[phase].values()), log
     trained = results["d"]["--scan auto"]["progress"]

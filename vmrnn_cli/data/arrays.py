@@ -31,6 +31,7 @@ from ..readings import (
     units_of,
 )
 from .base import ClipArray, ClipDataset
+from .moving_mnist import KERAS_KEYS, MovingMNIST
 
 TAXIBJ_KEYS = ("X_train", "Y_train", "X_test", "Y_test")
 TEST_SHARE, VAL_SHARE = 0.1, 0.1  # of a gridded sequence, at its end
@@ -217,6 +218,8 @@ def cut_arrays(
     length, declared = context + horizon, declared.over(file.declared)
     if dataset == "taxibj" or (dataset is None and file.arrays.keys() >= set(TAXIBJ_KEYS)):
         return TaxiBJ(path, file.arrays, declared, split, length)
+    if dataset in (None, "moving-mnist") and file.arrays.keys() >= set(KERAS_KEYS.values()):
+        return MovingMNIST(path, split, length)
     array = only_array(path, file.arrays)
     if dataset == "moving-mnist":
         if array.ndim != 4 or (array.shape[0], *array.shape[2:]) != MOVING_MNIST:

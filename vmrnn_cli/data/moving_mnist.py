@@ -5,6 +5,7 @@ Notation: N digits, T time, H x W pixels.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import struct
 import zlib
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..digits import DIGIT_SIZE, STEP
 from ..errors import InputError, os_failure
+from ..frames import read_arrays
 from ..outputs import atomic_path
 from .base import ClipArray, ClipDataset
 
@@ -38,6 +40,22 @@ def find_digits(folder: Path, split: str) -> Path | None:
         if path.is_file():
             return path
     return None
+
+
+def has_digits(folder: Path) -> bool:
+    """Whether a folder has MNIST's idx files, or one of them."""
+    return any(find_digits(folder, split) for split in ("train", "test"))
+
+
+@functools.lru_cache(maxsize=2)
+def _read_once(path: Path, _written: int, member: str) -> NDArray[np.uint8]:
+    """The digits in an idx file; in an .npz, those called `member`."""
+    if not member:
+        return read_digits(path)
+    digits = read_arrays(path).arrays[member]
+    if digits.shape[1:] != (DIGIT_SIZE, DIGIT_SIZE) or digits.dtype != np.uint8:
+        raise InputError(f"{path}: {member} is {digits.dtype} {digits.shape}, no digits (N, 28, 28)", "download MNIST")
+    return digits
 
 
 def read_digits(path: Path) -> NDArray[np.uint8]:
@@ -90,16 +108,19 @@ def _path(rng: np.random.Generator, frames: int) -> NDArray[np.intp]:
 class MovingMNIST(ClipDataset):
     """Clips by number: an epoch is 10,000 of them. Training clips are new in every epoch, others stay the same."""
 
-    def __init__(self, name: str, digits: NDArray[np.uint8], split: str, length: int) -> None:
-        """`digits` (N, 28, 28) are those of MNIST's test set for the split "test", else those of its training set."""
-        if digits.shape[1:] != (DIGIT_SIZE, DIGIT_SIZE) or digits.dtype != np.uint8:
-            raise InputError(f"{name} holds {digits.dtype} {digits.shape}, no digits (N, 28, 28)", "download MNIST")
+    def __init__(self, folder: Path, split: str, length: int, **_: object) -> None:
+        """`folder` has MNIST's idx files; or is Keras' mnist.npz."""
+        path = folder if folder.is_file() else find_digits(folder, split)
+        if path is None:
+            raise InputError(f"{folder} has no {FILES['test' if split == 'test' else 'train']}", "download MNIST")
+        member = KERAS_KEYS["test" if split == "test" else "train"] if folder.is_file() else ""
+        digits = _read_once(path, path.stat().st_mtime_ns, member)
         if split in ("train", "val"):
             kept = min(VAL_DIGITS, len(digits) // 10)
             digits = digits[:-kept] if split == "train" else digits[-kept:]
         if not len(digits):
-            raise InputError(f"{name} holds too few digits", "download MNIST")
-        self.name = f"Moving MNIST from {name}"
+            raise InputError(f"{path} holds too few digits", "download MNIST")
+        self.name = f"Moving MNIST from {path.name}"
         self.split, self._digits = split, digits
         self.clip_shape = (length, 1, SIZE, SIZE)
 
