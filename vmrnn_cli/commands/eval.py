@@ -68,13 +68,11 @@ def evaluate(
         from ..data import DataSource
         from ..frames import parse_side
         from ..ranks import DAY, Ranks
-        from ..readings import Declared
 
-    side = parse_side(size)
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
-    source = DataSource(data, dataset, Declared.parse(layout, value_range, missing))
+    source = DataSource(data, dataset, options.declared(layout, value_range, missing))
     wanted = known_weights.default_name(source.first_frame(split)) if weights is None else weights
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
@@ -82,7 +80,7 @@ def evaluate(
     config = loaded.predictor.model.config
     context = config.context if context is None else context
     frames = config.horizon if frames is None else frames
-    clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips)
+    clips = evaluation.open_clips(source, config, split, context, frames, parse_side(size), lpips=lpips)
     if shown:
         options.announce(clips, loaded)
     count = functools.partial(_count, min(len(clips), limit or len(clips)))
@@ -96,8 +94,7 @@ def evaluate(
         return  # every rank has the whole result, one tells it
     summary = {**result.summary(), "context": context, "horizon": frames, "weights": loaded.name, "data": str(data)}
     summary |= {"split": split, "frame_size": list(clips.clip_shape[:1:-1]), "notes": list(clips.notes)}
-    if clips.divided_by is not None:
-        summary["divided_by"] = clips.divided_by
+    summary |= {} if clips.divided_by is None else {"divided_by": clips.divided_by}
     _tell(summary, result.clipped if shown else 0, as_json)
     _draw(plot, summary, overwrite)
     _write_worst(result, pictures, loaded.name, overwrite)

@@ -84,9 +84,8 @@ def predict(
     """Predict how clips go on, and show the forecast beside what really came. Under torchrun, processes share clips."""
     with interrupts.deferred():
         from .. import batch, render
-        from ..readings import Declared
 
-    declared = Declared.parse(layout, value_range, missing)
+    declared = options.declared(layout, value_range, missing)
     if weights == "":
         raise InputError("--weights is empty", "name some, or leave it out")
     if overwrite and skip_existing:
