@@ -4,6 +4,8 @@ import errno
 import sys
 from collections.abc import Callable
 
+from vmrnn_cli.text import one_line
+
 # What helps against what the operating system says, where that is known.
 _WRONG_PATHS = {
     errno.ENAMETOOLONG: "use a shorter name",
@@ -24,11 +26,6 @@ _FAILURES = {
     errno.ENFILE: "close other programs, which have too many files open",
     errno.ENOMEM: "close other programs, as memory is short",
 }
-
-
-def one_line(text: object) -> str:
-    """Text for an error message: file names may hold line breaks."""
-    return " ".join(str(text).split())
 
 
 class VMRNNError(Exception):

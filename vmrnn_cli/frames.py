@@ -335,7 +335,8 @@ def read_arrays(path: Path) -> Arrays:
     Raises InputError for anything else. Pickled objects are never loaded: they can run code.
     """
     try:
-        with path.open("rb") as file:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # of headers that old versions of Python wrote
             if file.read(2) != b"PK":  # no zip file, so no .npz: only a .npy can be memory-mapped
                 return Arrays({"frames": np.load(path, mmap_mode="r", allow_pickle=False)}, _declared_by_name(path))
             file.seek(0)

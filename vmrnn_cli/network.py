@@ -11,7 +11,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import VMRNNError, one_line
+from .errors import VMRNNError
+from .text import one_line
 
 _PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")

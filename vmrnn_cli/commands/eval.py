@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import interrupts
 from ..errors import InputError
+from ..text import for_plots, printable
 from . import options
 from .options import DATA, OUTPUT, option
 
@@ -130,11 +132,13 @@ def _tell(summary: dict[str, Any], clipped: int, as_json: bool) -> None:
 def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from .. import rivals
 
     forecasts = {"this network": summary, **{label: summary[key] for key, label in rivals.RIVAL_NAMES.items()}}
-    table = Table(title=f"{summary['weights']}: {summary['clips']} clips, {summary['context']} -> {summary['horizon']}")
+    name = printable(summary["weights"])
+    table = Table(title=Text(f"{name}: {summary['clips']} clips, {summary['context']} -> {summary['horizon']}"))
     table.add_column("metric")
     for forecast in forecasts:
         table.add_column(forecast, justify="right")
@@ -180,7 +184,7 @@ def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
     for axis, key in zip(axes, ("mse", "ssim", "psnr"), strict=True):
         dashes = iter(("--", ":"))
         for label, scores, style in (
-            (summary["weights"], summary, "-o"),
+            (for_plots(summary["weights"]), summary, "-o"),
             *((label, summary[key], next(dashes)) for key, label in rivals.RIVAL_NAMES.items()),
         ):
             values = [math.nan if value is None else value for value in scores["per_frame"][key]]
@@ -192,7 +196,8 @@ def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
     figure.suptitle(
         f"{summary['clips']} clips, {summary['context']} -> {summary['horizon']}, with 95 % intervals", size="medium"
     )
-    with atomic_path(path, overwrite) as temporary:
+    with atomic_path(path, overwrite) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font lacks
         figure.savefig(temporary, dpi=120)
 
 

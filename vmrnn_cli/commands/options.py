@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
+from ..text import printable
 from ..weights import registry
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Described(Protocol):
 
 def announce(*things: Described) -> None:
     """Tell people what is about to be worked with."""
-    print(*(line for thing in things for line in thing.describe()), sep="\n", file=sys.stderr)
+    print(*(printable(line) for thing in things for line in thing.describe()), sep="\n", file=sys.stderr)
 
 
 def declared(layout: str | None, value_range: str | None, missing: str | None) -> Declared:

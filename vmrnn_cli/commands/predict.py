@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .. import interrupts
-from ..errors import InputError, one_line
+from ..errors import InputError
+from ..text import one_line, printable
 from . import options
 from .options import CLIP, OUTPUT, option
 
@@ -152,11 +153,11 @@ def _tell(outcome: Outcome, *, silent: bool, alone: bool) -> dict[str, Any] | tu
     result = _result(outcome, forecast)
     if not silent:
         for note in result["notes"]:
-            print(f"warning: {note}", file=sys.stderr)
+            print(f"warning: {printable(note)}", file=sys.stderr)
         if forecast.clipped_at is not None:
             highest, most = forecast.clipped_at * forecast.divided_by, forecast.divided_by
             what = f"given values go up to {highest:g}, in training up to {most:g}: the network sees them cut off there"
-            print(f"warning: {source}: {what}", file=sys.stderr)
+            print(f"warning: {printable(source)}: {what}", file=sys.stderr)
         print(_summary(source, forecast, result) if alone else _one_line(source, result), flush=True)
     return result
 
@@ -206,7 +207,9 @@ def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
 
     timing = forecast.timing
     speed = timing.steps / timing.predict_s if timing.predict_s else 0.0
-    lines = [f"{source}: {result['context']} frames given, {result['frames']} predicted ({speed:.1f} steps/s)"]
+    lines = [
+        f"{printable(source)}: {result['context']} frames given, {result['frames']} predicted ({speed:.1f} steps/s)"
+    ]
     if result["metrics"] is not None:
         known = forecast.score.frames
         lines += [
@@ -218,18 +221,18 @@ def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
         C, H, W = forecast.scored_on or forecast.shape
         own = "" if forecast.shape == (C, H, W) else f" of the network's picture, {W}x{H}{' gray' if C == 1 else ''}"
         lines.append(f"  (MSE is summed over a frame{own} in [0, 1]{divided})")
-    return "\n".join([*lines, f"  wrote {result['output']}"])
+    return "\n".join([*lines, f"  wrote {printable(result['output'])}"])
 
 
 def _one_line(source: Path, result: dict[str, Any]) -> str:
     """The summary where several processes print theirs."""
-    line = f"{source}: {result['context']} frames given, {result['frames']} predicted"
+    line = f"{printable(source)}: {result['context']} frames given, {result['frames']} predicted"
     if result["metrics"] is not None:
         mse, last, moved = (
             _number(result[key]["mse"], "1.2f") for key in ("metrics", "baseline_last_frame", "baseline_motion")
         )
         line += f", MSE {mse}, last frame {last}, motion continued {moved}"
-    return f"{line}, wrote {result['output']}"
+    return f"{line}, wrote {printable(result['output'])}"
 
 
 def _number(value: float | None, form: str, none: str = "–") -> str:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, os_failure
 from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ..text import printable
 from . import cache
 from .base import ClipArray, ClipDataset
 from .cache import Video
@@ -220,9 +221,10 @@ def _with_progress(items: list[Item], label: str) -> Iterable[Item]:
     if not sys.stderr.isatty():
         return items
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import track
 
-    return track(items, description=label, console=Console(stderr=True), transient=True)
+    return track(items, description=escape(printable(label)), console=Console(stderr=True), transient=True)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
