@@ -26,7 +26,8 @@ def test_json_has_the_promised_keys_and_nothing_else_is_printed(run, tiny):
     assert (code, err) == (0, "")
     assert set(result) == {
         "source", "output", "device", "dtype", "scan_backend", "weights", "context", "frames", "frame_size", "fps",
-        "picture_size", "divided_by", "known_frames", "timing", "metrics", "baseline_last_frame", "baseline_motion",
+        "picture_size", "divided_by", "notes", "known_frames", "timing", "metrics", "baseline_last_frame",
+        "baseline_motion",
     }  # fmt: skip
     assert set(result["timing"]) == {"load_s", "decode_s", "predict_s", "write_s", "steps"}
     assert result["timing"]["steps"] == 3 - 1 + 2
@@ -155,7 +156,8 @@ def arrays():
     yield "small", np.zeros((9, 1, 1), np.float32)
     yield "none", ok[:0]
     yield "text", np.array(["a", "b"])
-    yield "barely", ok + np.float32(1.0000001)
+    yield "infinite", np.full_like(ok, np.inf)
+    yield "barely", ok + np.float32(1.001)
 
 
 @pytest.mark.parametrize(("name", "array"), list(arrays()), ids=[name for name, _ in arrays()])

@@ -647,8 +647,7 @@ def test_channels_of_arrays(tmp_path):
         (np.zeros((4, 4), np.float32), r"shaped \(4, 4\)"),
         (np.zeros((0, 4, 4), np.float32), "empty"),
         (np.zeros((2, 4, 4), np.int64), "int64"),
-        (np.zeros((2, 4, 4), bool), "bool"),
-        (np.full((2, 4, 4), np.nan), "NaN"),
+        (np.zeros((2, 4, 4), complex), "complex128"),
         (np.full((2, 4, 4), np.inf), "infinite"),
         (np.full((2, 4, 4), 255.0), r"from 255 to 255.*\[0, 1\]"),
         (np.full((2, 4, 4), -0.5), r"from -0\.5 to -0\.5"),
@@ -662,11 +661,11 @@ def test_unusable_arrays(tmp_path, array, message):
 
 def test_a_flaw_further_on_is_found_when_its_frame_comes(tmp_path):
     array = np.zeros((3, 4, 4), np.float32)
-    array[2, 1, 1] = np.nan
+    array[2, 1, 1] = np.inf
     np.save(tmp_path / "c.npy", array)
     with open_clip(tmp_path / "c.npy") as clip:
         assert len(list(itertools.islice(clip, 2))) == 2
-        with pytest.raises(InputError, match=r"c\.npy, frame 2, holds NaN"):
+        with pytest.raises(InputError, match=r"c\.npy, frame 2, holds infinite"):
             next(clip)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vmrnn_cli.errors import InputError, VMRNNError
+from vmrnn_cli.errors import InputError, os_failure
 
 try:
     import fcntl
@@ -26,6 +26,11 @@ _LOCK = ".lock"
 _taking = threading.Lock()
 _held: set[Path] = set()  # locks of this process: opening and closing one again would drop it
 _cleared: set[Path] = set()  # folders that this process has cleared of leftovers
+
+
+def given_name(path: Path) -> str:
+    """The name of a file or folder as it was given: of a link its own, of "." and ".." that of the folder."""
+    return path.name if path.name not in ("", "..") else path.resolve().name
 
 
 def check_folder(folder: Path, option: str) -> None:
@@ -227,5 +232,4 @@ def _machine_failures(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise VMRNNError(f"cannot write {target}: {reason}", "free some space, or choose another place") from error
+        raise os_failure(f"cannot write {target}", error) from error

@@ -2,7 +2,8 @@
 
 Notation: T time, C channels, H x W pixels; frames are float32 arrays (C, H, W) in [0, 1]. Everything streams: apart
 from the context, one frame at a time is in memory, however long the clip or the forecast. Values that exceed the
-divisor of the weights lie above 1: the network sees them cut off there, scores and files as they are.
+divisor of the weights lie above 1: the network sees them cut off there, scores and files as they are. Values that are
+missing are NaN where they are read; networks, pictures and files get them filled, scores leave them out.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from numpy.typing import NDArray
 from . import pretrained, scan, video, weights
 from .devices import autocast, in_words, mind_forks, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
-from .forecast import Forecast, Progress, Step, Timing
+from .forecast import Forecast, Missing, Progress, Step, Timing
 from .frames import Frame, parse_size
 from .gpu import GraphedStep, Record, record_cuda_graph
 from .metrics import Score
 from .model import VMRNN, rollout
 from .motion import at_least_two
 from .motion_network import MotionVMRNN, Outlook
+from .outputs import given_name
+from .readings import Declared, fill
 from .rivals import RIVALS
 
 Network = VMRNN | MotionVMRNN
@@ -257,26 +260,32 @@ def open_forecast(
                 f"{clip.name} has only {len(given)} frame(s) to start from{flaw}, the context takes {context}",
                 "give a longer clip, an earlier --start, a smaller --context or a larger --fps",
             )
+        if all(np.isnan(read.frame).all() for read in given):
+            raise InputError(f"{clip.name} holds NaN or other missing values only", "give a clip that has some others")
         truth = list(itertools.islice(ahead, 1))
-        notes = list(clip.notes)
-        seen, pictures = [frame for frame, _ in given], [picture for _, picture in given]
+        notes = [f"{clip.name}: {note}" if clip.kind == "video" else note for note in clip.notes]
+        seen, pictures = [read.filled for read in given], [read.picture for read in given]
+        missing = Missing(sum(read.missing for read in given), sum(read.frame.size for read in given))
 
         def steps() -> Iterator[Step]:
             forecasts = {name: rival(np.stack(seen)[None], frames) for name, rival in RIVALS.items()} if truth else {}
-            known = itertools.chain(truth, ahead, itertools.repeat((None, None)))
+            known = itertools.chain(truth, ahead, itertools.repeat(None))
             made = predictor.stream(seen, frames, timing, shown=pictures if shown else None, extra=panels)
-            for output, (true, true_picture) in zip(made, known, strict=False):
+            for output, true in zip(made, known, strict=False):
                 if true is not None:
-                    score.add(output.frame, true)
+                    missing.add(true.missing, true.frame.size)
+                    score.add(output.frame, true.frame)
                     for name, rival in forecasts.items():
-                        rivals[name].add(next(rival)[0], true)
-                yield Step(output.frame if output.picture is None else output.picture, true_picture, output.extra)
+                        rivals[name].add(next(rival)[0], true.frame)
+                picture = output.frame if output.picture is None else output.picture
+                yield Step(picture, None if true is None else true.picture, output.extra)
 
         yield Forecast(
             np.stack(pictures), frames, steps(), bool(truth), clip.fps, clip.has_clock, clip.divided_by, title,
-            scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing, notes=notes,
+            scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing, offset=clip.offset, notes=notes,
+            missing=missing,
         )  # fmt: skip
-        notes += clip.flaws()  # of what has been read by now
+        notes += [f"{clip.name}: {flaw}" for flaw in clip.flaws()]  # of what has been read by now
 
 
 def _open_shown(
@@ -291,16 +300,31 @@ def _open_shown(
     return source.open(channels=channels, size=room, **wanted)
 
 
-def _timed(clip: video.Clip, shown: video.Clip | None, timing: Timing) -> Iterator[tuple[Frame, Frame]]:
+class _Read(NamedTuple):
+    """A frame as it is read, with NaN for missing values; the same without; and what is shown of it."""
+
+    frame: Frame
+    filled: Frame
+    picture: Frame
+
+    @property
+    def missing(self) -> int:
+        return int(np.isnan(self.frame).sum())
+
+
+def _timed(clip: video.Clip, shown: video.Clip | None, timing: Timing) -> Iterator[_Read]:
     """Frames for the network and for people, in step; one and the same where nothing else is shown."""
+    filled = picture = None
     while True:
         begin = time.perf_counter()
         frame = next(clip, None)
-        picture = frame if shown is None else next(shown, None)
+        large = frame if shown is None else next(shown, None)
         timing.decode_s += time.perf_counter() - begin
-        if frame is None or picture is None:
+        if frame is None or large is None:
             return
-        yield frame, picture
+        (filled,) = fill(frame[None], filled)
+        (picture,) = (filled,) if shown is None else fill(large[None], picture)
+        yield _Read(frame, filled, picture)
 
 
 def predict(
@@ -315,6 +339,9 @@ def predict(
     fps: float | None = None,
     size: Size = None,
     gray: bool = False,
+    layout: str = "",
+    range: tuple[float, float] | None = None,
+    missing: float | None = None,
     device: str = "auto",
     dtype: str = "auto",
     scan: str = "auto",
@@ -324,8 +351,8 @@ def predict(
     """Predict how a clip goes on.
 
     Args:
-        source: a video, GIF, folder of numbered images, `.npy`, `.npz` or array, (T, H, W) or (T, C, H, W), uint8 or
-            float in [0, 1].
+        source: a video, GIF, folder of numbered images, `.npy`, `.npz` or array; `vmrnn_cli.readings.TABLE` says what
+            its numbers are taken for. Masked values and NaN are missing.
         frames: how many frames to predict; default what the weights were trained for.
         weights: a model, or what `vmrnn_cli.weights.load` takes; default the bundled ones.
         context: how many frames to start from; default what the weights were trained for.
@@ -337,6 +364,9 @@ def predict(
             with the shorter side that it was trained for, and arrays as they are; a network that carries the picture on
             draws it in the clip's own size and colour all the same.
         gray: draw it gray all the same.
+        layout: which axis of an array is what, as in "THWC".
+        range: which values of an array or of images are black and white; predictions stay in [0, 1].
+        missing: the value that stands for none.
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.
@@ -351,7 +381,7 @@ def predict(
         raise InputError(f"a {type(source).__name__} is no source", "give a path, or a NumPy array of frames")
     set_threads(threads)
     begin = time.perf_counter()
-    source = video.Source.of(source)
+    source = video.Source.of(source, Declared(layout, range, missing))
     model, name = load_weights(weights, source, start)
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     with open_forecast(
@@ -376,10 +406,9 @@ def load_weights(
     path = Path(name)
     shown = str(name)
     if path.exists():
-        full = path.resolve()
-        shown = full.name if full.is_dir() else full.stem
-        if full.is_dir() and full.name == "best":  # of a training run, as all of them call it
-            shown = f"{full.parent.name}/best"
+        shown = given_name(path) if path.is_dir() else path.stem
+        if path.is_dir() and shown == "best":  # of a training run, as all of them call it
+            shown = f"{given_name(path.absolute().parent)}/best"
     return weights.load(name), shown
 
 

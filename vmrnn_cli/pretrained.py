@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .config import NetworkConfig
-from .errors import InputError
+from .errors import InputError, os_failure
 from .model import VMRNN
 from .networks import (
     CONFIG_NAME,
@@ -131,7 +131,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
     except FileNotFoundError:
         raise InputError(f"there is no {path}", "check the name, or see `vmrnn weights list`") from None
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise os_failure(f"cannot read {path}", error) from None
+    except SafetensorError as error:
         raise InputError(f"{path} is not a readable safetensors file: {error}", _AGAIN) from None
 
 

@@ -19,6 +19,9 @@ class TrainConfig:
 
     data: str = ""
     dataset: str = ""  # "": by what `data` holds
+    layout: str = ""  # which axis of an array is what, "": by its shape
+    range: str = ""  # "LO,HI", which of its values are black and white, "": by their type
+    missing: str = ""  # the value that stands for none
     preset: str = "tiny"
     init: str = ""  # weights to start from
     context: int = 10

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import data, outputs, train, weights
-from .errors import InputError
+from .errors import InputError, os_failure
 from .frames import parse_side
 from .recipes import TrainConfig, make_config
 from .run_state import has_state
@@ -32,7 +32,7 @@ def plan(
     Raises:
         InputError: no data, a setting that cannot be, or a folder that cannot be written.
     """
-    flags = {"horizon": options["frames"], **options}
+    flags = {"horizon": options["frames"], "range": options["value_range"], **options}
     flags = {field.name: flags.get(field.name) for field in dataclasses.fields(TrainConfig)}
     path = None if flags["data"] is None else str(flags["data"])
     flags |= {"data": path, "size": parse_side(flags["size"]), "max_time": parse_time(flags["max_time"])}
@@ -43,7 +43,7 @@ def plan(
     settings = make_config(given, flags, file=config)
     if not settings.data and not (resume and out):
         raise InputError("there is no data", "name some with --data, or a run to go on with: --resume --out runs/NAME")
-    folder = out or Path("runs") / f"{Path(settings.data).resolve().stem}-{settings.preset}"
+    folder = out or Path("runs") / f"{Path(outputs.given_name(Path(settings.data))).stem}-{settings.preset}"
     resume = resume or (restarted and has_state(folder))
     if resume and (folder / train.SETTINGS_NAME).exists():  # the run's own settings, under what is given now
         kept = folder / train.SETTINGS_NAME
@@ -103,6 +103,6 @@ def read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", "check the path") from None
+        raise os_failure(f"cannot read {path}", error) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}", "write key = value lines") from None

@@ -45,6 +45,7 @@ from .optim import make_optimizers
 from .outputs import atomic_path, locked, make_folder, remove_leftovers
 from .predictor import Predictor
 from .ranks import Ranks
+from .readings import Declared
 from .recipes import TrainConfig, config_to_toml, loss_terms
 from .run_state import STATE_NAME, has_state, read_state, write_state
 
@@ -197,7 +198,8 @@ class Trainer:
         if config.init:  # of a run that is resumed, what it began with may be gone
             initial = build(config_from_dict(state["network"])) if state else weights.load(config.init).train()
         self._channels = initial.config.image_channels if initial else 1  # of frames from a folder of videos
-        self._source = data.DataSource(Path(config.data), config.dataset or None)
+        declared = Declared.parse(config.layout, config.range, config.missing)
+        self._source = data.DataSource(Path(config.data), config.dataset or None, declared)
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
         if config.batch_size % self.ranks.world:

@@ -60,7 +60,7 @@ def summary_writer() -> Any:
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise InputError(
             f"--tensorboard needs the package tensorboard ({error})", "install it: pip install 'vmrnn[tensorboard]'"
         ) from None

@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vmrnn_cli.errors import InputError, VMRNNError
+from vmrnn_cli.errors import InputError, VMRNNError, os_failure
 from vmrnn_cli.frames import (
     DEFAULT_FPS,
     IN_MEMORY,
@@ -42,6 +42,7 @@ from vmrnn_cli.frames import (
     to_float,
 )
 from vmrnn_cli.outputs import atomic_path
+from vmrnn_cli.readings import UNDECLARED, Declared, Units
 
 _GIF_MAX_FPS = 50.0  # browsers play delays under 2/100 s as 10/100 s
 _SEEK_MARGIN = 30.0  # seconds: longer than any usual distance between key frames
@@ -63,20 +64,22 @@ class Clip:
     fps : frames per second of this stream
     has_clock : whether the clip or the caller says so; else `fps` is a rate to play it at
     frame_shape : (C, H, W)
-    divided_by : what an array's values were divided by to lie in [0, 1], if it holds other floats
-    notes : what was taken of the file, where there was a choice
+    divided_by, offset : what an array's values are in [0, 1] times the one plus the other, if it has units of its own
+    notes : what was taken for granted, a line each
     """
 
     def __init__(
         self, name: str, kind: str, fps: float, frames: Iterator[Frame], decoder: "_Ffmpeg | None" = None, *,
-        has_clock: bool = True, divided_by: float = 1.0, notes: Sequence[str] = (), flaws: Sequence[str] = (),
-        expected: int = 0, sought: bool = False,
+        has_clock: bool = True, divided_by: float = 1.0, offset: float = 0.0, notes: Sequence[str] = (),
+        flaws: Sequence[str] = (), expected: int = 0, sought: bool = False,
     ) -> None:  # fmt: skip
         first = next(frames)
         # A decoder that starts in the middle complains of what it lacks, until it is well into the clip.
         self._log_start = len(decoder.log()) if decoder is not None and sought else 0
-        self.name, self.kind, self.fps, self.has_clock, self.divided_by = name, kind, fps, has_clock, divided_by
-        self.notes, self._flaws, self.expected = list(notes), list(flaws), expected
+        self.name, self.kind, self.fps, self.has_clock = name, kind, fps, has_clock
+        self.notes = tuple(notes)  # all there with the first frame
+        self.divided_by, self.offset = divided_by, offset
+        self._flaws, self.expected = list(flaws), expected
         self.frame_shape: tuple[int, int, int] = first.shape
         self._frames = itertools.chain([first], frames)
         self._read = 0
@@ -143,7 +146,8 @@ class Source:
     Raises InputError when it is missing or no clip.
     """
 
-    def __init__(self, path: str | Path | NDArray[Any]) -> None:
+    def __init__(self, path: str | Path | NDArray[Any], declared: Declared = UNDECLARED) -> None:
+        self._declared, self._fps = declared, None
         if isinstance(path, np.ndarray):
             self.name, self.kind, self._array = IN_MEMORY, "array", path
             return
@@ -161,14 +165,16 @@ class Source:
             if self._path.stat().st_size == 0:
                 raise _unusable(self._path, "it is empty")
             if is_array(self._path):
-                self.kind, self._array = "array", only_array(self._path, read_arrays(self._path))
+                arrays, beside, self._fps = read_arrays(self._path)
+                self.kind, self._array = "array", only_array(self._path, arrays)
+                self._declared = declared.over(beside)
             else:
                 self.kind, self._probe = "video", _probe(self._path)
 
     @classmethod
-    def of(cls, source: "str | Path | NDArray[Any] | Source") -> "Source":
-        """The source itself, or that of a path or an array."""
-        return source if isinstance(source, Source) else cls(source)
+    def of(cls, source: "str | Path | NDArray[Any] | Source", declared: Declared = UNDECLARED) -> "Source":
+        """The source itself, or that of a path or an array, of which the user says `declared`."""
+        return source if isinstance(source, Source) else cls(source, declared)
 
     def open(
         self, *, channels: int | None = 1, size: Size = None, fps: float | None = None, start: float = 0.0,
@@ -176,6 +182,8 @@ class Source:
     ) -> Clip:  # fmt: skip
         """Open it as a stream of frames; see `open_clip`."""
         _check_request(self.name, size, fps, start)
+        self._check_declared()
+        fps = fps or self._fps
         if last is not None:
             return self._open_end(
                 last, progress, channels=channels, size=size, fps=fps, start=start, divided_by=divided_by
@@ -185,21 +193,35 @@ class Source:
             if self.kind == "video":
                 return _open_video(self._path, self._probe, channels or 1, size, fps, start)
             if self.kind == "images":
-                frames, scale = open_images(self._path, self._files, channels or 1, size, rate, start), 1.0
-            else:
-                frames, scale = open_array(self.name, self._array, channels, size, rate, start, divided_by)
-            return Clip(self.name, self.kind, rate, frames, has_clock=fps is not None, divided_by=scale)
+                frames, notes = open_images(self._path, self._files, channels or 1, size, rate, start, self._declared)
+                return Clip(self.name, self.kind, rate, frames, has_clock=fps is not None, notes=notes)
+            frames, units, taken = open_array(
+                self.name, self._array, channels, size, rate, start, divided_by, self._declared
+            )
+            own = units if units.own else Units()
+            return Clip(
+                self.name, self.kind, rate, frames, has_clock=fps is not None, divided_by=own.span, offset=own.low,
+                notes=taken,
+            )  # fmt: skip
+
+    def _check_declared(self) -> None:
+        """Refuse what is declared of a source that says it itself."""
+        said = {"--layout": self._declared.layout, "--range": self._declared.range, "--missing": self._declared.missing}
+        wrong = ("--layout",) if self.kind == "images" else tuple(said) if self.kind == "video" else ()
+        for option in wrong:
+            if said[option] not in ("", None):
+                raise InputError(
+                    f"{self.name} holds pictures, which {option} says nothing about", f"leave {option} out"
+                )
 
     def _open_end(self, last: int, progress: "Progress | None", **options: Any) -> Clip:
         """The last frames only. Of a long video, what comes long before them is not decoded."""
         self.look_through()
         if self.kind == "images" and not options["start"]:
-            frames = open_images(
-                self._path, self._files[-last:], options["channels"] or 1, options["size"], DEFAULT_FPS, 0.0
-            )
-            return Clip(
-                self.name, self.kind, options["fps"] or DEFAULT_FPS, frames, has_clock=options["fps"] is not None
-            )
+            size, fps, channels = options["size"], options["fps"] or DEFAULT_FPS, options["channels"] or 1
+            files = self._files[-last:]
+            frames, notes = open_images(self._path, files, channels, size, fps, 0.0, self._declared)
+            return Clip(self.name, self.kind, fps, frames, has_clock=options["fps"] is not None, notes=notes)
         near = self._probe.seek_to_last(last, options["fps"]) if self.kind == "video" else 0.0
         if near > options["start"]:
             with suppress(InputError), _reading(self.name):
@@ -222,11 +244,12 @@ class Source:
     def first_frame(self, start: float = 0.0) -> Frame | None:
         """The first frame after `start` seconds, at its own size; None if it cannot be read.
 
-        Of arrays with all channels, divided by their maximum where that exceeds 1; of all else in gray.
+        Of arrays with all channels, counts as they are; of all else in gray.
         """
         try:
             if self.kind == "array":
-                frames, _ = open_array(self.name, self._array, None, None, DEFAULT_FPS, start, divided_by=None)
+                rate = self._fps or DEFAULT_FPS
+                frames = open_array(self.name, self._array, None, None, rate, start, None, self._declared).frames
                 return next(frames, None)
             with self.open(start=start) as clip:
                 return next(clip, None)
@@ -234,8 +257,8 @@ class Source:
             return None  # whoever opens it says why
 
 
-def open_clip(path: str | Path | NDArray[Any], **options: Any) -> Clip:
-    """Open a `Source` as a stream of frames. The options are those of `Source.open`:
+def open_clip(path: str | Path | NDArray[Any], declared: Declared = UNDECLARED, **options: Any) -> Clip:
+    """Open a `Source`, of which `declared` is known, as a stream of frames. The options are those of `Source.open`:
 
     channels : 1 gray, 3 RGB. Gray is repeated to make RGB, RGB made gray with the BT.601 luma; arrays with any other
         number of channels must have just that number. None: as many as an array has, and gray pictures.
@@ -244,12 +267,12 @@ def open_clip(path: str | Path | NDArray[Any], **options: Any) -> Clip:
     fps : videos are resampled to this rate in real time, None is their own. Images and arrays are not resampled:
         for them it states the rate, None is 10.
     start : seconds to skip.
-    divided_by : what brings an array of floats into [0, 1], if they exceed 1. What exceeds it comes out above 1.
+    divided_by : what brings counts into [0, 1], see `readings`. What exceeds it comes out above 1.
 
     Raises InputError when the source is missing, is no clip, does not fit `channels`, or ends before `start`. A flaw
     further down the stream (a NaN, an image of another size) raises it from the iteration.
     """
-    return Source(path).open(**options)
+    return Source(path, declared).open(**options)
 
 
 @contextmanager
@@ -257,7 +280,7 @@ def _reading(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:  # no permission, failing disk
-        raise InputError(f"cannot read {name}: {error.strerror or error}", "check the file") from error
+        raise os_failure(f"cannot read {name}", error) from error
 
 
 def _check_request(name: str, size: Size, fps: float | None, start: float) -> None:
@@ -323,7 +346,9 @@ def _ffmpeg() -> list[str]:
 def _machine_failures() -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, ImportError) as error:  # RuntimeError: imageio-ffmpeg finds no executable
+    except OSError as error:
+        raise os_failure("cannot run ffmpeg", error) from error
+    except (RuntimeError, ImportError) as error:  # RuntimeError: imageio-ffmpeg finds no executable
         raise VMRNNError(
             f"cannot run ffmpeg: {error}", "reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE"
         ) from error

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--weights", default="vmrnn-b-bikenyc")
     parser.add_argument("--chart", type=Path, help="a PNG to draw")
     options = parser.parse_args()
-    frames = only_array(options.data, read_arrays(options.data))  # (T, C, H, W)
+    frames = only_array(options.data, read_arrays(options.data).arrays)  # (T, C, H, W)
     model, name = load_weights(options.weights)
     context, horizon = model.config.context, model.config.horizon
     windows = BikeNYC(options.data.stem, frames, "test", context, horizon, model.config.divided_by)

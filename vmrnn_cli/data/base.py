@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import VMRNNError
 from ..frames import to_float
+from ..readings import fill
 
 ClipArray = NDArray[Any]
 
@@ -28,12 +29,14 @@ class ClipDataset(ABC):
     clip_shape : (T, C, H, W)
     divided_by : what its values were divided by to lie in [0, 1]; None for pictures, which have no units
     has_own_split : whether the clips of a split are no other split's
+    notes : what was taken for granted, a line each
     """
 
     name: str
     clip_shape: tuple[int, int, int, int]
     divided_by: float | None = None
     has_own_split = True
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -43,7 +46,7 @@ class ClipDataset(ABC):
         """Return clip `index` as it is kept, uint8 or float32, of `clip_shape`; randomness comes from `rng` alone."""
 
     def frames(self, index: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return clip `index` in [0, 1]; what exceeds what its data set is divided by is above."""
+        """Return clip `index` in [0, 1], NaN where a value is missing; what exceeds the divisor is above."""
         return to_float(self.clip(index, rng))
 
     def group(self, index: int) -> int:
@@ -64,7 +67,7 @@ class _Numbered(Dataset):
     def __getitem__(self, index: int) -> NDArray[np.float32] | VMRNNError:
         rng = np.random.default_rng((self.seed, self.epoch, index))
         try:
-            return self.dataset.frames(index, rng)
+            return fill(self.dataset.frames(index, rng))
         except VMRNNError as error:
             return error  # raised in a worker, PyTorch would wrap it
 
@@ -90,7 +93,7 @@ def batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[torch.Tensor]:
-    """Yield the batches of an epoch, (B, T, C, H, W) float32 in [0, 1], from batch `start` on.
+    """Yield the batches of an epoch, (B, T, C, H, W) float32 in [0, 1], without missing values, from batch `start` on.
 
     Order and content depend on (seed, epoch) only, not on workers, restarts or ranks: the ranks of `world` get equal
     shares of each batch of `batch_size`, which together are the batch of a single process. Clips that do not fill the

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, VMRNNError
+from ..errors import VMRNNError, os_failure
 from ..frames import Size, to_uint8
 from ..outputs import atomic_path
 from ..video import Clip, Source
@@ -68,7 +68,7 @@ def content_id(path: Path) -> str:
             while block := file.read(2**20):
                 digest.update(block)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the file") from error
+        raise os_failure(f"cannot read {path}", error) from error
     return digest.hexdigest()
 
 
@@ -124,9 +124,7 @@ def decode(source: Path, channels: int, size: Size, content: str | None = None) 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VMRNNError(
-            f"cannot make the cache folder {path.parent}: {error.strerror}", "set VMRNN_CACHE to another one"
-        ) from error
+        raise os_failure(f"cannot make the cache folder {path.parent}", error, "set VMRNN_CACHE to another") from error
     opened = Source(source)
     opened.look_through()
     with (
@@ -135,7 +133,7 @@ def decode(source: Path, channels: int, size: Size, content: str | None = None) 
         temporary.open("wb") as file,
     ):
         shape, checksum = _write_frames(clip, file)
-        notes = clip.notes + clip.flaws()
+        notes = [*clip.notes, *clip.flaws()]
         file.seek(0, os.SEEK_END)
         file.write(json.dumps({"crc32": checksum, "shape": shape, "notes": notes}).encode())
     return Video(path, shape, tuple(notes))
