@@ -360,8 +360,9 @@ def read_arrays(path: Path) -> Arrays:
     except Exception as error:  # damaged files make NumPy and zipfile raise anything, and bz2 an OSError without number
         if isinstance(error, OSError) and error.errno is not None:
             raise
+        reason = re.sub(r": <[\w.]+ object at 0x\w+>", "", str(error))  # Python's own words for a damaged header
         raise InputError(
-            f"{path} is no array of numbers: {error}", "write it with numpy.save or numpy.savez"
+            f"{path} is no array of numbers: {reason}", "write it with numpy.save or numpy.savez"
         ) from error
     arrays = {name: member for name, member in everything.items() if isinstance(member, np.ndarray)}  # else bytes
     return _declarations(path, arrays)
