@@ -81,7 +81,7 @@ def make_inputs(folder: Path) -> dict[str, list[tuple[str, list[str]]]]:
         kinds["image"].append((suffix, by))
     forecast = [str(folder / "clip.npy") if word == "{}" else word for word in predict] + ["--weights", "{}"]
     kinds["weights"] = [(name, forecast) for name in ("weights", "alone.safetensors", "wrapped.ckpt")]
-    np.save(folder / "clips.npy", rng.integers(0, 255, (8, 6, 16, 16)).astype(np.uint8))
+    np.save(folder / "clips.npy", rng.integers(0, 255, (8, 6, 1, 16, 16)).astype(np.uint8))
     (folder / "videos").mkdir()
     for name in ("clip.mp4", "clip.avi"):
         shutil.copy(folder / name, folder / "videos")

@@ -703,7 +703,7 @@ def test_workers_need_no_shared_memory(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torch.UntypedStorage._share_filename_cpu_", refuse)
     monkeypatch.setattr("torch.UntypedStorage._share_fd_cpu_", refuse)
-    np.save(tmp_path / "clips.npy", np.random.default_rng(0).integers(0, 255, (8, 5, 8, 8)).astype(np.uint8))
+    np.save(tmp_path / "clips.npy", np.random.default_rng(0).integers(0, 255, (8, 5, 1, 8, 8)).astype(np.uint8))
     clips = data.DataSource(tmp_path / "clips.npy").clips("all", context=3, horizon=2)
     alone, helped = (list(batches(clips, 2, seed=0, epoch=0, workers=workers)) for workers in (0, 2))
     assert len(alone) == 4

@@ -23,7 +23,7 @@ def trainer(data, out, **options):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "clips.npy"
-    np.save(path, np.random.default_rng(0).integers(0, 255, (6, 8, 16, 16)).astype(np.uint8))
+    np.save(path, np.random.default_rng(0).integers(0, 255, (6, 8, 1, 16, 16)).astype(np.uint8))
     return path
 
 
