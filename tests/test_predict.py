@@ -504,3 +504,19 @@ def test_real_clips(run, tiny, tmp_path, clip):
         assert 0.0 < z["context"].mean() < 1.0
         has_truth = "truth" in z
     assert (json.loads(out)["metrics"] is not None) == has_truth
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "https://x.org/clip.mp4"])
+def test_standard_input_is_refused_by_all_its_names(name):
+    with pytest.raises(InputError, match="neither addresses nor standard input"):
+        find_files([name])
+
+
+def test_outputs_are_called_after_the_names_that_were_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "3f9a1c").write_bytes(b"a clip")
+    (tmp_path / "frames").mkdir()
+    for link, target in (("holiday.mp4", "3f9a1c"), ("copy.mp4", "3f9a1c"), ("walk", "frames")):
+        (tmp_path / link).symlink_to(target)
+    targets = [target.name for _, target in find_files(["holiday.mp4", "copy.mp4", "walk", "."])]
+    assert targets == [f"{name}_predicted.gif" for name in ("holiday", "copy", "walk", tmp_path.name)]
