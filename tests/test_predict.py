@@ -18,6 +18,9 @@ import pytest
 from commands import CLIP, DIGITS, one_error_line
 from PIL import Image
 
+from vmrnn_cli.batch import find_files
+from vmrnn_cli.errors import InputError
+
 
 def test_json_has_the_promised_keys_and_nothing_else_is_printed(run, tiny):
     code, out, err = run("predict", DIGITS, "--weights", tiny, "-o", "o.gif", "--json", "--threads", 1)
