@@ -19,6 +19,9 @@ import pytest
 from commands import CLIP, DIGITS, one_error_line, vmrnn
 from PIL import Image
 
+from vmrnn_cli.batch import find_files
+from vmrnn_cli.errors import InputError
+
 
 def test_json_has_the_promised_keys_and_nothing_else_is_printed(run, tiny):
     code, out, err = run("predict", DIGITS, "--weights", tiny, "-o", "o.gif", "--json", "--threads", 1)
@@ -522,3 +525,19 @@ def test_kills_at_random_moments_leave_nothing_for_long(tmp_path, tiny):
     done = vmrnn("predict", CLIP, "--weights", tiny, "-o", "other.npz", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["other.npz"]
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "https://x.org/clip.mp4"])
+def test_standard_input_is_refused_by_all_its_names(name):
+    with pytest.raises(InputError, match="neither addresses nor standard input"):
+        find_files([name])
+
+
+def test_outputs_are_called_after_the_names_that_were_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "3f9a1c").write_bytes(b"a clip")
+    (tmp_path / "frames").mkdir()
+    for link, target in (("holiday.mp4", "3f9a1c"), ("copy.mp4", "3f9a1c"), ("walk", "frames")):
+        (tmp_path / link).symlink_to(target)
+    targets = [target.name for _, target in find_files(["holiday.mp4", "copy.mp4", "walk", "."])]
+    assert targets == [f"{name}_predicted.gif" for name in ("holiday", "copy", "walk", tmp_path.name)]

@@ -256,7 +256,8 @@ def _explained(error: BaseException, name: str) -> VMRNNError:
         return InputError(f"'{name}' does not do for the Hub: {_reason(error)}", "write it as owner/name[@revision]")
     if isinstance(error, OSError) and error.errno:
         where = error.filename or constants.HF_HUB_CACHE
-        return os_failure(f"cannot read or write {where}", error, "set HF_HOME to another place")
+        failure = os_failure(f"cannot read or write {where} (HF_HOME)", error, "set HF_HOME to another place")
+        return VMRNNError(failure.what, failure.todo)
     return VMRNNError(f"the transfer of '{name}' broke off: {_reason(error)}")
 
 

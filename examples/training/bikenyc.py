@@ -41,7 +41,7 @@ def main() -> None:
     context, horizon = model.config.context, model.config.horizon
     windows = BikeNYC(options.data.stem, frames, "test", context, horizon, model.config.divided_by)
     rng = np.random.default_rng(0)
-    clips = np.stack([windows.clip(index, rng) for index in range(len(windows))])  # (B, T, C, H, W)
+    clips = np.stack([windows.frames(index, rng) for index in range(len(windows))])  # (B, T, C, H, W)
     given, truth = clips[:, :context], clips[:, context:]
     starts = np.array(windows.starts)[:, None] + context - DAY + np.arange(horizon)
     yesterday = frames[starts] / windows.divided_by

@@ -124,7 +124,9 @@ def decode(source: Path, channels: int, size: Size, content: str | None = None) 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise os_failure(f"cannot make the cache folder {path.parent}", error, "set VMRNN_CACHE to another") from error
+        raise os_failure(
+            f"cannot make the cache folder {path.parent} (VMRNN_CACHE)", error, "set VMRNN_CACHE to another"
+        ) from error
     opened = Source(source)
     opened.look_through()
     with (
