@@ -62,6 +62,7 @@ class Forecast:
     has_clock : whether that is the clip's own, or asked for; else it is a rate to play it at
     divided_by : what the values of an array were divided by to lie in [0, 1]; an .npz is written in its own units
     title : what pictures call it
+    source : the name of the clip, as given
     panels : of pictures, where none are asked for; empty for the usual ones
     scored_on : (C, H, W) of the network's own picture, on which scores are; None where that is what is shown
     score, rivals : of the prediction, and of forecasts that cost nothing, by name; they grow with the steps
@@ -76,6 +77,7 @@ class Forecast:
     has_clock: bool = False
     divided_by: float = 1.0
     title: str = ""
+    source: str = ""
     panels: tuple[str, ...] = ()
     scored_on: tuple[int, int, int] | None = None
     score: Score = field(default_factory=Score, repr=False)
@@ -143,7 +145,7 @@ class Forecast:
         self, path: str | Path, *, panels: Sequence[str] | None = None, overwrite: bool = False,
         progress: Progress | None = None,
     ) -> None:  # fmt: skip
-        """Write it, by the suffix: .gif, .mp4, .webm, .png (film strip) or .npz. One in the making is made meanwhile.
+        """Write it, by the suffix: .gif, .mp4, .webm, .png (film strip), .npz or .html; one in the making is made, too.
 
         Raises:
             InputError: unknown suffix or panel, target not writable, or there without `overwrite`.

@@ -264,7 +264,7 @@ def open_forecast(
 
         yield Forecast(
             np.stack(pictures), frames, steps(), bool(truth), clip.fps, clip.has_clock, clip.divided_by, title,
-            scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing,
+            clip.name, scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing,
         )  # fmt: skip
 
 

@@ -58,11 +58,11 @@ def _colour_map(*stops: int) -> NDArray[np.uint8]:
 
 
 # Every 15th colour of "viridis" and "magma" by Nathaniel Smith, Stefan van der Walt and Eric Firing (CC0).
-_VALUE_COLOURS = _colour_map(
+VALUE_COLOURS = _colour_map(
     0x440154, 0x481769, 0x472A7A, 0x433D84, 0x3D4E8A, 0x355E8D, 0x2E6D8E, 0x297B8E, 0x23898E,
     0x1F978B, 0x21A585, 0x2EB37C, 0x46C06F, 0x65CB5E, 0x89D548, 0xB0DD2F, 0xD8E219, 0xFDE725,
 )  # fmt: skip
-_ERROR_COLOURS = _colour_map(
+ERROR_COLOURS = _colour_map(
     0x000004, 0x090720, 0x1A1042, 0x311165, 0x4A1079, 0x621980, 0x792282, 0x912B81, 0xAA337D,
     0xC23B75, 0xD9466B, 0xEC5860, 0xF7725C, 0xFC8E64, 0xFEAA74, 0xFEC68A, 0xFDE2A3, 0xFCFDBF,
 )  # fmt: skip
@@ -452,7 +452,7 @@ class _Painter:
         self.peak, self.error_peak = peak, peak * ERROR_SHARE
         self.gridded = C not in (1, 3)
         self._tiles = min(C, _MOST_TILES) if self.gridded else 1
-        self._rows, self._columns = _mosaic(frame_shape)
+        self._rows, self._columns = mosaic(frame_shape)
         self._label = _TILE_LABEL if self.gridded else 0
         room_width = widest - (self._columns - 1) * _GAP
         fit = min(room_width / (self._columns * W), tallest / (self._rows * H))
@@ -482,7 +482,7 @@ class _Painter:
         """Draw a frame (C, H, W); values outside [0, peak] are cut off."""
         levels = to_uint8(frame, self.peak)  # (C, H, W)
         if self.gridded:
-            return self._tiled(levels, _VALUE_COLOURS)
+            return self._tiled(levels, VALUE_COLOURS)
         channels = [self._scaled(Image.fromarray(channel)) for channel in levels]
         return Image.merge("RGB", channels if len(channels) == 3 else channels * 3)
 
@@ -490,17 +490,17 @@ class _Painter:
         """Draw |prediction - truth|; for RGB its mean over the channels."""
         error = np.abs(prediction - truth)  # (C, H, W)
         if self.gridded:
-            return self._tiled(to_uint8(error, self.error_peak), _ERROR_COLOURS)
+            return self._tiled(to_uint8(error, self.error_peak), ERROR_COLOURS)
         levels = to_uint8(error.mean(axis=0), self.error_peak)
         # Scaled before it is coloured: between two errors lies an error between them, not a mixture of two colours.
-        return Image.fromarray(_ERROR_COLOURS[np.asarray(self._scaled(Image.fromarray(levels)))])
+        return Image.fromarray(ERROR_COLOURS[np.asarray(self._scaled(Image.fromarray(levels)))])
 
     def draw_scale(self, canvas: Image.Image, panel: str, right: int, baseline: int) -> None:
         """Draw a panel's colour bar with the values at its ends, _SCALE_WIDTH wide."""
         draw = ImageDraw.Draw(canvas)
-        colours, high = _VALUE_COLOURS, f"{self.peak:.2g}"
+        colours, high = VALUE_COLOURS, f"{self.peak:.2g}"
         if panel == "error":
-            colours, high = _ERROR_COLOURS, f"{self.error_peak:.2g}+"  # what is beyond looks the same
+            colours, high = ERROR_COLOURS, f"{self.error_peak:.2g}+"  # what is beyond looks the same
         left = right - _SCALE_WIDTH
         bar_left, bar_right = left + math.ceil(_length("0", 12)) + 5, right - math.ceil(_length(high, 12)) - 5
         bar = colours[np.linspace(0, 255, bar_right - bar_left).astype(int)]  # (width, 3)
@@ -536,7 +536,7 @@ class _Painter:
         return picture.resize(self._tile_size, self._filter)
 
 
-def _mosaic(frame_shape: tuple[int, int, int]) -> tuple[int, int]:
+def mosaic(frame_shape: tuple[int, int, int]) -> tuple[int, int]:
     """Rows and columns of the tiles that come closest to a square."""
     C, H, W = frame_shape
     tiles = 1 if C in (1, 3) else min(C, _MOST_TILES)
@@ -546,7 +546,7 @@ def _mosaic(frame_shape: tuple[int, int, int]) -> tuple[int, int]:
 
 def _aspect(frame_shape: tuple[int, int, int]) -> float:
     """Width over height of a frame's picture."""
-    rows, columns = _mosaic(frame_shape)
+    rows, columns = mosaic(frame_shape)
     return columns * frame_shape[2] / (rows * frame_shape[1])
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import imageio.v3 as imageio
 import numpy as np
 
-from . import render, video
+from . import interrupts, render, video
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -117,12 +117,39 @@ class FilmWriter(Writer):
         self._encoder.write(self._comparison.predicted_frame(index, *step))
 
 
+class PageWriter(Writer):
+    """One HTML file that opens anywhere: players in step, and how the errors grow."""
+
+    def __init__(self, forecast: Forecast) -> None:
+        super().__init__(forecast)
+        with interrupts.deferred():
+            from .pages.forecast import ForecastPage  # only who asks for a page needs what makes it
+
+        self._page = ForecastPage(forecast, self.drawing()["peak"])
+
+    @classmethod
+    def fit(cls, frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int] | None:
+        return render.panel_size(frame_shape, 2)  # as many as stand beside each other on a wide screen
+
+    @contextmanager
+    def file(self, path: Path) -> Iterator[None]:
+        yield
+        self._page.write(path)
+
+    def given(self, index: int, frame: Frame) -> None:
+        self._page.given(frame)
+
+    def predicted(self, index: int, step: Step) -> None:
+        self._page.predicted(step)
+
+
 WRITERS: dict[str, type[Writer]] = {
     ".gif": FilmWriter,
     ".mp4": FilmWriter,
     ".webm": FilmWriter,
     ".png": StripWriter,
     ".npz": ArrayWriter,
+    ".html": PageWriter,
 }
 
 

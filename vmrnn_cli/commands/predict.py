@@ -31,14 +31,14 @@ def _formats() -> list[str]:
 _SOURCE = typer.Argument(..., metavar="SOURCE", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays.")
 _OUT = option(
     OUTPUT,
-    "A .gif, .mp4, .webm, .png (film strip) or .npz file, or a folder. (default: SOURCE_predicted.gif)",
+    "A .gif, .mp4, .webm, .png (film strip), .npz or .html (page) file, or a folder. (default: SOURCE_predicted.gif)",
     "-o",
     "--output",
     metavar="OUT",
 )
 _FORMAT = option(
     OUTPUT,
-    "gif, mp4, webm, png or npz, where -o names no file. (default: gif)",
+    "gif, mp4, webm, png, npz or html, where -o names no file. (default: gif)",
     "--format",
     metavar="FORMAT",
     autocompletion=_formats,
