@@ -59,7 +59,8 @@ def test_a_page_holds_the_frames(tmp_path, size):
     for name, frames in kept.items():
         pictures = np.stack([picture(address) for address in shown[name]])
         expected = np.rint(frames.clip(0, 1).transpose(0, 2, 3, 1) * 255)
-        assert np.abs(pictures - expected).mean() <= (0 if size == (24, 32) else 12), name  # edges between saturated colours lose most
+        most = 0 if size == (24, 32) else 12  # edges between saturated colours lose most
+        assert np.abs(pictures - expected).mean() <= most, name
     assert clip["tracks"][1]["frames"] == []  # the last given one, which is there
     assert (clip["name"], clip["ahead"], clip["fps"]) == ("street.mp4", 4, 8.0)
 

@@ -141,13 +141,11 @@ def evaluate(
     spread: bool = False,
     names: Sequence[str] = ALL,
     keep_worst: int = 0,
-    rivals: Sequence[str] = tuple(RIVALS),
     progress: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
     """Forecast and score the clips of a data set: the first `limit` of them or, with `spread`, as many evenly spaced.
 
-    `rivals` are those of `rivals.RIVALS` to compare with.
     `progress` is called with the number of clips done so far. Of several `ranks`, each takes the batches whose turn is
     its own, and all return the whole: the same as a single process, as batches and their order are the same.
     """
@@ -155,7 +153,7 @@ def evaluate(
     total = min(len(dataset), limit or len(dataset))
     chosen = np.arange(total) * (len(dataset) if spread else total) // total
     groups = [dataset.group(number) for number in chosen.tolist()]
-    done = Evaluation(Scores(), {name: Scores() for name in rivals}, 0, [], groups)
+    done = Evaluation(Scores(), {name: Scores() for name in RIVALS}, 0, [], groups)
     for first in range(rank * batch_size, total, world * batch_size):
         numbers = chosen[first : first + batch_size].tolist()
         # (B, T, C, H, W)
@@ -164,8 +162,8 @@ def evaluate(
         given, truth = clips[:, :context], clips[:, context:]
         prediction = predictor.batch(given, horizon)
         done.model.add(prediction, truth, names)
-        for name in rivals:
-            done.baselines[name].add(np.stack(list(RIVALS[name](given, horizon)), axis=1), truth, names)
+        for name, rival in RIVALS.items():
+            done.baselines[name].add(np.stack(list(rival(given, horizon)), axis=1), truth, names)
         done.clips += len(clips)
         done.clipped += int((given.max((1, 2, 3, 4)) > 1).sum())
         if keep_worst:

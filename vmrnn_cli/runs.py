@@ -33,7 +33,8 @@ def plan(
     """
     flags = {"horizon": options["frames"], **options}
     flags = {field.name: flags.get(field.name) for field in dataclasses.fields(TrainConfig)}
-    flags |= {"size": parse_side(flags["size"]), "max_time": parse_time(flags["max_time"])}
+    path = None if flags["data"] is None else str(flags["data"])
+    flags |= {"data": path, "size": parse_side(flags["size"]), "max_time": parse_time(flags["max_time"])}
     given = read_toml(config) if config else {}
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if not resume:

@@ -56,13 +56,8 @@ def evaluate(
     quiet: bool = options.QUIET,
     debug: bool = options.DEBUG,
 ) -> None:
-    """Score weights on a data set, beside the last frame repeated and motion continued.
-
-    Under torchrun, processes share the clips, and the numbers stay the same.
-    """
-    pictures = [out / f"worst-{place}.png" for place in range(1, save_worst + 1)]
-    _check_before_loading(plot, pictures, overwrite)
-
+    """Score weights on a data set, beside forecasts that cost nothing. Under torchrun, processes share the clips."""
+    pictures = _check_before_loading(plot, [out / f"worst-{place + 1}.png" for place in range(save_worst)], overwrite)
     with interrupts.deferred():
         from .. import batch, devices, metrics
         from .. import evaluate as evaluation
@@ -86,27 +81,26 @@ def evaluate(
     clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips)
     if shown:
         options.announce(clips, loaded)
-    total = min(len(clips), limit or len(clips))
+    count = functools.partial(_count, min(len(clips), limit or len(clips)))
     result = evaluation.evaluate(
         loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
         names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks,
-        progress=functools.partial(_count, total) if shown and sys.stderr.isatty() else None,
+        progress=count if shown and sys.stderr.isatty() else None,
     )  # fmt: skip
     ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
     summary = {**result.summary(), "context": context, "horizon": frames, "weights": loaded.name, "data": str(data)}
     summary |= {"split": split, "frame_size": list(clips.clip_shape[:1:-1])}
-    summary |= {} if clips.divided_by is None else {"divided_by": clips.divided_by}
-    if shown and result.clipped:
-        print(f"warning: in {result.clipped} clips, {_CLIPPED.format(clips.divided_by)}", file=sys.stderr)
-    print(json.dumps(summary)) if as_json else _print_table(summary)
+    if clips.divided_by is not None:
+        summary["divided_by"] = clips.divided_by
+    _tell(summary, result.clipped if shown else 0, as_json)
     _draw(plot, summary, overwrite)
     _write_worst(result, pictures, loaded.name, overwrite)
 
 
-def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bool) -> None:
-    """Refuse files that cannot be written before the clips are forecast, which may take hours."""
+def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bool) -> list[Path]:
+    """The pictures. Refuses files that cannot be written before the clips are forecast, which may take hours."""
     from .. import outputs
 
     if plot is not None:
@@ -119,10 +113,17 @@ def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bo
         outputs.check_folder(picture.parent, "--out")
         if picture.parent.exists():  # else it is made with the first
             outputs.check_target(picture, overwrite)
+    return pictures
 
 
 def _count(total: int, done: int) -> None:
     print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
+
+
+def _tell(summary: dict[str, Any], clipped: int, as_json: bool) -> None:
+    if clipped:
+        print(f"warning: in {clipped} clips, {_CLIPPED.format(summary['divided_by'])}", file=sys.stderr)
+    print(json.dumps(summary)) if as_json else _print_table(summary)
 
 
 def _print_table(summary: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ _DRY_RUN = option(
 
 def train(
     given: typer.Context,
-    data: str | None = _DATA,
+    data: Path | None = _DATA,
     dataset: str | None = options.DATASET,
     context: int | None = option(DATA, "Frames in. (default: the preset's)"),
     frames: int | None = option(DATA, "Frames out. (default: the preset's)"),

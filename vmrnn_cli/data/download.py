@@ -45,7 +45,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Source:
+class PublishedFiles:
     """A data set on the network: its files, and on which terms they may be used."""
 
     files: tuple[RemoteFile, ...]
@@ -54,7 +54,7 @@ class Source:
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
 SOURCES = {
-    "moving-mnist": Source(
+    "moving-mnist": PublishedFiles(
         (
             RemoteFile(_MNIST, "train-images-idx3-ubyte.gz", "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873"),
             RemoteFile(_MNIST, "t10k-images-idx3-ubyte.gz", "md5:9fb629c4189551a2d022fa330f9573f3"),
@@ -66,14 +66,14 @@ SOURCES = {
         ),
         "MNIST by Y. LeCun and C. Cortes, CC BY-SA 3.0; Moving MNIST: cite Srivastava et al., ICML 2015",
     ),
-    "kth": Source(
+    "kth": PublishedFiles(
         tuple(
             RemoteFile("https://www.csc.kth.se/cvap/actions", f"{action}.zip")
             for action in ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
         ),
         "for non-commercial use; cite Schuldt, Laptev and Caputo, ICPR 2004",
     ),
-    "taxibj": Source(
+    "taxibj": PublishedFiles(
         (
             RemoteFile(
                 "https://github.com/chengtan9907/OpenSTL/releases/download/v0.1.0",
