@@ -5,28 +5,21 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from collections import ChainMap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from .. import interrupts
 from ..errors import InputError
-from . import options
+from . import options, reports
 from .options import DATA, OUTPUT, option
 
 if TYPE_CHECKING:
     from ..evaluate import Evaluation
 
 _CLIPPED = "given values exceed {:g}, the highest in training: the network sees them cut off there"
-_NAMES = {
-    "mse": "MSE",
-    "mae": "MAE",
-    "ssim": "SSIM",
-    "psnr": "PSNR dB",
-    "sharpness": "sharpness, of the truth's",
-    "ssim_published": "SSIM as published",
-    "psnr_published": "PSNR as published",
-    "lpips": "LPIPS (AlexNet)",
-}
 _LPIPS = option(OUTPUT, "Add the learned perceptual distance; needs vmrnn\\[lpips].", "--lpips", default=False)
 _SAVE_WORST = option(
     OUTPUT, "Write the N worst forecasts as film strips, worst-1.png ...", default=0, metavar="N", min=0, max=1000
@@ -34,6 +27,7 @@ _SAVE_WORST = option(
 
 
 def evaluate(
+    given: typer.Context,
     data: Path = option(DATA, "As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W).", default=...),
     dataset: str | None = options.DATASET,
     split: str = option(DATA, "train, val, test or all.", default="test"),
@@ -49,6 +43,7 @@ def evaluate(
     threads: int | None = options.THREADS,
     lpips: bool = _LPIPS,
     plot: Path | None = option(OUTPUT, "Draw quality against frames ahead into this .png.", metavar="FILE.png"),
+    report: Path | None = options.REPORT,
     save_worst: int = _SAVE_WORST,
     out: Path = option(OUTPUT, "Folder for --save-worst.", default=Path()),
     overwrite: bool = options.OVERWRITE,
@@ -81,12 +76,15 @@ def evaluate(
     clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips)
     if shown:
         options.announce(clips, loaded)
-    count = functools.partial(_count, min(len(clips), limit or len(clips)))
+    total = min(len(clips), limit or len(clips))
+    count = functools.partial(_count, total)
+    album = reports.album(report, clips, total, context)
     result = evaluation.evaluate(
         loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
-        names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks,
+        names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks, watch=album,
         progress=count if shown and sys.stderr.isatty() else None,
     )  # fmt: skip
+    played = ChainMap(*ranks.gather(album.clips if album else {}))
     ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
@@ -96,6 +94,14 @@ def evaluate(
         summary["divided_by"] = clips.divided_by
     _tell(summary, result.clipped if shown else 0, as_json)
     _draw(plot, summary, overwrite)
+    if report is not None:
+        from ..outputs import atomic_path
+        from ..pages.report import write_evaluation
+
+        notes = [_clipped(result.clipped, summary)] if result.clipped else []
+        known = reports.facts(data, split, clips, (context, frames), [loaded])
+        with atomic_path(report, overwrite) as path:
+            write_evaluation(path, summary, result, played, known, options.typed(given), notes)
     _write_worst(result, pictures, loaded.name, overwrite)
 
 
@@ -120,9 +126,13 @@ def _count(total: int, done: int) -> None:
     print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
 
 
+def _clipped(clips: int, summary: dict[str, Any]) -> str:
+    return f"warning: in {clips} clips, {_CLIPPED.format(summary['divided_by'])}"
+
+
 def _tell(summary: dict[str, Any], clipped: int, as_json: bool) -> None:
     if clipped:
-        print(f"warning: in {clipped} clips, {_CLIPPED.format(summary['divided_by'])}", file=sys.stderr)
+        print(_clipped(clipped, summary), file=sys.stderr)
     print(json.dumps(summary)) if as_json else _print_table(summary)
 
 
@@ -130,7 +140,7 @@ def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from .. import rivals
+    from .. import metrics, rivals, score_text
 
     forecasts = {"this network": summary, **{label: summary[key] for key, label in rivals.RIVAL_NAMES.items()}}
     table = Table(title=f"{summary['weights']}: {summary['clips']} clips, {summary['context']} -> {summary['horizon']}")
@@ -138,8 +148,8 @@ def _print_table(summary: dict[str, Any]) -> None:
     for forecast in forecasts:
         table.add_column(forecast, justify="right")
     for key in summary["per_frame"]:
-        label = _NAMES[key]
-        table.add_row(label, *(_with_interval(scores, key) for scores in forecasts.values()))
+        label = metrics.NAMES[key]
+        table.add_row(label, *(score_text.mean_and_interval(scores, key) for scores in forecasts.values()))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for key, label in rivals.RIVAL_NAMES.items():
@@ -154,15 +164,6 @@ def _print_table(summary: dict[str, Any]) -> None:
     console.print(ahead)
 
 
-def _with_interval(scores: dict[str, Any], key: str) -> str:
-    if scores[key] is None:
-        return "∞" if "psnr" in key else "–"
-    digits = 4 if "ssim" in key or key == "lpips" or scores[key] < 1 else 2
-    interval = scores["interval_95"][key]
-    around = " ({:.{n}f} - {:.{n}f})".format(*interval, n=digits) if interval else ""  # none of a single clip
-    return f"{scores[key]:.{digits}f}{around}"
-
-
 def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
     if path is None:
         return
@@ -170,7 +171,7 @@ def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
 
     from matplotlib.figure import Figure
 
-    from .. import rivals
+    from .. import metrics, rivals
     from ..outputs import atomic_path
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -186,7 +187,7 @@ def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
             (line,) = axis.plot(ahead, values, style, label=label, markersize=3)
             edges = [pair or (math.nan, math.nan) for pair in scores["per_frame_interval_95"][key]]
             axis.fill_between(ahead, *zip(*edges, strict=True), color=line.get_color(), alpha=0.2, linewidth=0)
-        axis.set(xlabel="frames ahead", ylabel=_NAMES[key])
+        axis.set(xlabel="frames ahead", ylabel=metrics.NAMES[key])
     axes[0].legend()
     figure.suptitle(
         f"{summary['clips']} clips, {summary['context']} -> {summary['horizon']}, with 95 % intervals", size="medium"

@@ -46,9 +46,14 @@ class _VideoWindows(ClipDataset):
     """Windows of videos; clips of one video are alike."""
 
     _windows: NDArray[np.int64]  # (windows, 2): number of the video, first frame
+    _names: list[str]  # of the videos
 
     def __len__(self) -> int:
         return len(self._windows)
+
+    def label(self, index: int) -> str:
+        number, start = self._windows[index]
+        return f"{self._names[number]} from frame {start}"
 
     def group(self, index: int) -> int:
         return int(self._windows[index, 0])
@@ -87,6 +92,7 @@ class FolderClips(_VideoWindows):
         side = min(crop or size, size) if self._random else size
         self.clip_shape = (length, channels, side, side)
         self._videos: list[Video] = []
+        self._names = []
         sets: list[str] = []
         skipped = []
         for entry in _with_progress(entries, f"decoding {folder.name}"):
@@ -99,6 +105,7 @@ class FolderClips(_VideoWindows):
                 skipped.append(f"{entry.file} has only {len(video)} of {length} frames")
             else:
                 self._videos.append(video)
+                self._names.append(entry.file.name)
                 sets.append(entry.set)
         if not self._videos:
             why = f", for example: {skipped[0]}" if skipped else ""
@@ -230,6 +237,7 @@ class KTH(_VideoWindows):
         self.name, self.split = "KTH", split
         self.clip_shape = (length, 1, *KTH_SIZE)
         self._videos: list[Video] = []
+        self._names = []
         windows = [np.empty((0, 2), np.int64)]
         persons = set()
         for action in KTH_ACTIONS:
@@ -242,6 +250,7 @@ class KTH(_VideoWindows):
                 starts = np.arange(0, len(video) - length + 1, step)
                 windows.append(np.stack([np.full_like(starts, len(self._videos)), starts], axis=1))
                 self._videos.append(video)
+                self._names.append(clip.name)
         self._windows = np.concatenate(windows)
         self._missing = sorted(set(KTH_PERSONS) - persons)
         if not len(self._windows):
@@ -265,6 +274,10 @@ class _KTHClip(NamedTuple):
     person: int
     file: Path
     member: zipfile.ZipInfo | None = None
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.member.filename).name if self.member else self.file.name
 
     def decode(self) -> Video:
         if self.member is None:

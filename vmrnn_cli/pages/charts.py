@@ -35,12 +35,13 @@ class Series(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A point of a scatter; `clip` is the number of what it opens, None for nothing."""
+    """A point of a scatter; `clip` is the number of what it opens, None for nothing, and `css` its class."""
 
     x: float
     y: float
     label: str
     clip: int | None
+    css: str = "ours"
 
 
 class Line(NamedTuple):
