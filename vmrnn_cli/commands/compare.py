@@ -58,6 +58,7 @@ def compare(
         raise InputError(f"{names[0]} alone makes no comparison", "name two or more after --weights")
     if len(set(names)) < len(names):
         raise InputError(f"{max(names, key=names.count)} is named twice", "name different ones after --weights")
+    given.params |= {"weights": names, "more": []}
     reports.check(report, overwrite)
     with interrupts.deferred():
         from .. import batch, devices
@@ -141,6 +142,7 @@ def _count(label: str, total: int, done: int) -> None:
 
 def _print(summary: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from .. import metrics, score_text
@@ -150,7 +152,7 @@ def _print(summary: dict[str, Any]) -> None:
     table = Table(title=f"{summary['clips']} clips, {summary['context']} -> {summary['horizon']}")
     table.add_column("metric")
     for label in columns:
-        table.add_column(label, justify="right")
+        table.add_column(escape(label), justify="right")
     names = list(summary["baseline_last_frame"]["per_frame"])
     for name in names:
         table.add_row(metrics.NAMES[name], *(score_text.mean_and_interval(scores, name) for scores in columns.values()))

@@ -53,6 +53,7 @@ def evaluate(
 ) -> None:
     """Score weights on a data set, beside forecasts that cost nothing. Under torchrun, processes share the clips."""
     pictures = _check_before_loading(plot, [out / f"worst-{place + 1}.png" for place in range(save_worst)], overwrite)
+    reports.check(report, overwrite, plot, *pictures)
     with interrupts.deferred():
         from .. import batch, devices, metrics
         from .. import evaluate as evaluation

@@ -38,10 +38,8 @@ def typed(given: typer.Context) -> str:
             or parameter.name in ("debug", "quiet", "as_json", "overwrite")
         ):
             continue
-        values = value if isinstance(value, (list, tuple)) else [value]
-        for each in values:
-            words += [max(parameter.opts, key=len)] if parameter.param_type_name == "option" else []
-            words += [] if isinstance(each, bool) else [str(each)]
+        words += [max(parameter.opts, key=len)] if parameter.param_type_name == "option" else []
+        words += [str(each) for each in (value if isinstance(value, list) else [value]) if not isinstance(each, bool)]
     return shlex.join(words)
 
 

@@ -65,7 +65,7 @@ class ForecastPage:
             "ahead": f.frames, "fps": f.fps, "clock": f.has_clock, "look": self._film.look(),
         }  # fmt: skip
         content = {
-            "name": name, "weights": f.title, "given": len(self._given), "frames": f.frames, "command": "vmrnn predict",
+            "name": name, "weights": f.title, "given": len(self._given), "frames": f.frames,
             "seconds": f"{f.frames / f.fps:.4g}" if f.has_clock else "", "known": len(self._truth),
             "chart": self._chart(), "scores": self._scores(), "scored": self._scored(),
             "clips": {"clips": [clip], "colours": media.colours()},

@@ -144,20 +144,19 @@ def write_comparison(
     ]  # fmt: skip
     names = list(summary["baseline_last_frame"]["per_frame"])
     other = labels[1] if len(labels) == 2 else "the others"
-    differences = [
-        {
-            "of": pair["of"], "less": pair["less"], "share": pair["lower_mse_on"],
-            "cells": [(*score_text.difference(found, name), score_text.verdict(found, name))
-                      for name, found in pair.items() if name in names],
-        }
-        for pair in summary["differences"]
+    pairs = summary["differences"]
+    differing = [
+        (metrics.NAMES[name], [(*score_text.difference(pair[name], name), score_text.verdict(pair[name], name))
+                               for pair in pairs])
+        for name in names
     ]  # fmt: skip
     content = {
         "name": " against ".join(labels), "facts": facts, "command": command,
         "columns": [(label, css) for label, css, _ in forecasts],
         "rows": _rows([found for _, _, found in forecasts], names),
-        "metrics": [metrics.NAMES[name] for name in names], "differences": differences,
-        "curves": _curves(forecasts, summary["horizon"]), "gaps": _gaps(summary["differences"], summary["horizon"]),
+        "differences": [{"of": pair["of"], "less": pair["less"], "share": pair["lower_mse_on"]} for pair in pairs],
+        "differing": differing,
+        "curves": _curves(forecasts, summary["horizon"]), "gaps": _gaps(pairs, summary["horizon"]),
         "scatter": charts.scatter(points, f"MSE of {labels[0]}", f"MSE of {other}"),
         **_clips(order, album, errors[0]),
     }  # fmt: skip

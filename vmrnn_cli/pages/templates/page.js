@@ -92,7 +92,7 @@ class Player {
     const shown = this.truth.length ? [{ label: "Truth", true: true }, ...this.tracks] : this.tracks;
     const wanted = swiped ? [{ label: "Truth" }] : shown;
     this.views.classList.toggle("swiped", swiped);
-    this.views.classList.toggle("three", !swiped && wanted.length === 3);
+    this.views.classList.toggle("three", !swiped && (wanted.length === 3 || wanted.length > 4));
     this.boxes = wanted.map((track, index) => {
       const { width, height, hard } = this.clip.look;
       const canvas = made("canvas", { width, height, role: "img", class: hard ? "hard" : "" });
