@@ -116,10 +116,10 @@ def _run(trainer: Trainer, tensorboard: bool, shown: bool) -> None:
     """Train to the end, and show and log every step."""
     from .. import training_log as logs
 
-    kinds: list[type[logs.MetricsLog] | type[logs.TensorBoardLog]] = []
+    kinds: list[type[logs.MetricsLog] | type[logs.PageLog] | type[logs.TensorBoardLog]] = []
     if trainer.ranks.rank == 0:
         trainer.prepare_folder()
-        kinds = [logs.MetricsLog, logs.TensorBoardLog] if tensorboard else [logs.MetricsLog]
+        kinds = [logs.MetricsLog, logs.PageLog, *([logs.TensorBoardLog] if tensorboard else [])]
     with contextlib.ExitStack() as stack:
         written = [stack.enter_context(contextlib.closing(kind(trainer.out, trainer.progress.step))) for kind in kinds]
         show = stack.enter_context((_live_view if sys.stderr.isatty() else _log_view)(trainer)) if shown else None

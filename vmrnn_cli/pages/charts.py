@@ -109,7 +109,7 @@ class _Axis:
 
     def ticks(self, wanted: int = 5, whole: bool = False) -> list[Tick]:
         values = _log_ticks(self.low, self.high) if self.log else _ticks(self.low, self.high, wanted, whole)
-        return [Tick(self.place(value), number(value)) for value in values]
+        return [Tick(self.place(value), _short(value)) for value in values]
 
 
 def lines(
@@ -195,6 +195,13 @@ def _ticks(low: float, high: float, wanted: int, whole: bool) -> list[float]:
     step = max(1.0, step) if whole else step
     first = math.ceil(low / step - 1e-9)
     return [round(n * step, 10) for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _short(value: float) -> str:
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= 10 * unit or (unit == 1e6 and abs(value) >= unit):
+            return f"{value / unit:.4g} {name}"
+    return number(value)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
