@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from vmrnn_cli.errors import InputError
 from vmrnn_cli.frames import Frame, to_uint8
 
 PANELS = ("context", "truth", "prediction", "error", "motion", "weights")
+LAYOUTS = ("row", "column", "grid", "swipe")
 WITH_TRUTH = ("truth", "prediction", "error")
 WITHOUT_TRUTH = ("context", "prediction")
 
@@ -104,6 +106,16 @@ def check_panels(panels: Sequence[str] | None) -> None:
         raise InputError(what, f"choose from {','.join(PANELS)}")
 
 
+def check_layout(layout: str | None, panels: Sequence[str] | None) -> None:
+    """Raise InputError unless `layout` (None: the default one) is one of LAYOUTS, and has room for the panels."""
+    if layout is None:
+        return
+    if layout not in LAYOUTS:
+        raise InputError(f"there is no layout '{layout}'", f"choose from {', '.join(LAYOUTS)}")
+    if layout == "swipe" and panels is not None and len(panels) != 2:
+        raise InputError(f"a swipe shows 2 panels, not {len(panels)}", "name two with --panels, or leave it out")
+
+
 class _Picture:
     """What draws a clip.
 
@@ -137,14 +149,21 @@ class _Picture:
 class Comparison(_Picture):
     """Draws one canvas per frame: the panels side by side, what is given and what is predicted, and where the clip is.
 
-    All canvases have the same size, with even width and height as video formats want.
+    All canvases have the same size, with even width and height as video formats want. `layout` is a "row" of panels, a
+    "column" or a "grid"; None takes a row, or a column of very wide frames. Other arguments are those of `_Picture`.
     """
+
+    def __init__(
+        self, frame_shape: tuple[int, int, int], *, layout: str | None = None, **look: Any
+    ) -> None:  # fmt: skip
+        self._layout = layout
+        super().__init__(frame_shape, **look)
 
     def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
         frame_shape, total = self._clip.frame_shape, self._clip.total
         self._panels = panels
-        across, down = _arranged(frame_shape, len(panels))
-        self._painter = _film_painter(frame_shape, len(panels), peak)
+        across, down = _arranged(frame_shape, len(panels), self._layout)
+        self._painter = _film_painter(frame_shape, len(panels), peak, self._layout)
         picture_width, picture_height = self._painter.size
         slot_width = max(picture_width, _NARROWEST_SLOT)
         slot_height = _CAPTION + picture_height + _GAP
@@ -199,8 +218,7 @@ class Comparison(_Picture):
         self._clip.check_predicted(index, prediction, truth)
         canvas, draw = self._begin(self._clip.context + index, self._clip.predicted_label(index), _PREDICTED)
         for panel, box in zip(self._panels, self._boxes, strict=True):
-            given = self._last_given if panel == "context" else None
-            picture = given or self._painter.panel(panel, prediction, truth, extra or {})
+            picture = self._shown(panel, prediction, truth, extra)
             if picture is not None:
                 canvas.paste(picture, box)
             elif panel != "context":
@@ -210,6 +228,15 @@ class Comparison(_Picture):
             elif panel == "context":
                 self._mark(draw, box, "last given", _CONTEXT)
         return np.array(canvas)
+
+    def _shown(
+        self, panel: str, prediction: Frame, truth: Frame | None, extra: Mapping[str, Frame] | None
+    ) -> Image.Image | None:  # fmt: skip
+        given = self._last_given if panel == "context" else None
+        return given or self._painter.panel(panel, prediction, truth, extra or {})
+
+    def _caption(self, panel: str) -> str:
+        return panel
 
     def _begin(self, position: int, label: str, colour: Colour) -> tuple[Image.Image, ImageDraw.ImageDraw]:
         """Start a canvas: the fixed parts, the label, the counter and the bar filled up to this frame."""
@@ -245,7 +272,7 @@ class Comparison(_Picture):
         draw.text((width - _MARGIN, 32), _fitted(title, 14, room), _MUTED, _font(14), anchor="rs")
         picture_width, picture_height = self._painter.size
         for panel, (left, top) in zip(self._panels, self._boxes, strict=True):
-            draw.text((left, top - 9), panel, _TEXT, _font(15), anchor="ls")
+            draw.text((left, top - 9), self._caption(panel), _TEXT, _font(15), anchor="ls")
             if panel == "error" or self._painter.gridded:
                 self._painter.draw_scale(canvas, panel, left + self._slot_width, top - 9)
             frame = (left - 1, top - 1, left + picture_width, top + picture_height)
@@ -269,22 +296,64 @@ class Comparison(_Picture):
         return bar
 
 
-def _arranged(frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int]:
-    """How many panels there are across and down: very wide frames are stacked."""
-    across = 1 if _aspect(frame_shape) > 3 else panels
-    return across, panels // across
+class Swipe(Comparison):
+    """Draws two panels as one picture, the first left of a line that moves to and fro, the second right of it."""
+
+    def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
+        self._pair = panels[0], panels[1]
+        super()._lay_out(panels[1:2], title, peak)
+
+    def _caption(self, panel: str) -> str:
+        return " | ".join(self._pair)
+
+    def predicted_frame(
+        self, index: int, prediction: Frame, truth: Frame | None, extra: Mapping[str, Frame] | None = None
+    ) -> Canvas:
+        """Draw predicted frame number `index`; arguments and errors as for Comparison."""
+        canvas = Image.fromarray(super().predicted_frame(index, prediction, truth, extra))
+        picture = self._shown(self._pair[0], prediction, truth, extra)
+        if picture is None:  # nothing to compare with
+            return np.array(canvas)
+        (left, top), (width, height) = self._boxes[0], self._painter.size
+        split = round(self._share(index) * width)
+        canvas.paste(picture.crop((0, 0, split, height)), (left, top))
+        ImageDraw.Draw(canvas).line((left + split, top, left + split, top + height - 1), _TEXT, width=2)
+        return np.array(canvas)
+
+    def _share(self, index: int) -> float:
+        """Where the line is, from the left: at the middle first, then once to and fro in about forty frames."""
+        frames = self._clip.frames
+        turns = max(1, round(frames / 40))
+        return 0.5 + 0.42 * math.sin(2 * math.pi * turns * (index + 0.5) / frames)
 
 
-def _film_painter(frame_shape: tuple[int, int, int], panels: int, peak: float) -> "_Painter":
-    across, down = _arranged(frame_shape, panels)
+def film(frame_shape: tuple[int, int, int], *, layout: str | None = None, **look: Any) -> Comparison:
+    """What draws a film in one of LAYOUTS; other arguments are those of `Comparison`."""
+    if layout == "swipe":
+        return Swipe(frame_shape, layout=layout, **look)
+    return Comparison(frame_shape, layout=layout, **look)
+
+
+def _arranged(frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int]:
+    """How many panels there are across and down: very wide frames are stacked, unless a layout says otherwise."""
+    if layout is None:
+        layout = "column" if _aspect(frame_shape) > 3 else "row"
+    across = {"row": panels, "column": 1, "grid": math.ceil(math.sqrt(panels)), "swipe": 1}[layout]
+    return across, 1 if layout == "swipe" else math.ceil(panels / across)
+
+
+def _film_painter(
+    frame_shape: tuple[int, int, int], panels: int, peak: float, layout: str | None = None
+) -> "_Painter":  # fmt: skip
+    across, down = _arranged(frame_shape, panels, layout)
     widest = (_WIDEST - 2 * _MARGIN - (across - 1) * _GAP) // across
     tallest = max(_TALLEST // down, _SHORT_SIDE)
     return _Painter(frame_shape, widest=widest, tallest=tallest, short_side=_SHORT_SIDE, peak=peak)
 
 
-def panel_size(frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int]:
+def panel_size(frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int]:
     """(H, W) of a panel of a gray or coloured clip's film: that of its frames, smaller where the film has no room."""
-    width, height = _film_painter(frame_shape, panels, 1.0).size
+    width, height = _film_painter(frame_shape, panels, 1.0, layout).size
     return min(height, frame_shape[1]), min(width, frame_shape[2])
 
 

@@ -48,6 +48,11 @@ _PANELS = option(
     "Of context, truth, prediction, error, motion and weights, with commas. (default: what there is)",
     metavar="LIST",
 )
+_LAYOUT = option(
+    OUTPUT,
+    "How a film shows its panels: row, column, grid or swipe. (default: a row, if there is room)",
+    metavar="NAME",
+)
 _SIZE = option(
     CLIP,
     "Frame size; S is the shorter side. (default: the network's as trained, the picture's as the clip)",
@@ -60,6 +65,8 @@ def predict(
     output: str | None = _OUT,  # a Path would lose the slash of a folder's name
     form: str | None = _FORMAT,
     panels: str | None = _PANELS,
+    layout: str | None = _LAYOUT,
+    poster: bool = option(OUTPUT, "Write a still of each film, too: OUT.png.", "--poster", default=False),
     overwrite: bool = options.OVERWRITE,
     skip_existing: bool = option(OUTPUT, "Leave out sources whose output is there.", "--skip-existing", default=False),
     frames: int | None = options.FRAMES,
@@ -80,7 +87,7 @@ def predict(
 ) -> None:
     """Predict how clips go on, and show the forecast beside what really came. Under torchrun, processes share clips."""
     with interrupts.deferred():
-        from .. import batch, render
+        from .. import batch, render, writers
 
     if weights == "":
         raise InputError("--weights is empty", "name some, or leave it out")
@@ -88,9 +95,13 @@ def predict(
         raise InputError("--overwrite and --skip-existing contradict each other", "leave one out")
     # Under torchrun, all processes look before any writes: they wait for each other when they have PyTorch.
     files = batch.find_files(names, output, form, skip_existing=skip_existing)
-    batch.check_files(files, output, overwrite)
+    posters = [(source, target.with_suffix(".png")) for source, target in files] if poster else []
+    batch.check_files([*files, *posters], output, overwrite)
     drawn = None if panels is None else [panel.strip() for panel in panels.split(",")]
     render.check_panels(drawn)
+    render.check_layout(layout, drawn)
+    for _, target in files:
+        writers.check_film(target, layout, poster)
 
     with interrupts.deferred():
         from .. import devices
@@ -102,7 +113,8 @@ def predict(
     if shown and len(files) < len(names):
         print(f"skipping {len(names) - len(files)} of {len(names)}: their output is there", file=sys.stderr)
     outcomes = batch.forecast_files(
-        files, weights=weights, start=start, panels=drawn, overwrite=overwrite, ranks=ranks,
+        files, weights=weights, start=start, panels=drawn, layout=layout, poster=poster,
+        overwrite=overwrite, ranks=ranks,
         strict=debug or len(names) == ranks.world == 1, announce=options.announce if shown else lambda _: None,
         progress=functools.partial(_bar, shown), runs={"dtype": dtype, "scan_backend": scan}, frames=frames,
         context=context, from_end=from_end, fps=fps, size=size, gray=gray,

@@ -70,7 +70,7 @@ def _evaluations(scored: Sequence[Mapping[str, str]]) -> list[charts.Chart]:
         charts.Series("network", clips, [float(row["eval_mse"]) for row in scored], "ours"),
         charts.Series("last frame repeated", clips, [float(row["eval_last_frame"]) for row in scored], "s1"),
     ]
-    return [charts.lines(series, "clips seen", "MSE on evaluation clips", zero=True)]
+    return [charts.lines(series, "clips seen", "MSE on evaluation clips", log=True)]
 
 
 def _steps(rows: Sequence[Mapping[str, str]]) -> list[charts.Chart]:

@@ -24,7 +24,7 @@ class PageWriter(Writer):
         self._page = ForecastPage(forecast, self.drawing()["peak"])
 
     @classmethod
-    def fit(cls, frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int] | None:
+    def fit(cls, frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int] | None:
         return render.panel_size(frame_shape, 2)  # as many as stand beside each other on a wide screen
 
     @contextmanager
