@@ -93,6 +93,12 @@ def test_a_large_frame_can_be_scaled_down():
     assert picture(film.encode(np.full((1, 240, 120), 0.5, np.float32))).shape == (120, 60, 3)
 
 
+def test_what_is_missing_of_the_truth_has_no_error():
+    truth = np.array([[[0.5, np.nan]]], np.float32)
+    assert media.error(np.zeros((1, 1, 2), np.float32), truth, peak=2.0) == 25.0
+    assert media.error(np.zeros((1, 1, 2), np.float32), truth * np.nan) is None
+
+
 def test_without_a_truth_there_is_none(tmp_path):
     page = written(tmp_path, forecast(known=0)).read_text()
     assert data(page)["clips"][0]["truth"] == []

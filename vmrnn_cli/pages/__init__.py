@@ -62,6 +62,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["number"] = number
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "sort_keys": False}  # browsers read no NaN
     return environment
 
 

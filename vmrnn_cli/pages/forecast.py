@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..rivals import RIVAL_NAMES, RIVALS
 from . import charts, media, write
@@ -48,7 +49,7 @@ class ForecastPage:
             if name != self._repeated:
                 self._tracks[name]["frames"].append(self._film.encode(frame))
             if step.truth is not None:
-                self._tracks[name]["errors"].append(round(media.error(frame, step.truth, self._film.peak), 3))
+                self._tracks[name]["errors"].append(media.error(frame, step.truth, self._film.peak))
         if step.truth is not None:
             self._truth.append(self._film.encode(step.truth))
         for name in self._forecast.panels:
@@ -99,9 +100,9 @@ class ForecastPage:
         return frames if f.shape == (C, H, W) else f"{frames} of the network's own picture, {W}×{H}{' gray' * (C == 1)}"
 
 
-def last_errors(clip: np.ndarray[Any, Any], given: int) -> list[float]:
+def last_errors(clip: NDArray[np.float32], given: int, peak: float) -> list[float | None]:
     """The errors of the last given frame repeated, in percent: (T, C, H, W) -> T - given numbers."""
-    return [round(media.error(clip[given - 1], frame), 3) for frame in clip[given:]]
+    return [media.error(clip[given - 1], frame, peak) for frame in clip[given:]]
 
 
 def _track(label: str, css: str) -> dict[str, Any]:

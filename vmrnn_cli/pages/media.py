@@ -77,6 +77,10 @@ def colours() -> dict[str, list[list[int]]]:
     return {"values": render.VALUE_COLOURS[::15].tolist(), "errors": render.ERROR_COLOURS[::15].tolist()}
 
 
-def error(prediction: Frame, truth: Frame, peak: float = 1.0) -> float:
-    """Root of the mean squared error of a frame, in percent of the brightest value."""
-    return 100 * float(np.sqrt(np.square(prediction.astype(np.float64) - truth).mean())) / peak
+def error(prediction: Frame, truth: Frame, peak: float = 1.0) -> float | None:
+    """Root of the mean squared error where the truth is known, in percent of the brightest value; None if nowhere."""
+    known = np.isfinite(truth)
+    if not known.any():
+        return None
+    squared = np.square(prediction[known].astype(np.float64) - truth[known])
+    return round(100 * float(np.sqrt(squared.mean())) / peak, 3)

@@ -73,10 +73,10 @@ class Album:
                 "name": self._dataset.label(index), "look": film.look(), "ahead": len(truth), "fps": None,
                 "clock": False, "given": [film.encode(f) for f in clip[max(0, self._context - _GIVEN) : self._context]],
                 "truth": [film.encode(frame) for frame in truth],
-                "tracks": [_track("Last frame repeated", "s1", [], last_errors(clip, self._context))],
+                "tracks": [_track("Last frame repeated", "s1", [], last_errors(clip, self._context, peak))],
             }  # fmt: skip
             self.clips[index] = kept
-        errors = [round(media.error(p, t), 3) for p, t in zip(forecast, truth, strict=True)]
+        errors = [media.error(p, t, peak) for p, t in zip(forecast, truth, strict=True)]
         kept["tracks"].insert(-1, _track(self._label, self._css, [film.encode(frame) for frame in forecast], errors))
 
 
@@ -233,7 +233,7 @@ def _gaps(differences: Sequence[Mapping[str, Any]], horizon: int) -> charts.Char
     return charts.lines([*series, level], "frames ahead", "difference of MSE")
 
 
-def _track(label: str, css: str, frames: list[str], errors: list[float]) -> dict[str, Any]:
+def _track(label: str, css: str, frames: list[str], errors: list[float | None]) -> dict[str, Any]:
     return {"label": label, "css": css, "frames": frames, "errors": errors}
 
 
