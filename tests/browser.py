@@ -148,6 +148,13 @@ class Browser:
         for kind, (x, y) in where:
             self("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
 
+    def touch(self, start, end):
+        """Put a finger on one point and lift it at another."""
+        self("Emulation.setTouchEmulationEnabled", enabled=True)
+        for kind, points in (("touchStart", [start]), ("touchMove", [end]), ("touchEnd", [])):
+            self("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y} for x, y in points])
+        self("Emulation.setTouchEmulationEnabled", enabled=False)
+
     def screenshot(self, path: Path, *, whole=True):
         content = self("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(content["data"]))

@@ -280,6 +280,15 @@ def test_dragging_a_picture_moves_time_and_a_tap_plays(player):
 
 
 @needs_browser
+def test_a_finger_moves_time_too(browser, tmp_path):
+    browser.open(written(tmp_path, forecast()), 390)
+    browser.until("players[0].at === 0")
+    x, y = browser.place(".views canvas")
+    browser.touch((x - 100, y), (x + 100, y))
+    browser.until("players[0].at > 0")
+
+
+@needs_browser
 def test_the_cursor_is_on_the_curves_and_a_click_there_seeks(player):
     player.value("players[0].seek(5)")
     dots = player.value("[...document.querySelectorAll('#error .dot')].map(d => d.getAttribute('visibility'))")

@@ -197,7 +197,7 @@ def test_compare_prints_and_writes_the_same_differences(run, setting, tmp_path):
 
 def test_compare_wants_two_that_fit_the_same_clips(run, setting, tmp_path):
     given, (one, _) = setting
-    assert "makes no comparison" in run("compare", *given, "--weights", one)[2]
+    assert "1 weights make no comparison" in run("compare", *given, "--weights", one)[2]
     assert "named twice" in run("compare", *given, "--weights", one, one)[2]
     torch.manual_seed(0)
     (tmp_path / "two").mkdir()

@@ -23,16 +23,15 @@ if TYPE_CHECKING:
 
 _WEIGHTS = option(
     MODEL,
-    "Two or more, one after the other: names, folders or files as for `vmrnn eval`.",
+    "Two or more, one after the other, each as for `vmrnn eval`.",
     metavar="A B ...",
-    default=...,
     autocompletion=lambda: list(registry()),
 )
 
 
 def compare(
     given: typer.Context,
-    more: list[str] = typer.Argument(None, metavar="", hidden=True),
+    more: list[str] = typer.Argument(None, metavar="WEIGHTS", hidden=True),
     data: Path = option(DATA, "As for `vmrnn eval`.", default=...),
     dataset: str | None = options.DATASET,
     split: str = option(DATA, "train, val, test or all.", default="test"),
@@ -41,7 +40,7 @@ def compare(
     batch_size: int = option(DATA, "Clips at once.", default=16, min=1),
     context: int | None = option(options.CLIP, "How many frames to start from. (default: as the first was trained)"),
     frames: int | None = option(options.CLIP, "How many frames to predict. (default: as the first was trained)"),
-    weights: list[str] = _WEIGHTS,
+    weights: list[str] | None = _WEIGHTS,
     scan: str = options.SCAN,
     device: str = options.DEVICE,
     dtype: str = options.DTYPE,
@@ -53,9 +52,9 @@ def compare(
     debug: bool = options.DEBUG,
 ) -> None:
     """Score several weights on the same clips, and tell what their differences are, with paired intervals."""
-    names = [*weights, *(more or [])]
+    names = [*(weights or []), *(more or [])]
     if len(names) < 2:
-        raise InputError(f"{names[0]} alone makes no comparison", "name two or more after --weights")
+        raise InputError(f"{len(names)} weights make no comparison", "name two or more after --weights")
     if len(set(names)) < len(names):
         raise InputError(f"{max(names, key=names.count)} is named twice", "name different ones after --weights")
     given.params |= {"weights": names, "more": []}
