@@ -340,7 +340,20 @@ def test_the_error_lies_over_the_forecast_in_the_colours_of_films(browser, tmp_p
     browser.click(".overlay")
     expected = render.ERROR_COLOURS[np.rint(np.rint(0.25 * 255) * 2).astype(int)]
     np.testing.assert_allclose(browser.value(pixel), expected, atol=6)  # over the darkened picture
-    assert browser.value("document.querySelector('.most').textContent") == "0.5+"
+    assert browser.value("document.querySelector('.errors .most').textContent") == "0.5+"
+
+
+@needs_browser
+def test_grids_are_shown_in_the_colours_of_films(browser, tmp_path):
+    record = forecast(channels=2, size=(16, 8))
+    browser.open(written(tmp_path, record))
+    browser.until("players[0].at === 0")
+    browser.value("players[0].seek(3)")
+    shown = browser.value("""(({canvas}) => [...canvas.getContext('2d').getImageData(
+        canvas.width * 3 / 4, canvas.height / 4, 1, 1).data].slice(0, 3))(players[0].boxes[1])""")
+    level = np.rint(record.prediction[0, 1, 4, 4] / record.context.max() * 255).clip(0, 255).astype(int)
+    np.testing.assert_allclose(shown, render.VALUE_COLOURS[level], atol=2)
+    assert browser.value("document.querySelector('.values').hidden") is False
 
 
 @needs_browser

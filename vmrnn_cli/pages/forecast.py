@@ -82,7 +82,8 @@ class ForecastPage:
             for track in self._tracks.values()
             if track["errors"]
         ]
-        return charts.lines(series, "frames ahead", "error, % of full brightness", zero=True)
+        unit = "the highest value given" if self._film.gridded else "full brightness"
+        return charts.lines(series, "frames ahead", f"error, % of {unit}", zero=True)
 
     def _scores(self) -> list[dict[str, Any]]:
         f = self._forecast

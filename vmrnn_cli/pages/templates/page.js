@@ -34,7 +34,7 @@ class Player {
     this.clips = data.clips;
     this.values = table(data.colours.values);
     this.errors = table(data.colours.errors);
-    for (const name of ["views", "scale", "play", "position", "gauge", "where", "divider", "overlay"]) {
+    for (const name of ["views", "play", "position", "gauge", "where", "divider", "overlay"]) {
       this[name] = find(`.${name}`, element);
     }
     this.rival = find(".rival select", element);
@@ -42,10 +42,13 @@ class Player {
     this.charts = all(`[data-player="${element.id}"]`);
     this.playing = false;
     this.listen();
-    const most = find(".scale canvas", element).getContext("2d");
-    for (let x = 0; x < 96; x++) {
-      most.fillStyle = `rgb(${this.errors[Math.round((x / 95) * 255)]})`;
-      most.fillRect(x, 0, 1, 8);
+    this.scales = { values: find(".scale.values", element), errors: find(".scale.errors", element) };
+    for (const [name, scale] of Object.entries(this.scales)) {
+      const context = find("canvas", scale).getContext("2d");
+      for (let x = 0; x < 96; x++) {
+        context.fillStyle = `rgb(${this[name][Math.round((x / 95) * 255)]})`;
+        context.fillRect(x, 0, 1, 8);
+      }
     }
     this.open(0).then(() => {
       if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.start();
@@ -68,7 +71,9 @@ class Player {
     this.overlay.closest("label").hidden = !truth.length;
     find(".view", this.element).hidden = !truth.length;
     if (!truth.length) this.overlay.checked = false;
-    find(".most", this.scale).textContent = `${Number(clip.look.errorPeak.toPrecision(2))}+`;
+    find(".most", this.scales.errors).textContent = `${Number(clip.look.errorPeak.toPrecision(2))}+`;
+    find(".most", this.scales.values).textContent = Number(clip.look.peak.toPrecision(2));
+    this.scales.values.hidden = !clip.look.gridded;
     this.rival.replaceChildren(...this.tracks.map((track, index) => made("option", { value: index }, track.label)));
     this.gauge.replaceChildren(...(this.total <= 240 ? Array.from({ length: this.total }, (_, index) =>
       made("i", index < given.length ? {} : { class: "predicted" })) : []));
@@ -228,7 +233,7 @@ class Player {
     context.fillStyle = "#05070a";
     context.fillRect(0, 0, width, height);
     if (image) {
-      context.globalAlpha = error ? 0.35 : 1;
+      context.globalAlpha = !error ? 1 : this.clip.look.gridded ? 0 : 0.35; // grids have colours of their own
       context.drawImage(this.shown(image), 0, 0, width, height);
       context.globalAlpha = 1;
     } else {
@@ -251,7 +256,7 @@ class Player {
     this.where.textContent = where;
     this.where.className = `where ${kind}`;
     this.position.setAttribute("aria-valuetext", where);
-    this.scale.hidden = !this.overlay.checked;
+    this.scales.errors.hidden = !this.overlay.checked;
     for (const { track, canvas, name, badge, frame } of this.boxes) {
       const context = canvas.getContext("2d");
       let label = track.label;
