@@ -20,6 +20,8 @@ from .options import DATA, MODEL, option
 if TYPE_CHECKING:
     from ..batch import Loaded
     from ..data import ClipDataset, DataSource
+    from ..evaluate import Scores
+    from ..pages.report import Album
 
 _WEIGHTS = option(
     MODEL,
@@ -52,16 +54,11 @@ def compare(
     debug: bool = options.DEBUG,
 ) -> None:
     """Score several weights on the same clips, and tell what their differences are, with paired intervals."""
-    names = [*(weights or []), *(more or [])]
-    if len(names) < 2:
-        raise InputError(f"{len(names)} weights make no comparison", "name two or more after --weights")
-    if len(set(names)) < len(names):
-        raise InputError(f"{max(names, key=names.count)} is named twice", "name different ones after --weights")
+    names = _different([*(weights or []), *(more or [])])
     given.params |= {"weights": names, "more": []}
     reports.check(report, overwrite)
     with interrupts.deferred():
         from .. import batch, devices
-        from .. import evaluate as evaluation
         from ..data import DataSource
         from ..frames import parse_side
         from ..ranks import DAY, Ranks
@@ -72,46 +69,70 @@ def compare(
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
     loaded = [batch.load(name, device=str(ranks.device), dtype=dtype, scan_backend=scan) for name in names]
-    called = [each.name for each in loaded]
-    labels = called if len(set(called)) == len(called) else names
     first = loaded[0].predictor.model.config
-    context, frames = context or first.context, frames or first.horizon
+    context = first.context if context is None else context
+    frames = first.horizon if frames is None else frames
     clips = _open(source, loaded, split, context, frames, side)
     if shown:
         options.announce(clips, *loaded)
     total = min(len(clips), limit or len(clips))
-    album = reports.album(report, clips, total, context)
-    results = []
-    for place, (each, label) in enumerate(zip(loaded, labels, strict=True)):
-        if album is not None:
-            album.begin(label, place)
-        count = functools.partial(_count, label, total) if shown and sys.stderr.isatty() else None
-        results.append(
-            evaluation.evaluate(
-                each.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
-                names=evaluation.ALL, rivals=() if place else ("baseline_last_frame",), ranks=ranks, watch=album,
-                progress=count,
-            )
-        )  # fmt: skip
+    album = reports.album(report, clips, limit, context)
+    settings = {"context": context, "horizon": frames, "batch_size": batch_size, "limit": limit, "ranks": ranks}
+    scores, summary = _score(_labelled(loaded, names), clips, album, total, shown, settings)
     played = ChainMap(*ranks.gather(album.clips if album else {}))
     ranks.leave()
     if ranks.rank:
-        return
-    groups, scores = results[0].groups, {label: result.model for label, result in zip(labels, results, strict=True)}
-    last = results[0].baselines["baseline_last_frame"].summary(groups)
-    summaries = {label: each.summary(groups) for label, each in scores.items()}
-    summary = {
-        "data": str(data), "split": split, "clips": total, "context": context, "horizon": frames, "weights": summaries,
-        "baseline_last_frame": last, "differences": evaluation.compared(scores, groups),
-    }  # fmt: skip
+        return  # every rank has the whole result, one tells it
+    summary = {"data": str(data), "split": split, "clips": total, "context": context, "horizon": frames, **summary}
     print(json.dumps(summary)) if as_json else _print(summary)
     if report is not None:
         from ..outputs import atomic_path
         from ..pages.report import write_comparison
 
-        known = reports.facts(data, split, clips, (context, frames), loaded)
+        known = reports.facts(summary, clips, loaded)
         with atomic_path(report, overwrite) as path:
             write_comparison(path, summary, scores, played, known, options.typed(given))
+
+
+def _different(names: list[str]) -> list[str]:
+    """The names, if they are two or more, each given once."""
+    if len(names) < 2:
+        raise InputError(f"{len(names)} weights make no comparison", "name two or more after --weights")
+    if len(set(names)) < len(names):
+        raise InputError(f"{max(names, key=names.count)} is named twice", "name different ones after --weights")
+    return names
+
+
+def _labelled(loaded: list[Loaded], names: list[str]) -> dict[str, Loaded]:
+    """The weights by their short names, or as they were given where these are not unlike."""
+    short = [each.name for each in loaded]
+    return dict(zip(short if len(set(short)) == len(short) else names, loaded, strict=True))
+
+
+def _score(
+    loaded: dict[str, Loaded], clips: ClipDataset, album: Album | None, total: int, shown: bool,
+    settings: dict[str, Any],
+) -> tuple[dict[str, Scores], dict[str, Any]]:  # fmt: skip
+    """The scores of all weights, and what is to be told of them; `settings` are those of `evaluate`."""
+    from .. import evaluate as evaluation
+
+    results: dict[str, Any] = {}
+    for place, (label, each) in enumerate(loaded.items()):
+        if album is not None:
+            album.begin(label, place)
+        progress = functools.partial(_count, label, total) if shown and sys.stderr.isatty() else None
+        rivals = () if place else ("baseline_last_frame",)
+        results[label] = evaluation.evaluate(
+            each.predictor, clips, rivals=rivals, watch=album, progress=progress, **settings
+        )  # fmt: skip
+    scores = {label: result.model for label, result in results.items()}
+    first = next(iter(results.values()))
+    summary = {
+        "weights": {label: each.summary(first.groups) for label, each in scores.items()},
+        "baseline_last_frame": first.baselines["baseline_last_frame"].summary(first.groups),
+        "differences": evaluation.compared(scores, first.groups),
+    }
+    return scores, summary
 
 
 def _open(

@@ -17,6 +17,9 @@ from . import options, reports
 from .options import DATA, OUTPUT, option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..data import ClipDataset, DataSource
     from ..evaluate import Evaluation
 
 _CLIPPED = "given values exceed {:g}, the highest in training: the network sees them cut off there"
@@ -52,12 +55,12 @@ def evaluate(
     debug: bool = options.DEBUG,
 ) -> None:
     """Score weights on a data set, beside forecasts that cost nothing. Under torchrun, processes share the clips."""
-    pictures = _check_before_loading(plot, [out / f"worst-{place + 1}.png" for place in range(save_worst)], overwrite)
-    reports.check(report, overwrite, plot, *pictures)
+    pictures = _check_before_loading(
+        report, plot, [out / f"worst-{place + 1}.png" for place in range(save_worst)], overwrite
+    )
     with interrupts.deferred():
         from .. import batch, devices, metrics
         from .. import evaluate as evaluation
-        from .. import weights as known_weights
         from ..data import DataSource
         from ..frames import parse_side
         from ..ranks import DAY, Ranks
@@ -67,49 +70,37 @@ def evaluate(
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
     source = DataSource(data, dataset)
-    wanted = known_weights.default_name(source.first_frame(split)) if weights is None else weights
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
-    loaded = batch.load(wanted, device=str(ranks.device), dtype=dtype, scan_backend=scan)
+    loaded = batch.load(_fitting(weights, source, split), device=str(ranks.device), dtype=dtype, scan_backend=scan)
     config = loaded.predictor.model.config
-    context = config.context if context is None else context
-    frames = config.horizon if frames is None else frames
+    context, frames = config.context if context is None else context, config.horizon if frames is None else frames
     clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips)
     if shown:
         options.announce(clips, loaded)
-    total = min(len(clips), limit or len(clips))
-    count = functools.partial(_count, total)
-    album = reports.album(report, clips, total, context)
+    album = reports.album(report, clips, limit, context)
     result = evaluation.evaluate(
         loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
         names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks, watch=album,
-        progress=count if shown and sys.stderr.isatty() else None,
+        progress=functools.partial(_count, min(len(clips), limit or len(clips))) if shown and sys.stderr.isatty() else None,
     )  # fmt: skip
     played = ChainMap(*ranks.gather(album.clips if album else {}))
     ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
     summary = {**result.summary(), "context": context, "horizon": frames, "weights": loaded.name, "data": str(data)}
-    summary |= {"split": split, "frame_size": list(clips.clip_shape[:1:-1])}
-    if clips.divided_by is not None:
-        summary["divided_by"] = clips.divided_by
+    summary |= {"split": split, **_shape(clips)}
     _tell(summary, result.clipped if shown else 0, as_json)
     _draw(plot, summary, overwrite)
-    if report is not None:
-        from ..outputs import atomic_path
-        from ..pages.report import write_evaluation
-
-        notes = [_clipped(result.clipped, summary)] if result.clipped else []
-        known = reports.facts(data, split, clips, (context, frames), [loaded])
-        with atomic_path(report, overwrite) as path:
-            write_evaluation(path, summary, result, played, known, options.typed(given), notes)
+    _write_report(given, summary, result, played, reports.facts(summary, clips, [loaded]))
     _write_worst(result, pictures, loaded.name, overwrite)
 
 
-def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bool) -> list[Path]:
+def _check_before_loading(report: Path | None, plot: Path | None, pictures: list[Path], overwrite: bool) -> list[Path]:
     """The pictures. Refuses files that cannot be written before the clips are forecast, which may take hours."""
     from .. import outputs
 
+    reports.check(report, overwrite, plot, *pictures)
     if plot is not None:
         if plot.suffix.lower() != ".png":
             raise InputError(f"{plot} is no .png file", "end the name of --plot in .png")
@@ -125,6 +116,32 @@ def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bo
 
 def _count(total: int, done: int) -> None:
     print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
+
+
+def _fitting(weights: str | None, source: DataSource, split: str) -> str:
+    """The weights that were named, else those that fit the clips."""
+    from ..weights import default_name
+
+    return default_name(source.first_frame(split)) if weights is None else weights
+
+
+def _shape(clips: ClipDataset) -> dict[str, Any]:
+    """What a summary tells of the frames."""
+    divided = {} if clips.divided_by is None else {"divided_by": clips.divided_by}
+    return {"frame_size": list(clips.clip_shape[:1:-1]), **divided}
+
+
+def _write_report(
+    given: typer.Context, summary: dict[str, Any], result: Evaluation, played: Mapping[int, Any], facts: dict[str, str]
+) -> None:  # fmt: skip
+    if given.params["report"] is None:
+        return
+    from ..outputs import atomic_path
+    from ..pages.report import write_evaluation
+
+    notes = [_clipped(result.clipped, summary)] if result.clipped else []
+    with atomic_path(given.params["report"], given.params["overwrite"]) as path:
+        write_evaluation(path, summary, result, played, facts, options.typed(given), notes)
 
 
 def _clipped(clips: int, summary: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,15 +29,13 @@ def check(report: Path | None, overwrite: bool, *others: Path | None) -> None:
     outputs.check_target(report, overwrite)
 
 
-def facts(
-    data: Path, split: str, clips: ClipDataset, frames: tuple[int, int], networks: Sequence[Loaded]
-) -> dict[str, str]:  # fmt: skip
-    """What was evaluated, by name; `frames` are those in and out."""
+def facts(summary: Mapping[str, Any], clips: ClipDataset, networks: Sequence[Loaded]) -> dict[str, str]:
+    """What was evaluated, by name, of the summary that `--json` prints."""
     import torch
 
     _, C, H, W = clips.clip_shape
-    said = {"data": str(data), "split": split, "what it is": " ".join(clips.describe())}
-    said |= {"frames": f"{frames[0]} in, {frames[1]} out, {W}×{H}, {C} channel(s)"}
+    said = {"data": summary["data"], "split": summary["split"], "what it is": " ".join(clips.describe())}
+    said |= {"frames": f"{summary['context']} in, {summary['horizon']} out, {W}×{H}, {C} channel(s)"}
     if clips.divided_by not in (None, 1.0):
         said["divided by"] = f"{clips.divided_by:g}"
     for loaded in networks:
@@ -50,11 +48,11 @@ def facts(
     return said
 
 
-def album(report: Path | None, clips: ClipDataset, total: int, context: int) -> Album | None:
+def album(report: Path | None, clips: ClipDataset, limit: int | None, context: int) -> Album | None:
     """What keeps clips for the page, None where no page is wanted."""
     if report is None:
         return None
     with interrupts.deferred():
         from ..pages.report import Album
 
-    return Album(clips, total, context)
+    return Album(clips, min(len(clips), limit or len(clips)), context)
