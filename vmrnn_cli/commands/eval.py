@@ -17,7 +17,7 @@ from . import options, reports
 from .options import DATA, OUTPUT, option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..data import ClipDataset, DataSource
     from ..evaluate import Evaluation
@@ -82,7 +82,7 @@ def evaluate(
     result = evaluation.evaluate(
         loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
         names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks, watch=album,
-        progress=functools.partial(_count, min(len(clips), limit or len(clips))) if shown and sys.stderr.isatty() else None,
+        progress=_counter(min(len(clips), limit or len(clips))) if shown else None,
     )  # fmt: skip
     played = ChainMap(*ranks.gather(album.clips if album else {}))
     ranks.leave()
@@ -112,6 +112,10 @@ def _check_before_loading(report: Path | None, plot: Path | None, pictures: list
         if picture.parent.exists():  # else it is made with the first
             outputs.check_target(picture, overwrite)
     return pictures
+
+
+def _counter(total: int) -> Callable[[int], None] | None:
+    return functools.partial(_count, total) if sys.stderr.isatty() else None
 
 
 def _count(total: int, done: int) -> None:
