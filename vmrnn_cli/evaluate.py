@@ -143,18 +143,19 @@ def evaluate(
     spread: bool = False,
     names: Sequence[str] = ALL,
     keep_worst: int = 0,
-    rivals: Sequence[str] = tuple(RIVALS),
+    rivals: Sequence[str] | None = None,
     watch: Watch | None = None,
     progress: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
     """Forecast and score the clips of a data set: the first `limit` of them or, with `spread`, as many evenly spaced.
 
-    `rivals` are those of `rivals.RIVALS` to compare with. `watch` is shown each batch: the numbers of its clips in the
-    data set, the clips and their forecasts. `progress` is called with the number of clips done so far. Of several
-    `ranks`, each takes the batches whose turn is its own, and all return the whole: the same as a single process, as
-    batches and their order are the same.
+    `rivals` are those of `rivals.RIVALS` to compare with, None for all. `watch` is shown each batch: the numbers of its
+    clips in the data set, the clips and their forecasts. `progress` is called with the number of clips done so far. Of
+    several `ranks`, each takes the batches whose turn is its own, and all return the whole: the same as a single
+    process, as batches and their order are the same.
     """
+    rivals = tuple(RIVALS) if rivals is None else rivals
     rank, world = (ranks.rank, ranks.world) if ranks else (0, 1)
     total = min(len(dataset), limit or len(dataset))
     chosen = np.arange(total) * (len(dataset) if spread else total) // total
