@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from browser import browser  # noqa: F401 - a fixture
 from safetensors import safe_open
 
 # A shell ignores Ctrl-C in what it runs in the background, as nohup does SIGHUP, and so would the commands that tests

@@ -100,11 +100,11 @@ def test_gridded_data_has_a_tile_per_channel(channels):
     factor = (drawn._painter._tile_size[0]) // 16
     for channel in range(channels):
         levels = np.rint(prediction[channel] * 255).astype(int)
-        found = places(canvas, enlarged(render._VALUE_COLOURS[levels], factor))
+        found = places(canvas, enlarged(render.VALUE_COLOURS[levels], factor))
         assert len(found) == (channel < 9), f"channel {channel}"
 
 
-@pytest.mark.parametrize("table", [render._VALUE_COLOURS, render._ERROR_COLOURS], ids=["values", "error"])
+@pytest.mark.parametrize("table", [render.VALUE_COLOURS, render.ERROR_COLOURS], ids=["values", "error"])
 def test_colour_maps_grow_brighter_all_the_way(table):
     linear = (table / 255) ** 2.2
     luminance = linear @ [0.2126, 0.7152, 0.0722]
@@ -121,7 +121,7 @@ def test_error_is_the_absolute_difference_on_a_fixed_scale(channels, error, leve
     low, high = np.full(shape, 0.05, np.float32), np.full(shape, 0.05 + error, np.float32)
     for prediction, truth in [(low, high), (high, low)]:
         canvas = comparison(shape, panels=("error",)).predicted_frame(0, prediction, truth)
-        distance = np.abs(render._ERROR_COLOURS[level].astype(int) - canvas[canvas.shape[0] // 2, canvas.shape[1] // 3])
+        distance = np.abs(render.ERROR_COLOURS[level].astype(int) - canvas[canvas.shape[0] // 2, canvas.shape[1] // 3])
         assert distance.max() <= 3  # a level either way: 0.25 / 0.5 is no whole level
 
 
@@ -129,14 +129,14 @@ def test_error_of_rgb_is_the_mean_over_the_channels():
     black, red = np.zeros((3, 16, 16), np.float32), np.zeros((3, 16, 16), np.float32)
     red[0] = 0.3
     canvas = comparison((3, 16, 16), panels=("error",)).predicted_frame(0, black, red)
-    assert (canvas[canvas.shape[0] // 2, canvas.shape[1] // 2] == render._ERROR_COLOURS[51]).all()  # 0.1 of 0.5
+    assert (canvas[canvas.shape[0] // 2, canvas.shape[1] // 2] == render.ERROR_COLOURS[51]).all()  # 0.1 of 0.5
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_peak_is_the_bright_end(channels):
     shown = np.full((channels, 16, 16), 0.2, np.float32)
     drawn = comparison((channels, 16, 16), panels=("truth",), peak=0.2)
-    brightest = (255, 255, 255) if channels == 1 else render._VALUE_COLOURS[-1]
+    brightest = (255, 255, 255) if channels == 1 else render.VALUE_COLOURS[-1]
     assert count(drawn.context_frame(0, shown), brightest) >= channels * 64 * 64
 
 

@@ -79,7 +79,8 @@ def test_a_run_leaves_everything_that_was_promised(vmrnn, clips, tmp_path):
     code, _, err = vmrnn("train", "--data", clips, "--steps", 6, "--out", "run", *BASE)
     assert code == 0, err
     run = tmp_path / "run"
-    names = {"config.toml", "state.pt", train.CHECKPOINT_NAME, "best", "metrics.csv", "curves.png", "samples"}
+    names = {"config.toml", "state.pt", train.CHECKPOINT_NAME, "best", "metrics.csv", "curves.png", "report.html"}
+    names |= {"samples"}
     assert {p.name for p in run.iterdir()} == names
     assert len(losses(run)) == 6
     assert "steps = 6" in (run / "config.toml").read_text()
@@ -147,7 +148,7 @@ def test_a_weight_decay_that_is_given_on_resuming_counts(vmrnn, clips):
 def test_what_a_run_left_before_its_first_checkpoint_is_no_obstacle(vmrnn, clips):
     common = ["train", "--data", clips, "--steps", 1, "--out", "run", *BASE]
     Path("run").mkdir()
-    for name in ("config.toml", "metrics.csv", ".vmrnn-0123.pt", "events.out.tfevents.1"):
+    for name in ("config.toml", "metrics.csv", "report.html", ".vmrnn-0123.pt", "events.out.tfevents.1"):
         Path("run", name).write_text("")
     assert vmrnn(*common)[0] == 0
     assert "--resume" in vmrnn(*common)[2]

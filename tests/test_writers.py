@@ -11,7 +11,7 @@ from vmrnn_cli import render, video, writers
 from vmrnn_cli.errors import InputError
 from vmrnn_cli.forecast import Forecast, Step
 
-SUFFIXES = [".gif", ".mp4", ".webm", ".png", ".npz"]
+SUFFIXES = [".gif", ".mp4", ".webm", ".png", ".npz", ".html"]
 
 
 def forecast(known=2, channels=1, **options):

@@ -142,7 +142,8 @@ class Outcome:
 
 def forecast_files(
     files: Sequence[tuple[Path, Path]], *, declared: Declared, weights: str | None, start: float,
-    panels: Sequence[str] | None, overwrite: bool, ranks: Ranks, strict: bool, announce: Callable[[Loaded], None],
+    panels: Sequence[str] | None, layout: str | None = None, poster: bool = False, overwrite: bool, ranks: Ranks,
+    strict: bool, announce: Callable[[Loaded], None],
     progress: Callable[[int, str], AbstractContextManager[Progress | None]], runs: dict[str, Any], **options: Any,
 ) -> Iterator[tuple[int, Outcome]]:  # fmt: skip
     """Forecast clips, each into a file, those whose turn is this rank's own; yield the number and outcome of each.
@@ -170,7 +171,7 @@ def forecast_files(
             loaded = loaded_once(weights or fitting_weights(clip, start))
             options |= {"start": start, "title": loaded.name, "load_s": loaded.seconds}
             shown = tuple(panels or render.WITH_TRUTH)
-            fit = functools.partial(find_writer(target).fit, panels=len(shown))
+            fit = functools.partial(find_writer(target).fit, panels=len(shown), layout=layout)
             with ExitStack() as stack:
                 with progress(0, "reading") as told:
                     forecast = stack.enter_context(
@@ -178,7 +179,10 @@ def forecast_files(
                     )
                 told = stack.enter_context(progress(forecast.frames, "predicting"))
                 outputs.make_folder(target.parent)
-                forecast.save(target, panels=panels, overwrite=overwrite, progress=told)
+                still = target.with_suffix(".png") if poster else None
+                forecast.save(
+                    target, panels=panels, overwrite=overwrite, progress=told, layout=layout, poster=still
+                )  # fmt: skip
             yield number, Outcome(source, target, forecast, loaded)
         except Exception as error:  # whatever one clip runs into, memory above all, must not end the batch
             known = explained(error)

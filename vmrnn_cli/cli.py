@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from . import __version__
-from .commands import data, doctor, eval, info, predict, train, weights
+from .commands import compare, data, doctor, eval, info, predict, train, weights
 from .commands.options import renamed
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ def root(
 app.command("predict")(predict.predict)
 app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
+app.command("compare")(compare.compare)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Download or make data sets, or look after decoded videos.")

@@ -7,8 +7,9 @@ out of scores.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from .readings import fill
 from .rivals import RIVALS
 
 Clips = NDArray[np.float32]
+Watch = Callable[[Sequence[int], Clips, Clips], None]
 FAST = ("mse", "mae")
 ALL = ("mse", "mae", "ssim", "psnr", "sharpness", "ssim_published", "psnr_published")
 
@@ -145,19 +147,24 @@ def evaluate(
     spread: bool = False,
     names: Sequence[str] = ALL,
     keep_worst: int = 0,
+    rivals: Sequence[str] | None = None,
+    watch: Watch | None = None,
     progress: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
     """Forecast and score the clips of a data set: the first `limit` of them or, with `spread`, as many evenly spaced.
 
-    `progress` is called with the number of clips done so far. Of several `ranks`, each takes the batches whose turn is
-    its own, and all return the whole: the same as a single process, as batches and their order are the same.
+    `rivals` are those of `rivals.RIVALS` to compare with, None for all. `watch` is shown each batch: the numbers of its
+    clips in the data set, the clips and their forecasts. `progress` is called with the number of clips done so far. Of
+    several `ranks`, each takes the batches whose turn is its own, and all return the whole: the same as a single
+    process, as batches and their order are the same.
     """
+    rivals = tuple(RIVALS) if rivals is None else rivals
     rank, world = (ranks.rank, ranks.world) if ranks else (0, 1)
     total = min(len(dataset), limit or len(dataset))
     chosen = np.arange(total) * (len(dataset) if spread else total) // total
     groups = [dataset.group(number) for number in chosen.tolist()]
-    done = Evaluation(Scores(), {name: Scores() for name in RIVALS}, 0, [], groups)
+    done = Evaluation(Scores(), {name: Scores() for name in rivals}, 0, [], groups)
     for first in range(rank * batch_size, total, world * batch_size):
         numbers = chosen[first : first + batch_size].tolist()
         # (B, T, C, H, W)
@@ -167,16 +174,52 @@ def evaluate(
         given = clips[:, :context]
         prediction = predictor.batch(given, horizon)
         done.model.add(prediction, truth, names)
-        for name, rival in RIVALS.items():
-            done.baselines[name].add(np.stack(list(rival(given, horizon)), axis=1), truth, names)
+        for name in rivals:
+            done.baselines[name].add(np.stack(list(RIVALS[name](given, horizon)), axis=1), truth, names)
         done.clips += len(clips)
         done.clipped += int((given.max((1, 2, 3, 4)) > 1).sum())
         if keep_worst:
             errors = (np.nansum(np.square(prediction - truth), (1, 2, 3, 4)) / horizon).tolist()
             done.worst = _worst([*done.worst, *map(ScoredClip, errors, numbers, clips, prediction)], keep_worst)
+        if watch is not None:
+            watch(numbers, clips, prediction)
         if progress is not None:
             progress(min(total, first + (world - rank) * batch_size))  # as if the others were as far
     return _merge(ranks.gather(done), batch_size, keep_worst) if ranks else done
+
+
+def compared(scores: Mapping[str, Scores], groups: Sequence[int]) -> list[dict[str, Any]]:
+    """Each forecast against each before it, over the same clips.
+
+    Returns:
+        For each pair `of` and `less` (the names), `lower_mse_on` (the share of clips where the former's MSE is lower),
+        and by metric what `_difference` returns.
+    """
+    found = []
+    for (less, theirs), (of, ours) in itertools.combinations(scores.items(), 2):
+        lower = float(np.mean(np.mean(ours.values["mse"], 1) < np.mean(theirs.values["mse"], 1)))
+        by_metric = {name: _difference(ours.values[name], theirs.values[name], groups) for name in ours.values}
+        found.append({"of": of, "less": less, "lower_mse_on": lower, **by_metric})
+    return found
+
+
+def _difference(
+    ours: list[list[float]], theirs: list[list[float]], groups: Sequence[int], seed: int = 0
+) -> dict[str, Any]:
+    """The mean `difference` of a metric, (clips, frames ahead) each, and its 95 % bootstrap interval; also per frame.
+
+    Clips are drawn in pairs, and those of one group together: what both find hard does not widen an interval. None is
+    what is not finite, as in `Scores.summary`.
+    """
+    with np.errstate(invalid="ignore"):  # of two frames met exactly, infinite PSNRs differ by no number
+        values = np.array(ours) - np.array(theirs)
+    owners = np.array(groups)
+    return {
+        "difference": _mean(values),
+        "interval_95": _intervals(values.mean(1, keepdims=True), owners, seed)[0],
+        "per_frame": [_mean(column) for column in values.T],
+        "per_frame_interval_95": _intervals(values, owners, seed),
+    }
 
 
 def open_clips(

@@ -77,7 +77,9 @@ class Forecast:
     offset : see `divided_by`
     missing : grows with the steps; what is missing is filled in frames, and left out of scores
     title : what pictures call it
+    source : the name of the clip, as given
     panels : of pictures, where none are asked for; empty for the usual ones
+    layout : of a film, one of `render.LAYOUTS`; None for the usual one
     scored_on : (C, H, W) of the network's own picture, on which scores are; None where that is what is shown
     score, rivals : of the prediction, and of forecasts that cost nothing, by name; they grow with the steps
     timing : grows likewise
@@ -92,7 +94,9 @@ class Forecast:
     has_clock: bool = False
     divided_by: float = 1.0
     title: str = ""
+    source: str = ""
     panels: tuple[str, ...] = ()
+    layout: str | None = None
     scored_on: tuple[int, int, int] | None = None
     score: Score = field(default_factory=Score, repr=False)
     rivals: Mapping[str, Score] = field(default_factory=dict, repr=False)
@@ -160,12 +164,15 @@ class Forecast:
 
     def save(
         self, path: str | Path, *, panels: Sequence[str] | None = None, overwrite: bool = False,
-        progress: Progress | None = None,
+        progress: Progress | None = None, layout: str | None = None, poster: str | Path | None = None,
     ) -> None:  # fmt: skip
-        """Write it, by the suffix: .gif, .mp4, .webm, .png (film strip) or .npz. One in the making is made meanwhile.
+        """Write it, by the suffix: .gif, .mp4, .webm, .png (film strip), .npz or .html; one in the making is made, too.
+
+        Of a film, `layout` is one of `render.LAYOUTS`, and `poster` the .png of a still from halfway the forecast.
 
         Raises:
-            InputError: unknown suffix or panel, target not writable, or there without `overwrite`.
+            InputError: unknown suffix, panel or layout, one that the file has not, target not writable, or there
+                without `overwrite`.
             VMRNNError: the disk is full, or the encoder failed.
         """
         with interrupts.deferred():
@@ -176,9 +183,12 @@ class Forecast:
         shown = tuple(panels or self.panels or (render.WITH_TRUTH if self.has_truth else render.WITHOUT_TRUTH))
         if not self.has_truth and set(shown) <= {"truth", "error"}:
             raise InputError(f"{', '.join(shown)}: nothing is known after the context", "add prediction to --panels")
+        render.check_layout(layout, panels)
+        writers.check_film(path, layout, poster is not None)
         with ExitStack() as stack:
+            still = poster and stack.enter_context(outputs.atomic_path(Path(poster), overwrite))
             temporary = stack.enter_context(outputs.atomic_path(Path(path), overwrite))
-            written = writer(dataclasses.replace(self, panels=shown))
+            written = writer(dataclasses.replace(self, panels=shown, layout=layout))
             stack.enter_context(written.file(temporary))
             for index, frame in enumerate(self.context):
                 self._timed(written.given, index, frame)
@@ -186,6 +196,8 @@ class Forecast:
                 self._timed(written.predicted, index, step)
                 if progress is not None:
                     progress(index + 1, self.frames)
+            if still:
+                self._timed(written.write_poster, still)
             self._timed(stack.close)  # encoding ends and the file appears
 
     def _timed(self, work: Callable[..., object], *arguments: object) -> None:

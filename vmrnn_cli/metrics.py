@@ -21,6 +21,18 @@ from . import interrupts, network
 from .errors import InputError, VMRNNError
 from .frames import Frame
 
+NAMES = {
+    "mse": "MSE",
+    "mae": "MAE",
+    "ssim": "SSIM",
+    "psnr": "PSNR dB",
+    "sharpness": "sharpness, of the truth's",
+    "ssim_published": "SSIM as published",
+    "psnr_published": "PSNR as published",
+    "lpips": "LPIPS (AlexNet)",
+}
+HIGHER_IS_BETTER = ("ssim", "psnr", "ssim_published", "psnr_published")
+
 
 def mse(prediction: Frame, truth: Frame) -> float:
     """Squared error summed over the pixels and channels of a frame, as papers on video prediction report it."""

@@ -282,8 +282,8 @@ def open_forecast(
 
         yield Forecast(
             np.stack(pictures), frames, steps(), bool(truth), clip.fps, clip.has_clock, clip.divided_by, title,
-            scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing, offset=clip.offset, notes=notes,
-            missing=missing,
+            clip.name, scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing, offset=clip.offset,
+            notes=notes, missing=missing,
         )  # fmt: skip
         notes += [f"{clip.name}: {flaw}" for flaw in clip.flaws()]  # of what has been read by now
 

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from vmrnn_cli.errors import InputError
 from vmrnn_cli.frames import Frame, to_uint8
 
 PANELS = ("context", "truth", "prediction", "error", "motion", "weights")
+LAYOUTS = ("row", "column", "grid", "swipe")
 WITH_TRUTH = ("truth", "prediction", "error")
 WITHOUT_TRUTH = ("context", "prediction")
 
@@ -58,11 +60,11 @@ def _colour_map(*stops: int) -> NDArray[np.uint8]:
 
 
 # Every 15th colour of "viridis" and "magma" by Nathaniel Smith, Stefan van der Walt and Eric Firing (CC0).
-_VALUE_COLOURS = _colour_map(
+VALUE_COLOURS = _colour_map(
     0x440154, 0x481769, 0x472A7A, 0x433D84, 0x3D4E8A, 0x355E8D, 0x2E6D8E, 0x297B8E, 0x23898E,
     0x1F978B, 0x21A585, 0x2EB37C, 0x46C06F, 0x65CB5E, 0x89D548, 0xB0DD2F, 0xD8E219, 0xFDE725,
 )  # fmt: skip
-_ERROR_COLOURS = _colour_map(
+ERROR_COLOURS = _colour_map(
     0x000004, 0x090720, 0x1A1042, 0x311165, 0x4A1079, 0x621980, 0x792282, 0x912B81, 0xAA337D,
     0xC23B75, 0xD9466B, 0xEC5860, 0xF7725C, 0xFC8E64, 0xFEAA74, 0xFEC68A, 0xFDE2A3, 0xFCFDBF,
 )  # fmt: skip
@@ -104,6 +106,26 @@ def check_panels(panels: Sequence[str] | None) -> None:
         raise InputError(what, f"choose from {','.join(PANELS)}")
 
 
+def split_layouts(names: Sequence[str]) -> tuple[str | None, str | None]:
+    """What a film's panels are laid out as, and an array's axes (`readings.Declared`), each None where not said."""
+    arrays = [name for name in names if set(name.upper()) <= set("NTCHW")]
+    films = [name for name in names if name not in arrays]
+    for said in (films, arrays):
+        if len(said) > 1:
+            raise InputError(f"--layout says both {said[0]} and {said[1]}", "leave one out")
+    return next(iter(films), None), next(iter(arrays), None)
+
+
+def check_layout(layout: str | None, panels: Sequence[str] | None) -> None:
+    """Raise InputError unless `layout` (None: the default one) is one of LAYOUTS, and has room for the panels."""
+    if layout is None:
+        return
+    if layout not in LAYOUTS:
+        raise InputError(f"there is no layout '{layout}'", f"choose from {', '.join(LAYOUTS)}")
+    if layout == "swipe" and panels is not None and len(panels) != 2:
+        raise InputError(f"a swipe shows 2 panels, not {len(panels)}", "name two with --panels, or leave it out")
+
+
 class _Picture:
     """What draws a clip.
 
@@ -137,14 +159,21 @@ class _Picture:
 class Comparison(_Picture):
     """Draws one canvas per frame: the panels side by side, what is given and what is predicted, and where the clip is.
 
-    All canvases have the same size, with even width and height as video formats want.
+    All canvases have the same size, with even width and height as video formats want. `layout` is a "row" of panels, a
+    "column" or a "grid"; None takes a row, or a column of very wide frames. Other arguments are those of `_Picture`.
     """
+
+    def __init__(
+        self, frame_shape: tuple[int, int, int], *, layout: str | None = None, **look: Any
+    ) -> None:  # fmt: skip
+        self._layout = layout
+        super().__init__(frame_shape, **look)
 
     def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
         frame_shape, total = self._clip.frame_shape, self._clip.total
         self._panels = panels
-        across, down = _arranged(frame_shape, len(panels))
-        self._painter = _film_painter(frame_shape, len(panels), peak)
+        across, down = _arranged(frame_shape, len(panels), self._layout)
+        self._painter = _film_painter(frame_shape, len(panels), peak, self._layout)
         picture_width, picture_height = self._painter.size
         slot_width = max(picture_width, _NARROWEST_SLOT)
         slot_height = _CAPTION + picture_height + _GAP
@@ -199,8 +228,7 @@ class Comparison(_Picture):
         self._clip.check_predicted(index, prediction, truth)
         canvas, draw = self._begin(self._clip.context + index, self._clip.predicted_label(index), _PREDICTED)
         for panel, box in zip(self._panels, self._boxes, strict=True):
-            given = self._last_given if panel == "context" else None
-            picture = given or self._painter.panel(panel, prediction, truth, extra or {})
+            picture = self._shown(panel, prediction, truth, extra)
             if picture is not None:
                 canvas.paste(picture, box)
             elif panel != "context":
@@ -210,6 +238,15 @@ class Comparison(_Picture):
             elif panel == "context":
                 self._mark(draw, box, "last given", _CONTEXT)
         return np.array(canvas)
+
+    def _shown(
+        self, panel: str, prediction: Frame, truth: Frame | None, extra: Mapping[str, Frame] | None
+    ) -> Image.Image | None:  # fmt: skip
+        given = self._last_given if panel == "context" else None
+        return given or self._painter.panel(panel, prediction, truth, extra or {})
+
+    def _caption(self, panel: str) -> str:
+        return panel
 
     def _begin(self, position: int, label: str, colour: Colour) -> tuple[Image.Image, ImageDraw.ImageDraw]:
         """Start a canvas: the fixed parts, the label, the counter and the bar filled up to this frame."""
@@ -245,7 +282,7 @@ class Comparison(_Picture):
         draw.text((width - _MARGIN, 32), _fitted(title, 14, room), _MUTED, _font(14), anchor="rs")
         picture_width, picture_height = self._painter.size
         for panel, (left, top) in zip(self._panels, self._boxes, strict=True):
-            draw.text((left, top - 9), panel, _TEXT, _font(15), anchor="ls")
+            draw.text((left, top - 9), self._caption(panel), _TEXT, _font(15), anchor="ls")
             if panel == "error" or self._painter.gridded:
                 self._painter.draw_scale(canvas, panel, left + self._slot_width, top - 9)
             frame = (left - 1, top - 1, left + picture_width, top + picture_height)
@@ -269,22 +306,64 @@ class Comparison(_Picture):
         return bar
 
 
-def _arranged(frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int]:
-    """How many panels there are across and down: very wide frames are stacked."""
-    across = 1 if _aspect(frame_shape) > 3 else panels
-    return across, panels // across
+class Swipe(Comparison):
+    """Draws two panels as one picture, the first left of a line that moves to and fro, the second right of it."""
+
+    def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
+        self._pair = panels[0], panels[1]
+        super()._lay_out(panels[1:2], title, peak)
+
+    def _caption(self, panel: str) -> str:
+        return " | ".join(self._pair)
+
+    def predicted_frame(
+        self, index: int, prediction: Frame, truth: Frame | None, extra: Mapping[str, Frame] | None = None
+    ) -> Canvas:
+        """Draw predicted frame number `index`; arguments and errors as for Comparison."""
+        canvas = Image.fromarray(super().predicted_frame(index, prediction, truth, extra))
+        picture = self._shown(self._pair[0], prediction, truth, extra)
+        if picture is None:  # nothing to compare with
+            return np.array(canvas)
+        (left, top), (width, height) = self._boxes[0], self._painter.size
+        split = round(self._share(index) * width)
+        canvas.paste(picture.crop((0, 0, split, height)), (left, top))
+        ImageDraw.Draw(canvas).line((left + split, top, left + split, top + height - 1), _TEXT, width=2)
+        return np.array(canvas)
+
+    def _share(self, index: int) -> float:
+        """Where the line is, from the left: at the middle first, then once to and fro in about forty frames."""
+        frames = self._clip.frames
+        turns = max(1, round(frames / 40))
+        return 0.5 + 0.42 * math.sin(2 * math.pi * turns * (index + 0.5) / frames)
 
 
-def _film_painter(frame_shape: tuple[int, int, int], panels: int, peak: float) -> "_Painter":
-    across, down = _arranged(frame_shape, panels)
+def film(frame_shape: tuple[int, int, int], *, layout: str | None = None, **look: Any) -> Comparison:
+    """What draws a film in one of LAYOUTS; other arguments are those of `Comparison`."""
+    if layout == "swipe":
+        return Swipe(frame_shape, layout=layout, **look)
+    return Comparison(frame_shape, layout=layout, **look)
+
+
+def _arranged(frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int]:
+    """How many panels there are across and down: very wide frames are stacked, unless a layout says otherwise."""
+    if layout is None:
+        layout = "column" if _aspect(frame_shape) > 3 else "row"
+    across = {"row": panels, "column": 1, "grid": math.ceil(math.sqrt(panels)), "swipe": 1}[layout]
+    return across, 1 if layout == "swipe" else math.ceil(panels / across)
+
+
+def _film_painter(
+    frame_shape: tuple[int, int, int], panels: int, peak: float, layout: str | None = None
+) -> "_Painter":  # fmt: skip
+    across, down = _arranged(frame_shape, panels, layout)
     widest = (_WIDEST - 2 * _MARGIN - (across - 1) * _GAP) // across
     tallest = max(_TALLEST // down, _SHORT_SIDE)
     return _Painter(frame_shape, widest=widest, tallest=tallest, short_side=_SHORT_SIDE, peak=peak)
 
 
-def panel_size(frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int]:
+def panel_size(frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int]:
     """(H, W) of a panel of a gray or coloured clip's film: that of its frames, smaller where the film has no room."""
-    width, height = _film_painter(frame_shape, panels, 1.0).size
+    width, height = _film_painter(frame_shape, panels, 1.0, layout).size
     return min(height, frame_shape[1]), min(width, frame_shape[2])
 
 
@@ -452,7 +531,7 @@ class _Painter:
         self.peak, self.error_peak = peak, peak * ERROR_SHARE
         self.gridded = C not in (1, 3)
         self._tiles = min(C, _MOST_TILES) if self.gridded else 1
-        self._rows, self._columns = _mosaic(frame_shape)
+        self._rows, self._columns = mosaic(frame_shape)
         self._label = _TILE_LABEL if self.gridded else 0
         room_width = widest - (self._columns - 1) * _GAP
         fit = min(room_width / (self._columns * W), tallest / (self._rows * H))
@@ -482,7 +561,7 @@ class _Painter:
         """Draw a frame (C, H, W); values outside [0, peak] are cut off."""
         levels = to_uint8(frame, self.peak)  # (C, H, W)
         if self.gridded:
-            return self._tiled(levels, _VALUE_COLOURS)
+            return self._tiled(levels, VALUE_COLOURS)
         channels = [self._scaled(Image.fromarray(channel)) for channel in levels]
         return Image.merge("RGB", channels if len(channels) == 3 else channels * 3)
 
@@ -490,17 +569,17 @@ class _Painter:
         """Draw |prediction - truth|; for RGB its mean over the channels."""
         error = np.abs(prediction - truth)  # (C, H, W)
         if self.gridded:
-            return self._tiled(to_uint8(error, self.error_peak), _ERROR_COLOURS)
+            return self._tiled(to_uint8(error, self.error_peak), ERROR_COLOURS)
         levels = to_uint8(error.mean(axis=0), self.error_peak)
         # Scaled before it is coloured: between two errors lies an error between them, not a mixture of two colours.
-        return Image.fromarray(_ERROR_COLOURS[np.asarray(self._scaled(Image.fromarray(levels)))])
+        return Image.fromarray(ERROR_COLOURS[np.asarray(self._scaled(Image.fromarray(levels)))])
 
     def draw_scale(self, canvas: Image.Image, panel: str, right: int, baseline: int) -> None:
         """Draw a panel's colour bar with the values at its ends, _SCALE_WIDTH wide."""
         draw = ImageDraw.Draw(canvas)
-        colours, high = _VALUE_COLOURS, f"{self.peak:.2g}"
+        colours, high = VALUE_COLOURS, f"{self.peak:.2g}"
         if panel == "error":
-            colours, high = _ERROR_COLOURS, f"{self.error_peak:.2g}+"  # what is beyond looks the same
+            colours, high = ERROR_COLOURS, f"{self.error_peak:.2g}+"  # what is beyond looks the same
         left = right - _SCALE_WIDTH
         bar_left, bar_right = left + math.ceil(_length("0", 12)) + 5, right - math.ceil(_length(high, 12)) - 5
         bar = colours[np.linspace(0, 255, bar_right - bar_left).astype(int)]  # (width, 3)
@@ -536,7 +615,7 @@ class _Painter:
         return picture.resize(self._tile_size, self._filter)
 
 
-def _mosaic(frame_shape: tuple[int, int, int]) -> tuple[int, int]:
+def mosaic(frame_shape: tuple[int, int, int]) -> tuple[int, int]:
     """Rows and columns of the tiles that come closest to a square."""
     C, H, W = frame_shape
     tiles = 1 if C in (1, 3) else min(C, _MOST_TILES)
@@ -546,7 +625,7 @@ def _mosaic(frame_shape: tuple[int, int, int]) -> tuple[int, int]:
 
 def _aspect(frame_shape: tuple[int, int, int]) -> float:
     """Width over height of a frame's picture."""
-    rows, columns = _mosaic(frame_shape)
+    rows, columns = mosaic(frame_shape)
     return columns * frame_shape[2] / (rows * frame_shape[1])
 
 

@@ -72,7 +72,7 @@ def _check_folder(folder: Path, *, fresh: bool) -> None:
     if has_state(folder):
         raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
     # What a run leaves that ended before its first checkpoint.
-    started = re.compile(r"config\.toml|metrics\.csv|curves\.png|samples|events\.out\..*|\.vmrnn-.*")
+    started = re.compile(r"config\.toml|metrics\.csv|curves\.png|report\.html|samples|events\.out\..*|\.vmrnn-.*")
     other = [path.name for path in folder.iterdir() if not started.fullmatch(path.name)]
     if other:
         raise InputError(f"{folder} is not empty: it holds {min(other)}", "name another --out")

@@ -4,8 +4,8 @@ Notation: B batch, T time, C channels, H x W pixels. A clip is (T, C, H, W) with
 predicts frames 2 .. T of it, and the loss covers them all.
 
 A run folder holds `config.toml` (as used), `state.pt` and the one before it (everything that a resumed run needs),
-`checkpoint.safetensors` (the weights in `state.pt`), `best/` (a weights folder), `metrics.csv`, `curves.png` and
-`samples/`.
+`checkpoint.safetensors` (the weights in `state.pt`), `best/` (a weights folder), `metrics.csv`, `curves.png`,
+`report.html` and `samples/`.
 """
 
 from __future__ import annotations
@@ -304,7 +304,7 @@ class Trainer:
             f"{seconds:.2f} s a step, {seconds * self.batches_per_epoch / 60:.1f} min an epoch of "
             f"{self.batches_per_epoch} steps",
             f"would write to {self.out}: {SETTINGS_NAME}, {STATE_NAME}, {CHECKPOINT_NAME}, best/, metrics.csv, "
-            "curves.png, samples/",
+            "curves.png, report.html, samples/",
         ]
 
     @contextlib.contextmanager

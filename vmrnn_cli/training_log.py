@@ -1,4 +1,4 @@
-"""What a training run leaves to read: metrics.csv, a line per step, curves.png, and event files for TensorBoard."""
+"""What a training run leaves to read: metrics.csv, a line per step, curves.png, a page, and files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import interrupts
 from .errors import InputError
 from .outputs import atomic_path
 
@@ -50,6 +51,27 @@ class MetricsLog:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+class PageLog:
+    """report.html, written anew at every evaluation from what the run has left so far: it goes on when the run does."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        with interrupts.deferred():
+            from .pages.run import RunPage
+
+        self._folder, self._page = folder, RunPage(folder)
+
+    def add(self, report: Report) -> None:
+        """Write the page, if there is something new in it; after metrics.csv."""
+        if report.evaluation is None:
+            return
+        rows = _read_metrics(self._folder / "metrics.csv")
+        with atomic_path(self._folder / "report.html", overwrite=True) as temporary:
+            self._page.write(temporary, rows, self._folder / "config.toml")
+
+    def close(self) -> None:
+        """All is written already."""
 
 
 def summary_writer() -> Any:

@@ -6,29 +6,25 @@ import functools
 import json
 import sys
 import warnings
+from collections import ChainMap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from .. import interrupts
 from ..errors import InputError
 from ..text import for_plots, printable
-from . import options
+from . import options, reports
 from .options import DATA, OUTPUT, option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..data import ClipDataset, DataSource
     from ..evaluate import Evaluation
 
 _CLIPPED = "given values exceed {:g}, the highest in training: the network sees them cut off there"
-_NAMES = {
-    "mse": "MSE",
-    "mae": "MAE",
-    "ssim": "SSIM",
-    "psnr": "PSNR dB",
-    "sharpness": "sharpness, of the truth's",
-    "ssim_published": "SSIM as published",
-    "psnr_published": "PSNR as published",
-    "lpips": "LPIPS (AlexNet)",
-}
 _LPIPS = option(OUTPUT, "Add the learned perceptual distance; needs vmrnn\\[lpips].", "--lpips", default=False)
 _SAVE_WORST = option(
     OUTPUT, "Write the N worst forecasts as film strips, worst-1.png ...", default=0, metavar="N", min=0, max=1000
@@ -36,6 +32,7 @@ _SAVE_WORST = option(
 
 
 def evaluate(
+    given: typer.Context,
     data: Path = option(DATA, "As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W).", default=...),
     dataset: str | None = options.DATASET,
     layout: str | None = options.LAYOUT,
@@ -54,6 +51,7 @@ def evaluate(
     threads: int | None = options.THREADS,
     lpips: bool = _LPIPS,
     plot: Path | None = option(OUTPUT, "Draw quality against frames ahead into this .png.", metavar="FILE.png"),
+    report: Path | None = options.REPORT,
     save_worst: int = _SAVE_WORST,
     out: Path = option(OUTPUT, "Folder for --save-worst.", default=Path()),
     overwrite: bool = options.OVERWRITE,
@@ -62,11 +60,10 @@ def evaluate(
     debug: bool = options.DEBUG,
 ) -> None:
     """Score weights on a data set, beside forecasts that cost nothing. Under torchrun, processes share the clips."""
-    pictures = _check_before_loading(plot, [out / f"worst-{place + 1}.png" for place in range(save_worst)], overwrite)
+    pictures = _check_before_loading(report, plot, out, save_worst, overwrite)
     with interrupts.deferred():
         from .. import batch, devices, metrics
         from .. import evaluate as evaluation
-        from .. import weights as known_weights
         from ..data import DataSource
         from ..frames import parse_side
         from ..ranks import DAY, Ranks
@@ -74,38 +71,41 @@ def evaluate(
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
+    side = parse_side(size)
     source = DataSource(data, dataset, options.declared(layout, value_range, missing))
-    wanted = known_weights.default_name(source.first_frame(split)) if weights is None else weights
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
-    loaded = batch.load(wanted, device=str(ranks.device), dtype=dtype, scan_backend=scan)
+    loaded = batch.load(_fitting(weights, source, split), device=str(ranks.device), dtype=dtype, scan_backend=scan)
     config = loaded.predictor.model.config
-    context = config.context if context is None else context
-    frames = config.horizon if frames is None else frames
-    clips = evaluation.open_clips(source, config, split, context, frames, parse_side(size), lpips=lpips)
+    context, frames = config.context if context is None else context, config.horizon if frames is None else frames
+    clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips)
     if shown:
         options.announce(clips, loaded)
-    count = functools.partial(_count, min(len(clips), limit or len(clips)))
+    album = reports.album(report, clips, limit, context)
     result = evaluation.evaluate(
         loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
-        names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks,
-        progress=count if shown and sys.stderr.isatty() else None,
+        names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks, watch=album,
+        progress=_counter(min(len(clips), limit or len(clips))) if shown else None,
     )  # fmt: skip
+    played = ChainMap(*ranks.gather(album.clips if album else {}))
     ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
-    summary = {**result.summary(), "context": context, "horizon": frames, "weights": loaded.name, "data": str(data)}
-    summary |= {"split": split, "frame_size": list(clips.clip_shape[:1:-1]), "notes": list(clips.notes)}
-    summary |= {} if clips.divided_by is None else {"divided_by": clips.divided_by}
+    summary = result.summary() | _told_of(clips, context, frames, loaded.name) | {"data": str(data), "split": split}
     _tell(summary, result.clipped if shown else 0, as_json)
     _draw(plot, summary, overwrite)
+    _write_report(given, summary, result, played, reports.facts(summary, clips, [loaded]))
     _write_worst(result, pictures, loaded.name, overwrite)
 
 
-def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bool) -> list[Path]:
+def _check_before_loading(
+    report: Path | None, plot: Path | None, out: Path, save_worst: int, overwrite: bool
+) -> list[Path]:  # fmt: skip
     """The pictures. Refuses files that cannot be written before the clips are forecast, which may take hours."""
     from .. import outputs
 
+    pictures = [out / f"worst-{place + 1}.png" for place in range(save_worst)]
+    reports.check(report, overwrite, plot, *pictures)
     if plot is not None:
         if plot.suffix.lower() != ".png":
             raise InputError(f"{plot} is no .png file", "end the name of --plot in .png")
@@ -119,13 +119,48 @@ def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bo
     return pictures
 
 
+def _counter(total: int) -> Callable[[int], None] | None:
+    return functools.partial(_count, total) if sys.stderr.isatty() else None
+
+
 def _count(total: int, done: int) -> None:
     print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
 
 
+def _fitting(weights: str | None, source: DataSource, split: str) -> str:
+    """The weights that were named, else those that fit the clips."""
+    from ..weights import default_name
+
+    return default_name(source.first_frame(split)) if weights is None else weights
+
+
+def _told_of(clips: ClipDataset, context: int, frames: int, weights: str) -> dict[str, Any]:
+    """What a summary tells besides scores."""
+    divided = {} if clips.divided_by is None else {"divided_by": clips.divided_by}
+    shape = {"context": context, "horizon": frames, "frame_size": list(clips.clip_shape[:1:-1])}
+    return {**shape, "weights": weights, "notes": list(clips.notes), **divided}
+
+
+def _write_report(
+    given: typer.Context, summary: dict[str, Any], result: Evaluation, played: Mapping[int, Any], facts: dict[str, str]
+) -> None:  # fmt: skip
+    if given.params["report"] is None:
+        return
+    from ..outputs import atomic_path
+    from ..pages.report import write_evaluation
+
+    notes = [_clipped(result.clipped, summary)] if result.clipped else []
+    with atomic_path(given.params["report"], given.params["overwrite"]) as path:
+        write_evaluation(path, summary, result, played, facts, options.typed(given), notes)
+
+
+def _clipped(clips: int, summary: dict[str, Any]) -> str:
+    return f"warning: in {clips} clips, {_CLIPPED.format(summary['divided_by'])}"
+
+
 def _tell(summary: dict[str, Any], clipped: int, as_json: bool) -> None:
     if clipped:
-        print(f"warning: in {clipped} clips, {_CLIPPED.format(summary['divided_by'])}", file=sys.stderr)
+        print(_clipped(clipped, summary), file=sys.stderr)
     print(json.dumps(summary)) if as_json else _print_table(summary)
 
 
@@ -134,7 +169,7 @@ def _print_table(summary: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from .. import rivals
+    from .. import metrics, rivals, score_text
 
     forecasts = {"this network": summary, **{label: summary[key] for key, label in rivals.RIVAL_NAMES.items()}}
     name = printable(summary["weights"])
@@ -143,8 +178,8 @@ def _print_table(summary: dict[str, Any]) -> None:
     for forecast in forecasts:
         table.add_column(forecast, justify="right")
     for key in summary["per_frame"]:
-        label = _NAMES[key]
-        table.add_row(label, *(_with_interval(scores, key) for scores in forecasts.values()))
+        label = metrics.NAMES[key]
+        table.add_row(label, *(score_text.mean_and_interval(scores, key) for scores in forecasts.values()))
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     for key, label in rivals.RIVAL_NAMES.items():
@@ -159,15 +194,6 @@ def _print_table(summary: dict[str, Any]) -> None:
     console.print(ahead)
 
 
-def _with_interval(scores: dict[str, Any], key: str) -> str:
-    if scores[key] is None:
-        return "∞" if "psnr" in key else "–"
-    digits = 4 if "ssim" in key or key == "lpips" or scores[key] < 1 else 2
-    interval = scores["interval_95"][key]
-    around = " ({:.{n}f} - {:.{n}f})".format(*interval, n=digits) if interval else ""  # none of a single clip
-    return f"{scores[key]:.{digits}f}{around}"
-
-
 def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
     if path is None:
         return
@@ -175,7 +201,7 @@ def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
 
     from matplotlib.figure import Figure
 
-    from .. import rivals
+    from .. import metrics, rivals
     from ..outputs import atomic_path
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -191,7 +217,7 @@ def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
             (line,) = axis.plot(ahead, values, style, label=label, markersize=3)
             edges = [pair or (math.nan, math.nan) for pair in scores["per_frame_interval_95"][key]]
             axis.fill_between(ahead, *zip(*edges, strict=True), color=line.get_color(), alpha=0.2, linewidth=0)
-        axis.set(xlabel="frames ahead", ylabel=_NAMES[key])
+        axis.set(xlabel="frames ahead", ylabel=metrics.NAMES[key])
     axes[0].legend()
     figure.suptitle(
         f"{summary['clips']} clips, {summary['context']} -> {summary['horizon']}, with 95 % intervals", size="medium"

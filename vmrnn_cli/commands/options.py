@@ -5,6 +5,7 @@ Nothing here imports PyTorch.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,23 @@ def option(panel: str | None, text: str, *names: str, default: Any = None, **mor
 def renamed(name: str) -> str:
     """The name that an option or a command has now: what typer calls `token_normalize_func`."""
     return {"horizon": "frames"}.get(name, name)
+
+
+def typed(given: typer.Context) -> str:
+    """The command with what was given to it, as one would type it again; without what only says what it prints."""
+    words = ["vmrnn", str(given.info_name)]
+    for parameter in given.command.params:
+        source = given.get_parameter_source(str(parameter.name))
+        value = given.params.get(str(parameter.name))
+        if (
+            source is None
+            or source.name != "COMMANDLINE"
+            or parameter.name in ("debug", "quiet", "as_json", "overwrite")
+        ):
+            continue
+        words += [max(parameter.opts, key=len)] if parameter.param_type_name == "option" else []
+        words += [str(each) for each in (value if isinstance(value, list) else [value]) if not isinstance(each, bool)]
+    return shlex.join(words)
 
 
 class Described(Protocol):
@@ -67,6 +85,10 @@ THREADS = option(MODEL, "CPU threads.")
 
 CONTEXT = option(CLIP, "How many frames to start from. (default: as trained)")
 FRAMES = option(CLIP, "How many frames to predict. (default: as trained)")
+
+REPORT = option(
+    OUTPUT, "Write a page of it: scores, curves, and clips that play. Opens without a network.", metavar="FILE.html"
+)
 
 DATASET = option(DATA, "Force kth, moving-mnist, taxibj, grid, clips or folder. (default: by what is there)")
 SIDE = option(DATA, "Side of the squares that clips from a folder are scaled and cut to.", "--size", metavar="S|SxS")

@@ -32,14 +32,14 @@ def _formats() -> list[str]:
 _SOURCE = typer.Argument(..., metavar="SOURCE", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays.")
 _OUT = option(
     OUTPUT,
-    "A .gif, .mp4, .webm, .png (film strip) or .npz file, or a folder. (default: SOURCE_predicted.gif)",
+    "A .gif, .mp4, .webm, .png (film strip), .npz or .html (page) file, or a folder. (default: SOURCE_predicted.gif)",
     "-o",
     "--output",
     metavar="OUT",
 )
 _FORMAT = option(
     OUTPUT,
-    "gif, mp4, webm, png or npz, where -o names no file. (default: gif)",
+    "gif, mp4, webm, png, npz or html, where -o names no file. (default: gif)",
     "--format",
     metavar="FORMAT",
     autocompletion=_formats,
@@ -48,6 +48,12 @@ _PANELS = option(
     OUTPUT,
     "Of context, truth, prediction, error, motion and weights, with commas. (default: what there is)",
     metavar="LIST",
+)
+_LAYOUTS = option(
+    OUTPUT,
+    "How a film shows its panels: row, column, grid or swipe; or which axis of an array is what: THWC, say.",
+    "--layout",
+    metavar="NAME",
 )
 _SIZE = option(
     CLIP,
@@ -61,6 +67,8 @@ def predict(
     output: str | None = _OUT,  # a Path would lose the slash of a folder's name
     form: str | None = _FORMAT,
     panels: str | None = _PANELS,
+    layouts: list[str] | None = _LAYOUTS,  # of films and of arrays: no name is both
+    poster: bool = option(OUTPUT, "Write a still of each film, too: OUT.png.", "--poster", default=False),
     overwrite: bool = options.OVERWRITE,
     skip_existing: bool = option(OUTPUT, "Leave out sources whose output is there.", "--skip-existing", default=False),
     frames: int | None = options.FRAMES,
@@ -71,7 +79,6 @@ def predict(
     fps: float | None = option(CLIP, "Resample a video to this rate; for images and arrays, state it."),
     size: str | None = _SIZE,
     gray: bool = option(CLIP, "Draw the forecast gray, whatever the clip is.", "--gray", default=False),
-    layout: str | None = options.LAYOUT,
     value_range: str | None = options.RANGE,
     missing: str | None = options.MISSING,
     weights: str | None = options.WEIGHTS,
@@ -87,16 +94,16 @@ def predict(
     with interrupts.deferred():
         from .. import batch, render
 
-    declared = options.declared(layout, value_range, missing)
+    layout, axes = render.split_layouts(layouts or [])
+    declared = options.declared(axes, value_range, missing)
     if weights == "":
         raise InputError("--weights is empty", "name some, or leave it out")
     if overwrite and skip_existing:
         raise InputError("--overwrite and --skip-existing contradict each other", "leave one out")
     # Under torchrun, all processes look before any writes: they wait for each other when they have PyTorch.
     files = batch.find_files(names, output, form, skip_existing=skip_existing)
-    batch.check_files(files, output, overwrite)
     drawn = None if panels is None else [panel.strip() for panel in panels.split(",")]
-    render.check_panels(drawn)
+    _check_before_loading(files, output, overwrite, drawn, layout, poster)
 
     with interrupts.deferred():
         from .. import devices
@@ -108,7 +115,8 @@ def predict(
     if shown and len(files) < len(names):
         print(f"skipping {len(names) - len(files)} of {len(names)}: their output is there", file=sys.stderr)
     outcomes = batch.forecast_files(
-        files, declared=declared, weights=weights, start=start, panels=drawn, overwrite=overwrite, ranks=ranks,
+        files, declared=declared, weights=weights, start=start, panels=drawn, layout=layout, poster=poster,
+        overwrite=overwrite, ranks=ranks,
         strict=debug or len(names) == ranks.world == 1, announce=options.announce if shown else lambda _: None,
         progress=functools.partial(_bar, shown), runs={"dtype": dtype, "scan_backend": scan}, frames=frames,
         context=context, from_end=from_end, force=force, fps=fps, size=size, gray=gray,
@@ -118,6 +126,21 @@ def predict(
     everyone = [result for _, result in sorted(pair for share in ranks.gather(told) for pair in share.items())]
     ranks.leave()
     _conclude(everyone, as_json and ranks.rank == 0, alone=len(names) == 1)
+
+
+def _check_before_loading(
+    files: list[tuple[Path, Path]], output: str | None, overwrite: bool, panels: list[str] | None, layout: str | None,
+    poster: bool,
+) -> None:  # fmt: skip
+    """Refuse what cannot be written or drawn before the weights are loaded."""
+    from .. import batch, render, writers
+
+    posters = [(source, target.with_suffix(".png")) for source, target in files] if poster else []
+    batch.check_files([*files, *posters], output, overwrite)
+    render.check_panels(panels)
+    render.check_layout(layout, panels)
+    for _, target in files:
+        writers.check_film(target, layout, poster)
 
 
 def _conclude(everyone: list[Any], as_json: bool, alone: bool) -> None:

@@ -120,11 +120,11 @@ def _run(trainer: Trainer, tensorboard: bool, shown: bool) -> None:
     """Train to the end, and show and log every step."""
     from .. import training_log as logs
 
-    kinds: list[type[logs.MetricsLog] | type[logs.TensorBoardLog]] = []
+    kinds: list[type[logs.MetricsLog] | type[logs.PageLog] | type[logs.TensorBoardLog]] = []
     with contextlib.ExitStack() as stack:
         if trainer.ranks.rank == 0:
             stack.enter_context(trainer.folder())
-            kinds = [logs.MetricsLog, logs.TensorBoardLog] if tensorboard else [logs.MetricsLog]
+            kinds = [logs.MetricsLog, logs.PageLog, *([logs.TensorBoardLog] if tensorboard else [])]
         written = [stack.enter_context(contextlib.closing(kind(trainer.out, trainer.progress.step))) for kind in kinds]
         show = stack.enter_context((_live_view if sys.stderr.isatty() else _log_view)(trainer)) if shown else None
         for report in trainer.fit():

@@ -53,6 +53,10 @@ class ClipDataset(ABC):
         """Return the group of clip `index`: those of one group are alike, as they share frames or a scene."""
         return index
 
+    def label(self, index: int) -> str:
+        """Return what people call clip `index`."""
+        return f"clip {index}"
+
     @abstractmethod
     def describe(self) -> list[str]:
         """Say in a line or two what is there."""

@@ -47,9 +47,14 @@ class _VideoWindows(ClipDataset):
     """Windows of videos; clips of one video are alike."""
 
     _windows: NDArray[np.int64]  # (windows, 2): number of the video, first frame
+    _names: list[str]  # of the videos
 
     def __len__(self) -> int:
         return len(self._windows)
+
+    def label(self, index: int) -> str:
+        number, start = self._windows[index]
+        return f"{self._names[number]} from frame {start}"
 
     def group(self, index: int) -> int:
         return int(self._windows[index, 0])
@@ -88,6 +93,7 @@ class FolderClips(_VideoWindows):
         side = min(crop or size, size) if self._random else size
         self.clip_shape = (length, channels, side, side)
         self._videos: list[Video] = []
+        self._names = []
         sets: list[str] = []
         skipped: list[str] = []
         told: list[str] = []
@@ -103,6 +109,7 @@ class FolderClips(_VideoWindows):
             else:
                 told += [f"warning: {entry.file}: {note}" for note in video.notes]
                 self._videos.append(video)
+                self._names.append(entry.file.name)
                 sets.append(entry.set)
         if not self._videos:
             why = f", for example: {skipped[0]}" if skipped else ""
@@ -254,6 +261,7 @@ class KTH(_VideoWindows):
         self.name, self.split = "KTH", split
         self.clip_shape = (length, 1, *KTH_SIZE)
         self._videos: list[Video] = []
+        self._names = []
         windows = [np.empty((0, 2), np.int64)]
         persons = set()
         for action in KTH_ACTIONS:
@@ -266,6 +274,7 @@ class KTH(_VideoWindows):
                 starts = np.arange(0, len(video) - length + 1, step)
                 windows.append(np.stack([np.full_like(starts, len(self._videos)), starts], axis=1))
                 self._videos.append(video)
+                self._names.append(clip.name)
         self._windows = np.concatenate(windows)
         self._missing = sorted(set(KTH_PERSONS) - persons)
         if not len(self._windows):
@@ -289,6 +298,10 @@ class _KTHClip(NamedTuple):
     person: int
     file: Path
     member: zipfile.ZipInfo | None = None
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(self.member.filename).name if self.member else self.file.name
 
     def decode(self) -> Video:
         if self.member is None:

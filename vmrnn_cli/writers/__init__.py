@@ -23,11 +23,17 @@ WRITERS = {
     ".webm": ("film", "FilmWriter"),
     ".png": ("strip", "StripWriter"),
     ".npz": ("array", "ArrayWriter"),
+    ".html": ("page", "PageWriter"),
 }
 
 
 class Writer(ABC):
-    """Writes one forecast, while `file` is open: it is told of the given frames in their order, then of the steps."""
+    """Writes one forecast, while `file` is open: it is told of the given frames in their order, then of the steps.
+
+    is_film : whether it has a layout, and a poster
+    """
+
+    is_film = False
 
     def __init__(self, forecast: Forecast) -> None:
         self.forecast = forecast
@@ -44,10 +50,14 @@ class Writer(ABC):
     def predicted(self, index: int, step: Step) -> None:
         """Take predicted frame number `index`, counted from 0."""
 
+    def write_poster(self, path: Path) -> None:
+        """Write the picture that stands for a film, a PNG, once all steps have come."""
+        raise NotImplementedError
+
     @classmethod
-    def fit(cls, frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int] | None:
+    def fit(cls, frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int] | None:
         """The size (H, W) of frames (C, H, W) that pictures with so many panels have room for; None for any."""
-        return render.panel_size(frame_shape, panels)
+        return render.panel_size(frame_shape, panels, layout)
 
     def drawing(self) -> dict[str, Any]:
         """What `render` wants to know of the forecast."""
@@ -56,6 +66,16 @@ class Writer(ABC):
         peak = 1.0 if f.shape[0] in (1, 3) else max(float(f.context.max()), 1e-3)
         look = {"fps": f.fps if f.has_clock else None, "panels": f.panels, "title": f.title, "peak": peak}
         return {"frame_shape": f.shape, "context": len(f.context), "frames": f.frames, **look}
+
+
+def check_film(path: str | Path, layout: str | None, poster: bool) -> None:
+    """Raise InputError if something that only films have is wanted of another file."""
+    if find_writer(path).is_film:
+        return
+    films = ", ".join(suffix for suffix in WRITERS if find_writer(f"a{suffix}").is_film)
+    for wanted, what in ((layout, "layout"), (poster, "poster")):
+        if wanted:
+            raise InputError(f"{path} has no {what}: it is no film", f"leave it out, or write one of {films}")
 
 
 def find_writer(path: str | Path) -> type[Writer]:

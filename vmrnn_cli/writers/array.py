@@ -23,7 +23,7 @@ class ArrayWriter(Writer):
         self._steps: list[Step] = []
 
     @classmethod
-    def fit(cls, frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int] | None:
+    def fit(cls, frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int] | None:
         return None  # any
 
     @contextmanager

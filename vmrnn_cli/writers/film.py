@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import imageio.v3 as imageio
+
 from .. import render, video
 from . import Writer
 
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
 class FilmWriter(Writer):
     """Panels side by side, drawn and encoded frame by frame."""
 
+    is_film = True
+
     def __init__(self, forecast: Forecast) -> None:
         super().__init__(forecast)
-        self._comparison = render.Comparison(**self.drawing())
+        self._comparison = render.film(layout=forecast.layout, **self.drawing())
+        self._poster: render.Canvas | None = None  # of halfway through the forecast
 
     @contextmanager
     def file(self, path: Path) -> Iterator[None]:
@@ -31,4 +36,11 @@ class FilmWriter(Writer):
         self._encoder.write(self._comparison.context_frame(index, frame))
 
     def predicted(self, index: int, step: Step) -> None:
-        self._encoder.write(self._comparison.predicted_frame(index, *step))
+        canvas = self._comparison.predicted_frame(index, *step)
+        if index == (self.forecast.frames - 1) // 2:
+            self._poster = canvas
+        self._encoder.write(canvas)
+
+    def write_poster(self, path: Path) -> None:
+        assert self._poster is not None
+        imageio.imwrite(path, self._poster, extension=".png")
