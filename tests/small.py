@@ -25,3 +25,11 @@ def same(a, b):
     """Whether two networks have the same tensors, by name."""
     ours, theirs = a.state_dict(), b.state_dict()
     return list(ours) == list(theirs) and all(torch.equal(t, theirs[name]) for name, t in ours.items())
+
+
+def ready_clips(array, length):
+    """A data set of clips (N, T, C, H, W) that are there as such, of their first `length` frames."""
+    from vmrnn_cli.data.arrays import ReadyClips
+    from vmrnn_cli.readings import units_of
+
+    return ReadyClips("clips", array, length, units_of("clips", array))

@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from small import ready_clips
 
 from vmrnn_cli import data, evaluate, metrics
-from vmrnn_cli.data import arrays, moving_mnist
+from vmrnn_cli.data import moving_mnist
 from vmrnn_cli.digits import draw_digit
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.predictor import Predictor
@@ -85,7 +86,7 @@ def test_shares_make_up_the_whole(world):
             return parts if len(parts) == world else [own]
 
     def score(ranks=None):
-        clips = arrays.ReadyClips("clips", array, 4)
+        clips = ready_clips(array, 4)
         return evaluate.evaluate(
             predictor, clips, context=2, horizon=2, batch_size=2, names=evaluate.FAST, keep_worst=7, ranks=ranks
         )
@@ -102,7 +103,7 @@ def test_shares_make_up_the_whole(world):
 def test_limited_clips(spread, chosen):
     array = np.linspace(0, 1, 10, dtype=np.float32).reshape(10, 1, 1, 1, 1) * np.ones((1, 3, 1, 8, 8), np.float32)
     predictor = Predictor(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,))))
-    clips = arrays.ReadyClips("clips", array, 3)
+    clips = ready_clips(array, 3)
     result = evaluate.evaluate(
         predictor, clips, context=2, horizon=1, batch_size=3, limit=4, spread=spread, keep_worst=4
     )
@@ -189,7 +190,7 @@ def test_other_rivals(monkeypatch):
     monkeypatch.setattr(evaluate, "RIVALS", black)
     array = np.random.default_rng(0).random((5, 3, 1, 8, 8)).astype(np.float32)
     predictor = Predictor(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,))))
-    clips = arrays.ReadyClips("clips", array, 3)
+    clips = ready_clips(array, 3)
     summary = evaluate.evaluate(predictor, clips, context=2, horizon=1).summary()
     assert "baseline_last_frame" not in summary
     assert summary["baseline_black"]["mse"] == pytest.approx(np.square(array[:, 2]).sum((1, 2, 3)).mean(), rel=1e-5)
@@ -226,7 +227,9 @@ def test_forecasts_that_are_not_finite_have_no_score(run, setting, monkeypatch):
 
 def test_a_single_sequence_is_a_data_set(run, setting, tmp_path):
     np.save(tmp_path / "one.npy", np.load(tmp_path / "mnist_test_seq.npy")[:, 0])
-    one = json.loads(run(*setting, "--data", "one.npy", "--json")[1])
+    code, out, err = run(*setting, "--data", "one.npy", "--json")
+    assert code == 0, err
+    one = json.loads(out)
     first = json.loads(run(*setting, "--limit", 1, "--json")[1])
     assert one["per_frame"] == first["per_frame"]
 
@@ -307,7 +310,7 @@ def test_wrong_usage(run, setting, tmp_path, arguments):
 @pytest.mark.parametrize(
     ("shape", "chosen"),
     [
-        ((20, 2, 64, 64), "vmrnn-d-mmnist-small"),
+        ((20, 12, 64, 64), "vmrnn-d-mmnist-small"),
         ((90, 2, 16, 8), "vmrnn-b-bikenyc"),
         ((1, 30, 32, 32), "vmrnn-d-motion"),
         ((320, 3, 16, 8), "vmrnn-d-motion"),

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 from browser import needs_browser
+from small import ready_clips
 from test_pages import data
 
 from vmrnn_cli import evaluate, score_text
-from vmrnn_cli.data.arrays import ReadyClips
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.pages import report
 from vmrnn_cli.predictor import Predictor
@@ -112,7 +112,7 @@ def test_the_best_of_a_row():
 
 def test_an_album_keeps_all_of_few_clips():
     array = clips()
-    album = report.Album(ReadyClips("clips", array, 5), 9, 3)
+    album = report.Album(ready_clips(array, 5), 9, 3)
     album(range(4), array[:4], array[:4, 3:])
     album(range(4, 9), array[4:], array[4:, 3:] * 0)
     assert sorted(album.clips) == list(range(9))
@@ -130,7 +130,7 @@ def test_of_many_clips_an_album_keeps_some_and_the_best_and_worst(monkeypatch):
     array = clips(40)
     error = np.random.default_rng(3).permutation(40) / 100
     prediction = array[:, 3:] + error[:, None, None, None, None].astype(np.float32)
-    album = report.Album(ReadyClips("clips", array, 5), 40, 3)
+    album = report.Album(ready_clips(array, 5), 40, 3)
     for first in range(0, 40, 8):
         part = slice(first, first + 8)
         album(range(40)[part], array[part], prediction[part])
@@ -211,7 +211,7 @@ def test_compare_wants_two_that_fit_the_same_clips(run, setting, tmp_path):
 def test_watching_costs_little(tmp_path):
     """A page of 120 clips takes at most half the time of the evaluation itself."""
     array = np.random.default_rng(0).random((120, 5, 1, 64, 64)).astype(np.float32)
-    dataset = ReadyClips("clips", array, 5)
+    dataset = ready_clips(array, 5)
     torch.manual_seed(0)
     predictor = Predictor(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,))))
     album = report.Album(dataset, 120, 3)

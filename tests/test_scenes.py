@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from small import ready_clips
 
-from vmrnn_cli.data.arrays import ReadyClips
+from vmrnn_cli.data import ClipDataset
 from vmrnn_cli.data.scenes import ClipsAndScenes, make_scene
 
 T, S = 8, 32
 
 
-def still_clips(count: int = 6) -> ReadyClips:
+def still_clips(count: int = 6) -> ClipDataset:
     """Clips in which nothing moves, each of its own texture."""
     frames = np.random.default_rng(0).integers(0, 256, (count, 1, 1, S, S), np.uint8)
-    return ReadyClips("clips", np.repeat(frames, T, axis=1), T)
+    return ready_clips(np.repeat(frames, T, axis=1), T)
 
 
 def test_scenes_move_where_their_clips_do_not() -> None:
