@@ -174,7 +174,7 @@ def test_weights_without_units_take_no_counts(run, tiny, tmp_path):
     for command in (["predict", "grid.npy"], ["eval", "--data", "grid.npy", "--dataset", "grid", "--split", "all"]):
         code, _, err = run(*command, "--weights", tiny)
         assert code == 2
-        assert "scale the data to [0, 1]" in one_error_line(err)
+        assert "say what is black and white with --range LO,HI" in one_error_line(err)
 
 
 def test_a_clip_is_looked_at_once(run, tmp_path, monkeypatch):

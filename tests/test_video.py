@@ -219,7 +219,7 @@ def test_even_times_have_just_their_rate(tmp_path, suffix, rate):
     with open_clip(encode(tmp_path / f"c.{suffix}", pixels, *codec, fps=rate, pixel_format="gray")) as clip:
         assert frame_numbers(np.stack(list(clip))) == list(range(40))
         assert clip.fps == pytest.approx(float(Fraction(rate)), rel=1e-6)
-        assert (clip.notes, clip.flaws()) == ([], [])
+        assert (clip.notes, clip.flaws()) == ((), [])
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4", "nut"])
@@ -249,7 +249,7 @@ def test_of_several_streams_the_largest_is_taken(tmp_path, numbered):
     ffmpeg("-i", small, "-i", numbered / "clip.mp4", "-map", "0", "-map", "1", "-c", "copy", tmp_path / "two.mkv")
     with open_clip(tmp_path / "two.mkv") as clip:
         assert frame_numbers(np.stack(list(clip))) == list(range(100))
-        assert clip.notes == ["of 2 video streams the largest is taken, 32x24"]
+        assert clip.notes == ("of 2 video streams the largest is taken, 32x24",)
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "avi"])

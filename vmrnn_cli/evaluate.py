@@ -211,8 +211,10 @@ def _difference(
     Clips are drawn in pairs, and those of one group together: what both find hard does not widen an interval. None is
     what is not finite, as in `Scores.summary`.
     """
-    with np.errstate(invalid="ignore"):  # of two frames met exactly, infinite PSNRs differ by no number
-        values = np.array(ours) - np.array(theirs)
+    one, other = np.array(ours), np.array(theirs)
+    with np.errstate(invalid="ignore"):
+        values = one - other
+    values[np.isinf(one) & np.isinf(other)] = math.inf  # of two frames met exactly, PSNRs differ by no number
     owners = np.array(groups)
     return {
         "difference": _mean(values),

@@ -119,7 +119,7 @@ def _read_metrics(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     lines = path.read_text("utf-8", "replace").splitlines()
-    rows = (dict(zip(_COLUMNS, line.split(","), strict=False)) for line in lines)
+    rows = (dict(zip(_COLUMNS, line.split(","), strict=False)) for line in lines if len(line) < 1000)
     return [row for row in rows if len(row) == len(_COLUMNS) and _is_good(row)]
 
 

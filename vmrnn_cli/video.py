@@ -342,16 +342,19 @@ def _ffmpeg() -> list[str]:
     return [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+error"]
 
 
+_REINSTALL = "reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE"
+
+
 @contextmanager
 def _machine_failures() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise os_failure("cannot run ffmpeg", error) from error
+        missing = isinstance(error, FileNotFoundError)  # of the machine, not a path that was given
+        failure = os_failure("cannot run ffmpeg", error)
+        raise VMRNNError(failure.what, _REINSTALL) if missing else failure from error
     except (RuntimeError, ImportError) as error:  # RuntimeError: imageio-ffmpeg finds no executable
-        raise VMRNNError(
-            f"cannot run ffmpeg: {error}", "reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE"
-        ) from error
+        raise VMRNNError(f"cannot run ffmpeg: {error}", _REINSTALL) from error
 
 
 def _reason(log: str) -> str:

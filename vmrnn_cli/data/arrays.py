@@ -221,6 +221,8 @@ def cut_arrays(
     if dataset in (None, "moving-mnist") and file.arrays.keys() >= set(KERAS_KEYS.values()):
         return MovingMNIST(path, split, length)
     array = only_array(path, file.arrays)
+    if dataset in (None, "moving-mnist") and array.shape == MOVING_MNIST and not declared.layout:
+        array, declared = array[:, None], dataclasses.replace(declared, layout="TNHW")  # one clip of such a file
     if dataset == "moving-mnist":
         if array.ndim != 4 or (array.shape[0], *array.shape[2:]) != MOVING_MNIST:
             raise InputError(f"{path} is shaped {array.shape}, and Moving MNIST (20, N, 64, 64)", "leave out --dataset")

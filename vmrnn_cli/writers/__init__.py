@@ -70,7 +70,7 @@ class Writer(ABC):
 
 def check_film(path: str | Path, layout: str | None, poster: bool) -> None:
     """Raise InputError if something that only films have is wanted of another file."""
-    if find_writer(path).is_film:
+    if not (layout or poster) or find_writer(path).is_film:
         return
     films = ", ".join(suffix for suffix in WRITERS if find_writer(f"a{suffix}").is_film)
     for wanted, what in ((layout, "layout"), (poster, "poster")):
