@@ -350,9 +350,10 @@ def _machine_failures() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)  # of the machine, not a path that was given
         failure = os_failure("cannot run ffmpeg", error)
-        raise VMRNNError(failure.what, _REINSTALL) if missing else failure from error
+        if isinstance(failure, InputError):  # that it is not there is no fault of what was given
+            failure = VMRNNError(failure.what, _REINSTALL)
+        raise failure from error
     except (RuntimeError, ImportError) as error:  # RuntimeError: imageio-ffmpeg finds no executable
         raise VMRNNError(f"cannot run ffmpeg: {error}", _REINSTALL) from error
 
