@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import os
 import shutil
@@ -711,10 +712,20 @@ def test_workers_need_no_shared_memory(tmp_path, monkeypatch):
         assert torch.equal(one, other)
 
 
-def test_workers_that_cannot_be_had_are_said(monkeypatch):
-    def refuse(*_, **__):
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("made", [0, 1])
+def test_workers_that_cannot_be_had_are_said(monkeypatch, made):
+    """In one error, whether the loader's parts are wanting all or the last ones: torch complains of the others."""
+    left, queue, complaints = [made], torch.multiprocessing.Queue, []
 
-    monkeypatch.setattr("torch.multiprocessing.Queue", refuse)
+    def few(*arguments, **options):
+        if not left[0]:
+            raise OSError(28, "No space left on device")
+        left[0] -= 1
+        return queue(*arguments, **options)
+
+    monkeypatch.setattr("torch.multiprocessing.Queue", few)
+    monkeypatch.setattr("sys.unraisablehook", complaints.append)
     with pytest.raises(VMRNNError, match=r"workers.*shared memory"):
         list(batches(Ends(), 2, seed=0, epoch=0, workers=1))
+    gc.collect()
+    assert complaints == []

@@ -6,6 +6,7 @@ Notation: B batch, T time, C channels, H x W pixels.
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -112,15 +113,19 @@ def batches(
     shares = [order[first : first + batch_size][rank::world].tolist() for first in firsts]
     numbered = _Numbered(dataset, seed, epoch)
     loader = DataLoader(numbered, batch_sampler=shares, num_workers=workers, collate_fn=_batch)
+    failure = None  # raised outside, so that nothing keeps a loader half made, which complains as it goes
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
-        if workers:
-            torch.multiprocessing.Queue()  # fails as the loader's would, which then complains a second time
         loaded = iter(loader)
     except OSError as error:  # of semaphores, which live in shared memory, or of processes
-        raise VMRNNError(
+        failure = VMRNNError(
             f"cannot start --workers: {error.strerror or error}",
             "see to /dev/shm (shared memory) and the limits on processes, or pass --workers 0",
-        ) from None
+        )
+    finally:
+        sys.unraisablehook = hook
+    if failure is not None:
+        raise failure
     while True:
         try:
             batch = next(loaded, None)
