@@ -20,11 +20,14 @@ function table(stops) {
   });
 }
 
-async function decoded(address) {
-  const image = new Image();
-  image.src = address;
-  await image.decode();
-  return image;
+// By its events, and not by decode(): the page counts as loaded only when its pictures are there.
+function decoded(address) {
+  return new Promise((resolve, reject) => {
+    const image = new Image();
+    image.onload = () => resolve(image);
+    image.onerror = () => reject(new Error("a picture cannot be decoded"));
+    image.src = address;
+  });
 }
 
 class Player {
