@@ -25,7 +25,7 @@ class PageWriter(Writer):
 
     @classmethod
     def fit(cls, frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int] | None:
-        return render.panel_size(frame_shape, 2)  # as many as stand beside each other on a wide screen
+        return render.panel_size(frame_shape, 1)  # a swipe shows one alone, at its full size
 
     @contextmanager
     def file(self, path: Path) -> Iterator[None]:
