@@ -1,4 +1,4 @@
-"""Four small networks that differ in all that a checkpoint shows."""
+"""Four small networks that differ in all that a checkpoint shows, and small data sets."""
 
 from __future__ import annotations
 

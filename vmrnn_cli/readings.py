@@ -52,6 +52,7 @@ TABLE = (
         "is smaller than the number of channels",
     ),
     ("axes", "(20, N, 64, 64)", "Moving MNIST's test file, unless frames change less along N than along the 20"),
+    ("axes", "(20, 64, 64) in a data set", "one clip of such a file"),
     ("range", "uint8, and images of 8 bits", "0 to 255"),
     ("range", "images of unsigned 16 bits", "0 to 65535"),
     ("range", "images of 32-bit integers that are from 0 to 255", "0 to 255, and it is said"),

@@ -13,6 +13,7 @@ import typer
 
 from .. import interrupts
 from ..errors import InputError
+from ..text import printable
 from ..weights import registry
 from . import options, reports
 from .options import DATA, MODEL, option
@@ -157,13 +158,13 @@ def _open(
 
 
 def _count(label: str, total: int, done: int) -> None:
-    print(f"\r{label}: {done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
+    print(f"\r{printable(label)}: {done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
 
 
 def _print(summary: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from .. import metrics, score_text
 
@@ -172,13 +173,14 @@ def _print(summary: dict[str, Any]) -> None:
     table = Table(title=f"{summary['clips']} clips, {summary['context']} -> {summary['horizon']}")
     table.add_column("metric")
     for label in columns:
-        table.add_column(escape(label), justify="right")
+        table.add_column(Text(printable(label)), justify="right")
     names = list(summary["baseline_last_frame"]["per_frame"])
     for name in names:
         table.add_row(metrics.NAMES[name], *(score_text.mean_and_interval(scores, name) for scores in columns.values()))
     console.print(table)
     for pair in summary["differences"]:
-        print(f"{pair['of']} less {pair['less']}: lower MSE on {pair['lower_mse_on']:.0%} of the clips")
+        of, less = printable(pair["of"]), printable(pair["less"])  # names may be of files
+        print(f"{of} less {less}: lower MSE on {pair['lower_mse_on']:.0%} of the clips")
         for name in names:
             value, around = score_text.difference(pair[name], name)
             print(f"  {metrics.NAMES[name]:<24} {value:>10}{f'  ({around})' if around else ''}")
