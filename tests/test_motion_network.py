@@ -71,12 +71,12 @@ def test_the_rehearsal_tells_the_forecast() -> None:
     made.decide_on = lambda seen, states: (evidence.append((seen, states)), decide(seen, states))[1]
     forecast(made, frames, [3])
     (rehearsed, nothing), (ahead, states) = evidence
-    known = -2
+    known = -3
     assert nothing is None and states is not None
     assert rehearsed[:, 0, known].amax((1, 2)).tolist() == [0, 1, 1, 1]  # the first one has nothing to look back on
     assert ahead[:, 0, known].amax((1, 2)).tolist() == [1, 0, 0]
     assert rehearsed[0, :, 6:12].abs().max() == 0 and rehearsed[1, :, 6:12].abs().max() > 0
-    assert [round(float(lead.mean()), 2) for lead in ahead[:, 0, -1]] == [0.1, 0.2, 0.3]
+    assert [round(float(lead.mean()), 2) for lead in ahead[:, 0, -2]] == [0.1, 0.2, 0.3]
     with torch.no_grad():
         with_state = decide(ahead, states)[0][0]
         without = decide(ahead, None)[0][0]

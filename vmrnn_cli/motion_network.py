@@ -28,7 +28,7 @@ from .model import PatchEmbedding, PatchExpanding, PatchMerging, ScanNetwork, St
 from .motion import HYPOTHESES, Continuation, Steps, draw, draw_each, find_matches, halve, looked_at, resize, warp
 
 _M, _FIELDS = len(HYPOTHESES), len(HYPOTHESES) - 1  # all but "still" have a field
-_EVIDENCE = 1 + _FIELDS + _M + 1 + 2 * _FIELDS + 2  # channels, see `_Stage.evidence`
+_EVIDENCE = 1 + _FIELDS + _M + 1 + 2 * _FIELDS + 3  # channels, see `_Stage.evidence`
 _DAMPING = 0.97  # of a correction's velocity, a frame
 
 
@@ -194,6 +194,8 @@ class _Stage:
         self.lead += count
         with _measuring(self._last):
             steps = self.continuation.steps(count)
+            seen = self.continuation.seen.expand(count, -1, -1, -1, -1).flatten(0, 1)
+            self._seen = warp(seen, steps.fields[:, :, -1].flatten(0, 1) / 2).view_as(steps.mask)
             anchors = self._anchors.expand(count, -1, -1, -1, -1).flatten(0, 2)[:, None]  # (S B 5, 1, h, w)
             moved = warp(anchors, steps.fields.flatten(0, 2) / 2).view(count, *self._anchors.shape)
             return steps, torch.cat([self._last.expand(count, -1, -1, -1, -1), moved], 2)
@@ -208,8 +210,8 @@ class _Stage:
                 know it: all but the first one in a rehearsal, only the first one after it.
 
         Returns:
-            (S, B, 25, h, w): the last frame, how the hypotheses differ from it, their errors, the mask, the fields,
-            whether the errors are known, and how far ahead the step is.
+            (S, B, 26, h, w): the last frame, how the hypotheses differ from it, their errors, the mask, the fields,
+            whether the errors are known, how far ahead the step is, and where the plate was seen.
         """
         S, B, _, h, w = pictures.shape
         known, seen = torch.zeros_like(steps.mask), torch.zeros_like(pictures)
@@ -226,6 +228,7 @@ class _Stage:
                 (steps.fields / (4 + 2 * lead[..., None])).flatten(2, 3),
                 known,
                 (lead / 10).clamp(max=3).expand(-1, B, -1, h, w),
+                self._seen,
             ],
             2,
         )
