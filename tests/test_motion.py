@@ -212,3 +212,22 @@ def test_the_unknown_is_filled_from_around() -> None:
     hole = ramp.masked_fill(known == 0, 7.0)
     assert float((motion._fill(hole, known) - ramp).abs().max()) < 0.25
     assert torch.isfinite(motion._fill(hole, torch.zeros_like(known))).all()
+
+
+def test_where_hypotheses_disagree_their_mean_is_drawn_once() -> None:
+    frames = panning((0.0, 2.0), 10)
+    going_on = motion.Continuation(frames, motion.find_matches(frames))
+    steps = going_on.steps(3)
+    last, plate = frames[-1], going_on.plate(list(frames))
+    logits = torch.full_like(steps.prior()[2], -30.0)
+    logits[:, :2] = 0.0  # half still, half moved by 6 pixels
+    fields, shares = motion.agree(steps.fields[2], logits, 0.9)
+    weights = torch.softmax(shares, 1)
+    torch.testing.assert_close(weights.sum(1), torch.ones_like(weights[:, 0]))
+    assert weights[0, :, 20, 20].tolist() == pytest.approx([0.05, 0.05, 0, 0, 0, 0, 0.9], abs=1e-5)
+    torch.testing.assert_close(fields[:, 5], steps.fields[2, :, 0] / 2)
+    once = motion.warp(last, motion.resize(fields[:, 5], SIZE, SIZE))
+    twice = motion.draw(last, plate, steps.fields[2], logits)
+    torch.testing.assert_close(motion.draw(last, plate, fields, shares), 0.9 * once + 0.1 * twice)
+    logits[:, 5] = 50.0  # what stands behind is no motion of the last frame
+    assert torch.softmax(motion.agree(steps.fields[2], logits, 0.9)[1], 1)[:, 5].min() > 0.99

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from moving import crossing, panning
@@ -15,10 +17,10 @@ from vmrnn_cli.motion_network import MotionVMRNN, Outlook, Part
 SMALL = MotionConfig(embed_dim=16, depths=(1, 1), d_state=2, detail_dim=8, decoder_dim=16)
 
 
-def network(seed: int = 0, decided: bool = True) -> MotionVMRNN:
+def network(seed: int = 0, decided: bool = True, **config: float) -> MotionVMRNN:
     """A small one, with decisions unlike those of an untrained one if `decided`."""
     torch.manual_seed(seed)
-    made = MotionVMRNN(SMALL).eval()
+    made = MotionVMRNN(dataclasses.replace(SMALL, **config)).eval()
     if decided:
         torch.nn.init.normal_(made.decide.weight, std=0.3)
     return made
@@ -40,7 +42,17 @@ def forecast(made: MotionVMRNN, frames: Tensor, ahead: list[int]) -> Tensor:
 def test_untrained_it_is_motion_continued() -> None:
     frames = crossing([((48.0, 24.0), (0.0, 2.0))], 8)
     expected = torch.stack(list(motion.motion_continued(frames, 5)))
-    torch.testing.assert_close(forecast(network(decided=False), frames, [5]), expected, atol=1e-5, rtol=0)
+    untrained = network(decided=False, consensus=0.0)
+    torch.testing.assert_close(forecast(untrained, frames, [5]), expected, atol=1e-5, rtol=0)
+
+
+def test_what_the_mean_of_motions_weighs_is_told_of_those_it_is_the_mean_of() -> None:
+    frames = panning((1.0, 1.0), 8)
+    alone, shared = (list(network(consensus=share)(frames, [3]))[-1].outlook for share in (0.0, 0.8))
+    one, other = (Outlook(*(part[2] for part in outlook)) for outlook in (alone, shared))
+    torch.testing.assert_close(one.weights(), other.weights(), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(one.displacement(), other.displacement(), atol=1e-4, rtol=1e-3)
+    assert (torch.softmax(other.logits, 1)[:, 6] > 0.5 * (1 - other.weights()[:, 5])).all()
 
 
 def test_its_decisions_count() -> None:

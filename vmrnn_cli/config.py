@@ -78,6 +78,7 @@ class MotionConfig:
     detail_dim: int = 32
     decoder_dim: int = 64
     decisiveness: float = 1.0  # above 1, likelier hypotheses get more than their share: sharper, with fewer ghosts
+    consensus: float = 0.5  # share of the picture along the mean of the motions: one thing instead of its ghosts
     context: int = 10
     horizon: int = 20
     divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
@@ -93,6 +94,8 @@ class MotionConfig:
             raise ValueError(f"divided_by must be a number of at least 1, got {self.divided_by}")
         if not 0.0 < self.decisiveness < math.inf:
             raise ValueError(f"decisiveness must be above 0, got {self.decisiveness}")
+        if not 0.0 <= self.consensus < 1.0:
+            raise ValueError(f"consensus must be at least 0 and below 1, got {self.consensus}")
         if not 0.0 <= self.drop_path < 1.0:
             raise ValueError(f"drop_path must be at least 0 and below 1, got {self.drop_path}")
         widths = (self.embed_dim, self.detail_dim, self.decoder_dim, self.d_state)

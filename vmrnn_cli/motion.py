@@ -13,6 +13,7 @@ Backward: what is at x now was at x + d. Frames are float32 in [0, 1], of one ch
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -416,21 +417,41 @@ def to_size(displacement: Tensor, height: int, width: int) -> Tensor:
     return resize(displacement, height, width) * scale
 
 
+def agree(fields: Tensor, logits: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Give a share of what all hypotheses but "plate" weigh to one more: that all of them are right on average.
+
+    Where they disagree their mixture shows a thing several times; along the mean of their fields it is there once.
+
+    Args:
+        fields: (..., 5, 2, h, w), as in `Steps`.
+        logits: (..., M, h, w), logarithms of the weights, up to a constant.
+        share: in [0, 1).
+
+    Returns:
+        (..., 6, 2, h, w) and (..., M + 1, h, w).
+    """
+    moving, plate = torch.log_softmax(logits, -3).split([len(HYPOTHESES) - 1, 1], -3)
+    together = moving.logsumexp(-3, keepdim=True)
+    mean = ((moving - together).exp()[..., 1:, None, :, :] * fields[..., :-1, :, :, :]).sum(-4, keepdim=True)
+    logits = torch.cat([moving + math.log(1 - share), plate, together + math.log(max(share, 1e-6))], -3)
+    return torch.cat([fields, mean], -4), logits
+
+
 def draw_each(last: Tensor, plate: Tensor, fields: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """The hypotheses' pictures and their weights.
 
     Args:
         last: the last given frame, (B, C, H, W), of any size.
         plate: likewise.
-        fields: (B, 5, 2, h, w), as in `Steps`.
+        fields: (B, 5, 2, h, w), as in `Steps`, or 6 of `agree`.
         logits: (B, M, h, w), logarithms of the weights, up to a constant.
 
     Returns:
         (B, M, C, H, W), and of sum 1 over M, (B, M, 1, H, W).
     """
-    B, C, H, W = last.shape
-    anchors = torch.stack([last, last, last, last, plate], 1).flatten(0, 1)  # (B * 5, C, H, W)
-    moved = warp(anchors, to_size(fields.flatten(0, 1), H, W)).unflatten(0, (B, 5))
+    B, fields_, H, W = *fields.shape[:2], *last.shape[-2:]
+    anchors = torch.stack([last] * 4 + [plate] + [last] * (fields_ - 5), 1).flatten(0, 1)  # (B * fields, C, H, W)
+    moved = warp(anchors, to_size(fields.flatten(0, 1), H, W)).unflatten(0, (B, fields_))
     weights = torch.softmax(resize(logits, H, W), 1)[:, :, None]
     return torch.cat([last[:, None], moved], 1), weights
 
