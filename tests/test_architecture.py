@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import re
 import subprocess
 import sys
@@ -82,13 +83,30 @@ def test_data_scan_and_model_know_no_command_and_no_writer(part):
 
 
 def test_what_answers_at_once_imports_no_torch():
-    modules = ("config", "networks", "recipes", "weights", "errors", "hub", "commands.complete", "cli")
+    modules = ("config", "networks", "recipes", "weights", "errors", "hub", "commands.options", "cli", "batch")
     code = f"import sys; {'; '.join(f'import vmrnn_cli.{m}' for m in modules)}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_package_hands_out_what_it_names():
     assert [getattr(vmrnn_cli, name).__name__ for name in vmrnn_cli.__all__] == vmrnn_cli.__all__
+
+
+def test_there_is_one_class_of_each_name():
+    """What is handed out is what the package itself builds, loads and takes."""
+    for name, module in (("VMRNN", "model"), ("MotionVMRNN", "motion_network"), ("Forecast", "forecast")):
+        assert getattr(vmrnn_cli, name) is getattr(importlib.import_module(f"vmrnn_cli.{module}"), name)
+    names = [node.name for path in FILES.values() for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]  # fmt: skip
+    assert sorted(names) == sorted(set(names))
+
+
+def test_commands_are_short():
+    """They parse, call and print; typer's options, which are most of it, included."""
+    for path in (PACKAGE / "commands").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno <= 64, node.name
 
 
 def test_help_names_every_environment_variable(run_command):

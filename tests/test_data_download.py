@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from vmrnn_cli import __main__ as program
 from vmrnn_cli.data import download as downloads
-from vmrnn_cli.data.download import RemoteFile, Source, download
+from vmrnn_cli.data.download import PublishedFiles, RemoteFile, download
 from vmrnn_cli.errors import InputError, VMRNNError
 
 DIGITS = b"digits" * 50_000
@@ -75,7 +75,7 @@ def server(monkeypatch):
 def digits(server, monkeypatch):
     """A data set of two files whose checksums are known."""
     files = tuple(RemoteFile("unused", name, f"md5:{hashlib.md5(DIGITS).hexdigest()}") for name in ("a.gz", "b.gz"))
-    monkeypatch.setitem(downloads.SOURCES, "digits", Source(files, "free"))
+    monkeypatch.setitem(downloads.SOURCES, "digits", PublishedFiles(files, "free"))
     server.files |= {f"/digits/{file.name}": DIGITS for file in files}
     return server
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vmrnn_cli.digits import draw_digit, moving_digits
+from vmrnn_cli.digits import draw_digit
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -55,8 +55,7 @@ def test_digits_can_be_told_apart():
 
 def test_the_seed_decides():
     assert (many(3, seed=5) == many(3, seed=5)).all()
-    assert (moving_digits(np.random.default_rng(5)) == moving_digits(np.random.default_rng(5))).all()
-    assert (moving_digits(np.random.default_rng(5)) != moving_digits(np.random.default_rng(6))).any()
+    assert (many(3, seed=5) != many(3, seed=6)).any()
 
 
 @pytest.mark.parametrize("value", [-1, 10])
@@ -74,33 +73,6 @@ def test_stroke_width_is_that_of_mnist():
     drawn = np.concatenate([many(value) for value in range(10)])
     ink, mnist_ink = (pictures.sum(axis=(1, 2)).mean() / 255 for pictures in (drawn, mnist))
     assert ink == pytest.approx(mnist_ink, rel=0.1)
-
-
-def test_a_digit_flies_straight_and_bounces():
-    steps = []
-    for seed in range(5):
-        clip = moving_digits(np.random.default_rng(seed), frames=60, digits=1)
-        assert clip.shape == (60, 64, 64) and clip.dtype == np.uint8
-        ink = clip.sum(axis=(1, 2), dtype=int)
-        assert (ink == ink[0]).all()  # never cut by a wall
-        path = np.stack([centre_of_mass(frame) for frame in clip])
-        assert (np.ptp(path, axis=0) <= 36).all()
-        steps.append(np.hypot(*np.diff(path, axis=0).T))
-        assert np.median(steps[-1]) == pytest.approx(3.6, abs=0.8)  # whole pixels make it uneven
-    assert np.mean(steps) == pytest.approx(3.5, abs=0.3)  # a bounce within a step shortens it
-
-
-def test_digits_pass_through_each_other():
-    one, two = (moving_digits(np.random.default_rng(2), digits=digits) for digits in (1, 2))
-    assert (two >= one).all() and (two > one).any()
-    assert two.max() == 255
-
-
-def test_frames_of_other_sizes():
-    assert moving_digits(np.random.default_rng(0), frames=3, size=128, digits=3).shape == (3, 128, 128)
-    assert moving_digits(np.random.default_rng(0), size=28).any()
-    with pytest.raises(ValueError, match="smaller than a digit"):
-        moving_digits(np.random.default_rng(0), size=27)
 
 
 def test_the_example_is_what_its_script_makes(tmp_path):

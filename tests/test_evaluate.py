@@ -16,7 +16,6 @@ from vmrnn_cli.digits import draw_digit
 from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.predictor import Predictor
 from vmrnn_cli.pretrained import save_model
-from vmrnn_cli.rivals import RIVALS
 
 
 def test_interval_narrows_with_clips_and_holds_the_mean():
@@ -186,12 +185,12 @@ def test_data_is_opened_once(run, tmp_path, monkeypatch):
 
 
 def test_other_rivals(monkeypatch):
-    monkeypatch.setitem(RIVALS, "baseline_black", lambda given, ahead: iter([np.zeros_like(given[:, 0])] * ahead))
+    black = {"baseline_black": lambda given, ahead: iter([np.zeros_like(given[:, 0])] * ahead)}
+    monkeypatch.setattr(evaluate, "RIVALS", black)
     array = np.random.default_rng(0).random((5, 3, 1, 8, 8)).astype(np.float32)
     predictor = Predictor(VMRNN(VMRNNConfig(embed_dim=16, depths=(1,))))
-    summary = evaluate.evaluate(
-        predictor, arrays.ReadyClips("clips", array, 3), context=2, horizon=1, rivals=["baseline_black"]
-    ).summary()
+    clips = arrays.ReadyClips("clips", array, 3)
+    summary = evaluate.evaluate(predictor, clips, context=2, horizon=1).summary()
     assert "baseline_last_frame" not in summary
     assert summary["baseline_black"]["mse"] == pytest.approx(np.square(array[:, 2]).sum((1, 2, 3)).mean(), rel=1e-5)
 

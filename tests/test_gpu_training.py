@@ -518,8 +518,8 @@ def test_the_rehearsal_with_nothing_but_what_it_needs(tmp_path):
     assert done.returncode == 0, done.stderr + log
     assert "failed" not in done.stdout, log
     results = json.loads((out / "results.json").read_text())
-    pictures = {f"vmrnn_cli.{name}" for name in ("batch", "commands.doctor", "render", "writers")}
-    assert set(results["a"]["look"]["imports_failing"]) <= pictures, log
+    pictures = tuple(f"vmrnn_cli.{name}" for name in ("batch", "commands.doctor", "render", "writers"))
+    assert all(name.startswith(pictures) for name in results["a"]["look"]["imports_failing"]), log
     for phase in "abcd":
         assert results[phase] and all(job["ended"] == "passed" for job in results[phase].values()), log
     trained = results["d"]["--scan auto"]["progress"]

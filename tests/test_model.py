@@ -61,36 +61,6 @@ def network(config, seed=0):
 
 
 @SMALL
-def test_a_residual_network_begins_as_the_last_frame_and_stays_in_range(config):
-    model = network(dataclasses.replace(config, residual=True))
-    frame = torch.rand(2, config.image_channels, 9, 14)
-    assert torch.equal(model(frame)[0], frame)
-    torch.nn.init.constant_(model.reconstruction.final.bias, 0.7)
-    out = model(frame)[0]
-    torch.testing.assert_close(out, (frame + 0.7).clamp(0, 1))
-    out.sum().backward()  # also where it is clamped, or a frame that is too bright would stay so
-    torch.testing.assert_close(model.reconstruction.final.bias.grad, torch.full((config.image_channels,), 2.0 * 9 * 14))
-
-
-@torch.no_grad()
-def test_shrinking_drops_weak_changes_and_keeps_strong_ones():
-    model = network(dataclasses.replace(SMALL_B, residual=True))
-    shrunk = network(dataclasses.replace(SMALL_B, residual=True, shrink=0.01))
-    frame = torch.full((1, SMALL_B.image_channels, 12, 11), 0.5)
-    for change, kept in ((0.001, 1 / 101), (0.01, 1 / 2), (0.1, 100 / 101), (-0.1, 100 / 101)):
-        for net in (model, shrunk):
-            torch.nn.init.constant_(net.reconstruction.final.bias, change)
-        torch.testing.assert_close(model(frame)[0] - frame, torch.full_like(frame, change))
-        torch.testing.assert_close(shrunk(frame)[0] - frame, torch.full_like(frame, change * kept))
-    torch.nn.init.normal_(shrunk.reconstruction.final.weight, std=0.1)  # of any strength: less, in the same direction
-    model.load_state_dict(shrunk.state_dict())
-    whole, part = model(frame)[0] - frame, shrunk(frame)[0] - frame
-    assert (whole * part >= 0).all()
-    assert (part.abs() <= whole.abs()).all()
-    assert not torch.equal(whole, part)
-
-
-@SMALL
 @pytest.mark.parametrize("size", [(8, 8), (16, 24), (5, 7), (1, 1), (4, 30), (17, 2)], ids=str)
 @torch.no_grad()
 def test_any_size(config, size):
@@ -268,7 +238,6 @@ def test_scan_backend_is_set_everywhere():
         {"image_channels": -1}, {"image_size": (64,)}, {"image_size": (0, 64)}, {"d_state": 0}, {"depths": (0,)},
         {"context": 0}, {"horizon": -1}, {"drop_path": 1.0}, {"drop_path": -0.1}, {"drop_path": math.nan},
         {"embed_dim": 10**9}, {"depths": (10**9,)}, {"image_channels": 10**30}, {"horizon": 10**30},
-        {"shrink": 0.1}, {"residual": True, "shrink": -0.1}, {"residual": True, "shrink": math.nan},
     ],
     ids=str,
 )  # fmt: skip

@@ -47,6 +47,19 @@ def test_configurations_survive_json():
     assert model.VMRNNConfig is vmrnn_cli.VMRNNConfig is VMRNNConfig
 
 
+def test_what_earlier_versions_wrote_is_read(tmp_path):
+    """They named `residual` and `shrink`, which no network has any more."""
+    saved = networks.config_to_dict(SMALL)
+    old = {**saved, "residual": False, "shrink": 0.0}
+    assert networks.config_from_dict(old) == SMALL
+    assert networks.config_to_dict(networks.config_from_dict(old)) == saved
+    (tmp_path / CONFIG_NAME).write_text(json.dumps({**old, "residual": True}))
+    with pytest.raises(InputError, match=r"config\.json .* residual must be False, got True"):
+        networks.read_config(tmp_path / CONFIG_NAME)
+    with pytest.raises(ValueError, match=r"shrink must be 0\.0, got 0\.01"):
+        networks.config_from_dict({**old, "shrink": 0.01})
+
+
 def test_a_second_architecture_is_saved_and_loaded_as_what_it_is(other, tmp_path):
     config = OtherConfig(embed_dim=16, depths=(1,), shift=3)
     torch.manual_seed(0)

@@ -6,21 +6,11 @@ import dataclasses
 
 import pytest
 import torch
+from small import CONFIGS, B, network
 
-from vmrnn_cli.model import VMRNN, VMRNNConfig
+from vmrnn_cli.model import VMRNN
 from vmrnn_cli.networks import NETWORKS
 from vmrnn_cli.published import infer_config, our_name, published_name, published_parameters, to_published
-
-B = VMRNNConfig(embed_dim=16, depths=(3,))
-B4 = dataclasses.replace(B, patch_size=4, image_channels=2, d_state=8)
-D = VMRNNConfig(variant="D", embed_dim=16, depths=(1, 2), depths_up=(3, 1))
-D4 = dataclasses.replace(D, patch_size=4)
-CONFIGS = pytest.mark.parametrize("config", [B, B4, D, D4], ids=["B", "B4", "D", "D4"])
-
-
-def network(config):
-    torch.manual_seed(0)
-    return VMRNN(config)
 
 
 @pytest.mark.parametrize("name", ["vmrnn-d-mmnist", "vmrnn-b-kth", "vmrnn-b-taxibj"])

@@ -50,6 +50,28 @@ def test_files_that_readme_names_exist():
         assert (ROOT / name).exists(), name
 
 
+def test_the_example_from_python_runs(tmp_path):
+    script = [sys.executable, ROOT / "examples" / "predict_clip.py"]
+    done = subprocess.run(
+        [*script, ROOT / "examples" / "digits.npz", tmp_path / "out.npz"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "10 frames given, 10 predicted" in done.stdout
+    assert (tmp_path / "out.npz").exists()
+    done = subprocess.run([*script, "none.npz", tmp_path / "no.npz"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_what_contributing_shows_is_there():
+    """Its diffs are of files as they are."""
+    shown = (ROOT / "CONTRIBUTING.md").read_text()
+    assert shown.count("```diff") == 3
+    for name, diff in re.findall(r"^\+\+\+ b/(\S+)\n(.*?)(?=^---|^```)", shown, re.M | re.S):
+        lines = (ROOT / name).read_text().splitlines()
+        for line in re.findall(r"^\+(.*\S.*)$", diff, re.M):
+            assert line in lines or line.strip() == "...", line
+
+
 @pytest.mark.parametrize(
     "script",
     ["bikenyc.py no.npz", "speeds.py no vmrnn-b-mmnist", "averaged.py no out"],

@@ -316,9 +316,9 @@ def test_on_a_gpu_triton_comes_first_then_mamba_then_torch(monkeypatch):
     assert scan.pick_backend("auto", "cuda") == "mamba"
     monkeypatch.setattr(mamba, "why_unavailable", lambda: "no")
     assert scan.pick_backend("auto", "cuda") == "torch"
-    assert scan.describe("torch", "cuda", 16, 8) == "torch (slow on GPUs; triton is not available: no)"
+    assert scan.in_words("torch", "cuda", 16, 8) == "torch (slow on GPUs; triton is not available: no)"
     monkeypatch.setattr(scan, "_why_no_triton", lambda: None)
-    assert scan.describe("torch", "cuda", 16, 8) == "torch (slow on GPUs)"
+    assert scan.in_words("torch", "cuda", 16, 8) == "torch (slow on GPUs)"
 
 
 @needs_triton

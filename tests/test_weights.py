@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small import CONFIGS, B, D, network, same
 
 from vmrnn_cli import hub, video, weights
 from vmrnn_cli.errors import InputError
@@ -21,23 +21,6 @@ from vmrnn_cli.networks import CONFIG_NAME, WEIGHTS_NAME
 from vmrnn_cli.predictor import load_weights
 from vmrnn_cli.pretrained import load_model, save_model
 from vmrnn_cli.published import published_parameters
-
-B = VMRNNConfig(embed_dim=16, depths=(3,), context=4, horizon=3, image_size=(8, 16))
-B4 = dataclasses.replace(B, patch_size=4, image_channels=2, d_state=8)
-D = VMRNNConfig(variant="D", embed_dim=16, depths=(1, 2), depths_up=(3, 1))
-D4 = dataclasses.replace(D, patch_size=4)
-CONFIGS = pytest.mark.parametrize("config", [B, B4, D, D4], ids=["B", "B4", "D", "D4"])
-RESIDUAL = dataclasses.replace(B, residual=True)
-
-
-def network(config, seed=0):
-    torch.manual_seed(seed)
-    return VMRNN(config)
-
-
-def same(a, b):
-    ours, theirs = a.state_dict(), b.state_dict()
-    return list(ours) == list(theirs) and all(torch.equal(t, theirs[name]) for name, t in ours.items())
 
 
 @pytest.fixture
@@ -232,7 +215,7 @@ def test_half_precision_becomes_float32(run_weights, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["residual", "w.pth", "--to-published"], "no published form"),
+        (["vmrnn-d-motion", "w.pth", "--to-published"], "give weights of a VMRNN"),
         (["ours", "w.bin", "--to-published"], ".safetensors, .pth, .pt"),
         (["ours", "w", "--to-published"], ".safetensors, .pth, .pt"),
         (["ours", "w.pth"], "--to-published"),
@@ -247,7 +230,6 @@ def test_half_precision_becomes_float32(run_weights, tmp_path):
     ids=str,
 )
 def test_conversions_that_cannot_be(run_weights, folder, tmp_path, arguments, says):
-    folder(RESIDUAL, "residual")
     folder(B)
     (tmp_path / "there.pth").write_text("old")
     (tmp_path / "there").mkdir()

@@ -52,7 +52,6 @@ def model_card(
     shape += (
         f", {network.image_channels} channel(s)" if isinstance(network, VMRNNConfig) else ", carries the picture on"
     )
-    shape += ", predicts the change of the frame" if network.residual else ""
     for_the_hub = "library_name: vmrnn\ntags:\n- video-prediction\n" + (f"license: {licence}\n" if licence else "")
     return f"""---
 {for_the_hub}---

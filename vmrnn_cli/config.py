@@ -22,8 +22,6 @@ class VMRNNConfig:
     depths_up: tuple[int, ...] = ()  # D only, as published: its last entry is the depth of the first up cell
     d_state: int = 16
     drop_path: float = 0.0
-    residual: bool = False  # ours, not the paper's: the network gives the change from the frame that comes in
-    shrink: float = 0.0  # residual only: where the change is weaker than this (of 1), next to nothing changes
     context: int = 10
     horizon: int = 10
     divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
@@ -31,6 +29,7 @@ class VMRNNConfig:
     def __post_init__(self) -> None:
         for name in ("image_size", "depths", "depths_up"):  # JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check_common(self, (self.image_channels, self.embed_dim, self.d_state))
         if self.variant not in ("B", "D"):
             raise ValueError(f"variant must be 'B' or 'D', not {self.variant!r}")
         if self.patch_size not in (2, 4):
@@ -39,20 +38,6 @@ class VMRNNConfig:
             raise ValueError("a VMRNN-B has one cell: give one entry in depths and none in depths_up")
         if self.variant == "D" and (not self.depths or len(self.depths) != len(self.depths_up)):
             raise ValueError("a VMRNN-D has as many cells up as down: depths and depths_up must be of the same length")
-        if not 0.0 <= self.shrink < 1.0 or (self.shrink and not self.residual):
-            raise ValueError(f"shrink must be at least 0 and below 1, and 0 unless residual, not {self.shrink}")
-        if not 1.0 <= self.divided_by < math.inf:
-            raise ValueError(f"divided_by must be a number of at least 1, not {self.divided_by}")
-        if len(self.image_size) != 2:
-            raise ValueError(f"image_size must be height and width, not {self.image_size}")
-        if not 0.0 <= self.drop_path < 1.0:
-            raise ValueError(f"drop_path must be at least 0 and below 1, not {self.drop_path}")
-        depths = (*self.depths, *self.depths_up)
-        numbers = (self.image_channels, *self.image_size, self.embed_dim, self.d_state, self.context, self.horizon)
-        if min(*numbers, *depths) < 1:
-            raise ValueError("channels, sizes, widths, depths, context and horizon must be positive")
-        if max(depths) > 1000 or len(self.depths) > 10 or max(numbers) > 2**16:
-            raise ValueError(f"no machine holds a network of {self}")
         if self.patch_size == 4 and self.embed_dim % 16:
             raise ValueError(f"with patch_size 4, embed_dim must be a multiple of 16, not {self.embed_dim}")
 
@@ -86,24 +71,13 @@ class MotionConfig:
     def __post_init__(self) -> None:
         for name in ("image_size", "depths"):  # JSON has lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check_common(self, (self.embed_dim, self.detail_dim, self.decoder_dim, self.d_state))
         if len(self.depths) != 2:
             raise ValueError(f"depths must be those of two cells, got {self.depths}")
-        if len(self.image_size) != 2:
-            raise ValueError(f"image_size must be height and width, got {self.image_size}")
-        if not 1.0 <= self.divided_by < math.inf:
-            raise ValueError(f"divided_by must be a number of at least 1, got {self.divided_by}")
         if not 0.0 < self.decisiveness < math.inf:
             raise ValueError(f"decisiveness must be above 0, got {self.decisiveness}")
         if not 0.0 <= self.consensus < 1.0:
             raise ValueError(f"consensus must be at least 0 and below 1, got {self.consensus}")
-        if not 0.0 <= self.drop_path < 1.0:
-            raise ValueError(f"drop_path must be at least 0 and below 1, got {self.drop_path}")
-        widths = (self.embed_dim, self.detail_dim, self.decoder_dim, self.d_state)
-        numbers = (*self.image_size, *widths, *self.depths, self.context, self.horizon)
-        if min(numbers) < 1:
-            raise ValueError("sizes, widths, depths, context and horizon must be positive")
-        if max(self.depths) > 1000 or max(numbers) > 2**16:
-            raise ValueError(f"no machine holds a network of {self}")
 
     # What a network over frames has, and this one always has alike.
     variant = "D"
@@ -111,7 +85,21 @@ class MotionConfig:
     patch_size = 8
     multiple = 16
     depths_up = ()
-    residual = False
 
 
 NetworkConfig = VMRNNConfig | MotionConfig
+
+
+def _check_common(config: NetworkConfig, widths: tuple[int, ...]) -> None:
+    """Raise ValueError for what no network can have; `widths` are those that its architecture has."""
+    if len(config.image_size) != 2:
+        raise ValueError(f"image_size must be height and width, got {config.image_size}")
+    if not 1.0 <= config.divided_by < math.inf:
+        raise ValueError(f"divided_by must be a number of at least 1, got {config.divided_by}")
+    if not 0.0 <= config.drop_path < 1.0:
+        raise ValueError(f"drop_path must be at least 0 and below 1, got {config.drop_path}")
+    numbers, depths = (*widths, *config.image_size, config.context, config.horizon), (*config.depths, *config.depths_up)
+    if min(*numbers, *depths) < 1:
+        raise ValueError("channels, sizes, widths, depths, context and horizon must be positive")
+    if max(depths, default=0) > 1000 or len(config.depths) > 10 or max(numbers) > 2**16:
+        raise ValueError(f"no machine holds a network of {config}")

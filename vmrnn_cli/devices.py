@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -51,7 +51,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def describe(device: torch.device, dtype: torch.dtype) -> str:
+def in_words(device: torch.device, dtype: torch.dtype) -> str:
     """Both in words: "cpu (2 threads), float32"."""
     where = f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
     what = str(dtype).removeprefix("torch.")
@@ -66,11 +66,11 @@ def _multiplies_bfloat16() -> bool:
     return able.get("architecture") != "x86_64" or able["avx512_bf16"] or able["amx_bf16"]
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
-    """Matrix products in `dtype` inside the block; nothing changes for float32."""
+def autocast(device: torch.device, dtype: torch.dtype, *, cache: bool = True) -> AbstractContextManager[None]:
+    """Matrix products in `dtype` inside the block, cast weights kept until its end; nothing changes for float32."""
     if dtype == torch.float32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype)
+        return nullcontext()
+    return torch.autocast(device.type, dtype, cache_enabled=cache)
 
 
 def set_threads(threads: int | None) -> int:

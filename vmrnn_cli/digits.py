@@ -1,6 +1,6 @@
-"""Handwritten-looking digits, drawn from strokes, and Moving-MNIST-like clips of them.
+"""Handwritten-looking digits, drawn from strokes.
 
-Notation: T time, H height, W width. Pictures are uint8, ink is white (255) on black (0).
+Notation: H height, W width. Pictures are uint8, ink is white (255) on black (0).
 
 They need no file, so that examples and tests work anywhere. They keep MNIST's geometry (28x28 pixels, the digit scaled
 into a box of 20x20, its centre of mass in the middle) and its stroke width.
@@ -78,33 +78,6 @@ def draw_digit(value: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     path = np.concatenate([_smooth(stroke) for stroke in strokes])
     points = _into_box(_slant_and_stretch(path, rng), radius)
     return _ink(points, radius * _pressure(len(points), rng))
-
-
-def moving_digits(rng: np.random.Generator, *, frames: int = 20, size: int = 64, digits: int = 2) -> NDArray[np.uint8]:
-    """Draw digits that fly straight, bounce off the walls and pass through each other, as in Moving MNIST.
-
-    frames : length T; size : height and width in pixels, at least 28; digits : how many
-    returns : (T, size, size) uint8
-    raises : ValueError for a size below 28
-    """
-    if size < DIGIT_SIZE:
-        raise ValueError(f"a frame of {size} pixels is smaller than a digit ({DIGIT_SIZE})")
-    clip = np.zeros((frames, size, size), np.uint8)
-    for _ in range(digits):
-        picture = draw_digit(int(rng.integers(10)), rng)
-        corners = (_bounce(rng, frames) * (size - DIGIT_SIZE)).astype(int)  # (T, 2) top, left
-        for frame, (top, left) in zip(clip, corners, strict=True):
-            window = frame[top : top + DIGIT_SIZE, left : left + DIGIT_SIZE]
-            np.maximum(window, picture, out=window)
-    return clip
-
-
-def _bounce(rng: np.random.Generator, frames: int) -> NDArray[np.float64]:
-    """Positions (T, 2) in the unit square: constant speed in a random direction, mirrored at the walls."""
-    angle = rng.uniform(0, 2 * np.pi)
-    start, velocity = rng.uniform(size=2), STEP * np.array([np.sin(angle), np.cos(angle)])
-    unfolded = start + velocity * np.arange(frames)[:, None]  # where it would be if there were no walls
-    return 1 - np.abs(unfolded % 2 - 1)  # a triangle wave folds the straight line at 0 and 1
 
 
 def _points(stroke: str) -> NDArray[np.float64]:

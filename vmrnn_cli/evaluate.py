@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import metrics
-from .data import ClipDataset
+from .config import NetworkConfig, VMRNNConfig
+from .data import ClipDataset, DataSource
+from .errors import InputError
 from .forecast import Forecast, Step
 from .predictor import Predictor
 from .ranks import Ranks
@@ -139,13 +141,11 @@ def evaluate(
     spread: bool = False,
     names: Sequence[str] = ALL,
     keep_worst: int = 0,
-    rivals: Sequence[str] = tuple(RIVALS),
     progress: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
 ) -> Evaluation:
     """Forecast and score the clips of a data set: the first `limit` of them or, with `spread`, as many evenly spaced.
 
-    `rivals` are those of `rivals.RIVALS` to compare with.
     `progress` is called with the number of clips done so far. Of several `ranks`, each takes the batches whose turn is
     its own, and all return the whole: the same as a single process, as batches and their order are the same.
     """
@@ -153,7 +153,7 @@ def evaluate(
     total = min(len(dataset), limit or len(dataset))
     chosen = np.arange(total) * (len(dataset) if spread else total) // total
     groups = [dataset.group(number) for number in chosen.tolist()]
-    done = Evaluation(Scores(), {name: Scores() for name in rivals}, 0, [], groups)
+    done = Evaluation(Scores(), {name: Scores() for name in RIVALS}, 0, [], groups)
     for first in range(rank * batch_size, total, world * batch_size):
         numbers = chosen[first : first + batch_size].tolist()
         # (B, T, C, H, W)
@@ -162,8 +162,8 @@ def evaluate(
         given, truth = clips[:, :context], clips[:, context:]
         prediction = predictor.batch(given, horizon)
         done.model.add(prediction, truth, names)
-        for name in rivals:
-            done.baselines[name].add(np.stack(list(RIVALS[name](given, horizon)), axis=1), truth, names)
+        for name, rival in RIVALS.items():
+            done.baselines[name].add(np.stack(list(rival(given, horizon)), axis=1), truth, names)
         done.clips += len(clips)
         done.clipped += int((given.max((1, 2, 3, 4)) > 1).sum())
         if keep_worst:
@@ -172,6 +172,26 @@ def evaluate(
         if progress is not None:
             progress(min(total, first + (world - rank) * batch_size))  # as if the others were as far
     return _merge(ranks.gather(done), batch_size, keep_worst) if ranks else done
+
+
+def open_clips(
+    source: DataSource, config: NetworkConfig, split: str, context: int, frames: int, side: int | None = None,
+    *, lpips: bool = False,
+) -> ClipDataset:  # fmt: skip
+    """The clips to score. Refuses those that the weights or the options do not fit."""
+    clips = source.clips(
+        split, context=context, horizon=frames, size=side or min(config.image_size), channels=config.image_channels,
+        divided_by=config.divided_by,
+    )  # fmt: skip
+    _, C, H, W = clips.clip_shape
+    if isinstance(config, VMRNNConfig) and config.image_channels != C:  # others take any
+        wanted = f"the weights take {config.image_channels}"
+        raise InputError(f"{source.path} has {C} channels, and {wanted}", "give other weights with --weights")
+    if side not in (None, H) or side not in (None, W):
+        raise InputError(f"{source.path} is taken as it is, whatever --size says", "leave out --size")
+    if lpips:
+        metrics.check_lpips_frames((C, H, W))
+    return clips
 
 
 def _worst(clips: Iterable[ScoredClip], count: int) -> list[ScoredClip]:

@@ -8,12 +8,13 @@ Notation: B batch, C channels, H x W pixels, h x w grid of tokens, E embedding w
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
+from .devices import autocast
 from .model import VMRNN, State
 
 Record = Callable[[Callable[[], None]], Callable[[], None]]
@@ -100,11 +101,9 @@ class GraphedStep:
             place.hidden.copy_(state.hidden)
             place.cell.copy_(state.cell)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[None]:
-        if self._dtype == torch.float32:
-            return contextlib.nullcontext()
+    def _autocast(self) -> AbstractContextManager[None]:
         # No cache of cast weights: it would outlive the recording, and point into the graph's memory.
-        return torch.autocast(self._device.type, self._dtype, cache_enabled=False)
+        return autocast(self._device, self._dtype, cache=False)
 
     def _forget(self) -> None:
         """A rollout begins: zeros, which the first block normalises like any other hidden state."""

@@ -241,9 +241,6 @@ class VMRNN(ScanNetwork):
             self.up = nn.ModuleList(map(self._cell, widths[:0:-1], self._drop_path(config.depths_up)[::-1]))
             self.expanding = nn.ModuleList(PatchExpanding(width) for width in widths[:0:-1])
         self.reconstruction = Reconstruction(dim, config.patch_size, config.image_channels)
-        if config.residual:  # untrained, it repeats the last frame
-            for parameter in self.reconstruction.final.parameters():
-                nn.init.zeros_(parameter)
 
     def _cell(self, dim: int, drop_path: Sequence[float]) -> VMRNNCell:
         return VMRNNCell(dim, self.config.d_state, drop_path)
@@ -275,27 +272,7 @@ class VMRNN(ScanNetwork):
             tokens = resize(tokens)
         output = self.reconstruction(tokens)[..., :H, :W]
         # Frames are float32 at least: bfloat16 has no number from 0.996 to 1, and cross-entropy no gradient there.
-        output = output.to(torch.promote_types(output.dtype, torch.float32))
-        if self.config.residual:
-            return _clamp(frame + _shrink(output, self.config.shrink)), tuple(new_states)
-        return torch.sigmoid(output), tuple(new_states)
-
-
-def _shrink(change: Tensor, threshold: float) -> Tensor:
-    """Keep what changes and drop what flickers: (B, C, H, W) times e / (e + threshold^2), with e its local mean square.
-
-    That is after Wiener's filter, for noise as strong as `threshold`. The least squared error asks for a little change
-    even where hardly anything happens; over many steps it adds up to a pattern.
-    """
-    if not threshold:
-        return change
-    power = F.avg_pool2d(change.square(), 9, stride=1, padding=4, count_include_pad=False)
-    return change * (power / (power + threshold**2))
-
-
-def _clamp(frame: Tensor) -> Tensor:
-    """Within [0, 1], with the gradient of the identity: a pixel beyond black or white must still learn to come back."""
-    return frame + (frame.clamp(0, 1) - frame).detach()
+        return torch.sigmoid(output.to(torch.promote_types(output.dtype, torch.float32))), tuple(new_states)
 
 
 def rollout(model: Callable[..., Any], context: Tensor | Sequence[Tensor], frames: int) -> Iterator[Tensor]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CONFIG_NAME, WEIGHTS_NAME = "config.json", "model.safetensors"  # of a weights folder, here and on the Hub
 FILE_SUFFIXES = (".safetensors", ".pth", ".pt")  # of weights in a file
+_DROPPED = {"residual": False, "shrink": 0.0}  # settings of earlier versions, as networks without them had them
 _WRITTEN_BY_US = "give a weights folder that `vmrnn` wrote"
 
 # Of each architecture: the class of its configurations, and the module here that has its network, by the same name.
@@ -77,6 +78,9 @@ def config_from_dict(values: Any) -> NetworkConfig:
         raise ValueError(f"its architecture is not {' or '.join(ARCHITECTURES)}")
     config, _ = ARCHITECTURES[values["architecture"]]
     settings = {name: value for name, value in values.items() if name != "architecture"}
+    for name, usual in _DROPPED.items():
+        if settings.pop(name, usual) != usual:
+            raise ValueError(f"{name} must be {usual!r}, got {values[name]!r}: only an earlier version knows others")
     for field in dataclasses.fields(config):
         wanted, value = type(field.default), settings.get(field.name, field.default)
         if wanted is tuple:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import pretrained, scan, video, weights
-from .devices import autocast, describe, pick_device, pick_dtype, set_threads
+from .devices import autocast, in_words, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
 from .forecast import Forecast, Progress, Step, Timing
 from .frames import Frame, parse_size
@@ -56,10 +56,11 @@ class Predictor:
         self._record: Record | None = record_cuda_graph if has_graphs else None
         self._idle: GraphedStep | None = None
 
-    def describe(self) -> str:
+    @property
+    def runs_on(self) -> str:
         """Device, precision and scan backend, in words."""
-        backend = scan.describe(self.scan_backend, self.device, self.model.config.d_state, self.model.rank)
-        return f"{describe(self.device, self.dtype)}, scan {backend}"
+        backend = scan.in_words(self.scan_backend, self.device, self.model.config.d_state, self.model.rank)
+        return f"{in_words(self.device, self.dtype)}, scan {backend}"
 
     def stream(
         self, context: Sequence[Frame], frames: int, timing: Timing | None = None, *,
@@ -372,7 +373,7 @@ def load_weights(
 def assumed(name: str | Path, model: Network) -> str | None:
     """What was assumed of weights that do not say what frames they were trained for, in words; None if they do."""
     path = Path(name)
-    if weights.is_bundled(str(name)) or not path.exists() or pretrained.has_config(path):
+    if weights.is_bundled(str(name)) or not path.exists() or pretrained.stated_config(path):
         return None
     height, width = model.config.image_size
     frames = f"{width}x{height} frames, {model.config.context} in, {model.config.horizon} out"

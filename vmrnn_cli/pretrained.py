@@ -52,25 +52,26 @@ def load_model(path: Path, network: type[Network] | None = None) -> Network:
         return _fill(read_config(path / CONFIG_NAME), _read_safetensors(path / WEIGHTS_NAME), str(path), network)
     if not path.exists():
         raise InputError(f"there are no weights {path}", "check the name, or see `vmrnn weights list`")
-    config: NetworkConfig | None = None
-    if path.suffix == ".safetensors":
-        tensors, config = _read_safetensors(path), _embedded_config(path)
-    elif path.suffix in FILE_SUFFIXES:
-        tensors = _read_pickled(path)
-    else:
+    if path.suffix not in FILE_SUFFIXES:
         raise InputError(f"{path} is no weights file", "give a folder, a .safetensors or a published .pth/.pt file")
-    if path.name == WEIGHTS_NAME and path.with_name(CONFIG_NAME).exists():
-        config = read_config(path.with_name(CONFIG_NAME))
+    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+    config = stated_config(path)
     if "patch_embedding.proj.weight" not in tensors:
         tensors = ours_from_published(tensors, str(path))
     return _fill(config or infer_config(tensors, str(path)), tensors, str(path), network)
 
 
-def has_config(path: Path) -> bool:
-    """Whether weights that `load_model` reads say what frames they were trained for; else that was assumed."""
-    if path.is_dir() or (path.name == WEIGHTS_NAME and path.with_name(CONFIG_NAME).exists()):
-        return True
-    return path.suffix == ".safetensors" and _embedded_config(path) is not None
+def stated_config(path: Path) -> NetworkConfig | None:
+    """The configuration that comes with weights, beside them or in their header; None where it is to be inferred."""
+    if path.is_dir():
+        return read_config(path / CONFIG_NAME)
+    if path.name == WEIGHTS_NAME and path.with_name(CONFIG_NAME).exists():
+        return read_config(path.with_name(CONFIG_NAME))
+    if path.suffix != ".safetensors":
+        return None
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(_HEADER_KEY)
+    return config_from_json(text, path) if text is not None else None
 
 
 def save_model(model: Network, folder: Path, *, half: bool = True) -> None:
@@ -105,13 +106,6 @@ def save_published(model: Network, file: Path, *, layout: str = "mnist", overwri
         torch.save(state, content)
     with atomic_path(file, overwrite) as path:
         path.write_bytes(content.getbuffer())
-
-
-def _embedded_config(path: Path) -> NetworkConfig | None:
-    """The configuration in the header of a `.safetensors` file that we wrote, else None."""
-    with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get(_HEADER_KEY)
-    return config_from_json(text, path) if text is not None else None
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -97,16 +97,9 @@ def to_published(model: VMRNN, layout: str = "mnist") -> dict[str, Tensor]:
     """The state dict that the published code loads with strict=True: its names, and zeros where nothing is ever used.
 
     Args:
-        model: any but a residual network, which no published code has.
+        model: any VMRNN of the paper's.
         layout: "mnist" or "openstl", for the code that the checkpoint is to be loaded by.
-
-    Raises:
-        InputError: the network is residual, or no VMRNN.
     """
-    if model.config.residual or type(model.config) is not VMRNNConfig:
-        raise InputError(
-            "a network that does not predict the frame itself has no published form", "convert one without `residual`"
-        )
     variant, state = model.config.variant, {}
     ours = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     depths = {path: _depths(ours, path) for path in ("down", "up")}
@@ -145,7 +138,7 @@ def infer_config(tensors: Mapping[str, Tensor], source: str = "the checkpoint") 
         raise InputError(f"{source} is not a VMRNN: it has no tensor {error}", "give a VMRNN checkpoint") from None
     except ValueError as error:
         raise InputError(f"{source} is not a VMRNN that can be built: {error}", "give a VMRNN checkpoint") from None
-    plain = [p for p in NETWORKS.values() if type(p) is VMRNNConfig and not p.residual]  # as published networks are
+    plain = [p for p in NETWORKS.values() if type(p) is VMRNNConfig]  # as published networks are
 
     def shown(c: VMRNNConfig) -> tuple:
         return c.variant, c.patch_size, c.image_channels, c.embed_dim, c.depths, c.depths_up, c.d_state

@@ -87,6 +87,7 @@ _BOUNDS = {
     (0, 2**63 - 1): ("seed",),
     (0, 1): ("scenes", "warmup", "warmup_from", "plateau", "final_lr", "ema", "teacher_forcing"),
 }
+_CHOICES = {"optimizer": ("muon", "adam"), "schedule": ("linear", "cosine"), "memory": ("normal", "low")}
 _LIMITS = {"epochs", "steps", "max_time"}
 
 
@@ -144,11 +145,7 @@ def make_config(
     if not 0 <= config.burn_in < shortest:
         raise InputError(f"burn_in is {config.burn_in}", f"give less than the context, which is {shortest} frames")
     loss_terms(config.loss)
-    for name, known in (
-        ("optimizer", ("muon", "adam")),
-        ("schedule", ("linear", "cosine")),
-        ("memory", ("normal", "low")),
-    ):
+    for name, known in _CHOICES.items():
         if getattr(config, name) not in known:
             raise InputError(f"there is no {name} '{getattr(config, name)}'", f"use {' or '.join(known)}")
     return config

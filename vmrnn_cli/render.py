@@ -104,8 +104,8 @@ def check_panels(panels: Sequence[str] | None) -> None:
         raise InputError(what, f"choose from {','.join(PANELS)}")
 
 
-class Comparison:
-    """Draws one canvas per frame: the panels side by side, what is given and what is predicted, and where the clip is.
+class _Picture:
+    """What draws a clip.
 
     frame_shape : (C, H, W)
     context, frames : how many frames are given and how many are predicted, both at least 1
@@ -114,8 +114,6 @@ class Comparison:
     title : shown in the corner, cut to the room there is
     peak : the value at the bright end of the colours; gridded data that stays far below 1 wants its own
     raises : ValueError for arguments outside these
-
-    All canvases have the same size, with even width and height as video formats want.
     """
 
     def __init__(
@@ -130,16 +128,29 @@ class Comparison:
         peak: float = 1.0,
     ) -> None:
         self._clip = _Clip(frame_shape, context, frames, fps, panels)
-        self._panels = tuple(panels)
+        self._lay_out(tuple(panels), title, peak)
+
+    def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
+        raise NotImplementedError
+
+
+class Comparison(_Picture):
+    """Draws one canvas per frame: the panels side by side, what is given and what is predicted, and where the clip is.
+
+    All canvases have the same size, with even width and height as video formats want.
+    """
+
+    def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
+        frame_shape, total = self._clip.frame_shape, self._clip.total
+        self._panels = panels
         across, down = _arranged(frame_shape, len(panels))
         self._painter = _film_painter(frame_shape, len(panels), peak)
         picture_width, picture_height = self._painter.size
         slot_width = max(picture_width, _NARROWEST_SLOT)
         slot_height = _CAPTION + picture_height + _GAP
         row_width = across * (slot_width + _GAP) - _GAP
-        header_width = (
-            max(_length(label, 18) for label in self._clip.longest_labels) + 12
-        )  # leaves the rest to the title
+        # The rest is left to the title.
+        header_width = max(_length(label, 18) for label in self._clip.longest_labels) + 12
         width = _even(max(row_width, header_width, 280) + 2 * _MARGIN)
         height = _even(_HEADER + down * slot_height + _FOOTER)
         left = (width - row_width) // 2
@@ -150,7 +161,7 @@ class Comparison:
         self._slot_width = slot_width
         self._last_given: Image.Image | None = None
         self._bar_left, self._bar_top = _MARGIN, height - _FOOTER + 8
-        counter_width = math.ceil(_length(f"{context + frames}/{context + frames}", 13))
+        counter_width = math.ceil(_length(f"{total}/{total}", 13))
         bar_width = width - 2 * _MARGIN - _GAP - counter_width
         self._bar_done, self._bar_ahead = (self._draw_bar(bar_width, strength) for strength in (1.0, 0.28))
         self._template = self._draw_template(width, height, title, header_width)
@@ -277,27 +288,17 @@ def panel_size(frame_shape: tuple[int, int, int], panels: int) -> tuple[int, int
     return min(height, frame_shape[1]), min(width, frame_shape[2])
 
 
-class FilmStrip:
+class FilmStrip(_Picture):
     """Draws one picture of the whole clip: a row per panel, a column per time step, at most a dozen of them.
 
-    Takes the arguments of Comparison and the same frames. `columns` says which positions in the clip it shows (0 is the
+    Takes the same frames as Comparison. `columns` says which positions in the clip it shows (0 is the
     first given frame); the others are ignored. The given frames stand in the first row, so a "context" panel adds none.
     """
 
-    def __init__(
-        self,
-        frame_shape: tuple[int, int, int],
-        *,
-        context: int,
-        frames: int,
-        fps: float | None,
-        panels: Sequence[str] = WITH_TRUTH,
-        title: str = "",
-        peak: float = 1.0,
-    ) -> None:
-        self._clip = _Clip(frame_shape, context, frames, fps, panels)
+    def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
+        frame_shape = self._clip.frame_shape
         self._rows = [panel for panel in panels if panel != "context"] or ["prediction"]
-        self.columns = _strip_columns(context, frames, most=_most_columns(frame_shape))
+        self.columns = _strip_columns(self._clip.context, self._clip.frames, most=_most_columns(frame_shape))
         count = len(self.columns)
         self._painter = _Painter(
             frame_shape,
@@ -393,7 +394,7 @@ class _Clip:
             raise ValueError(f"fps must be positive, not {fps}")
         if not panels or len(set(panels)) < len(panels) or not set(panels) <= set(PANELS):
             raise ValueError(f"panels must be some of {', '.join(PANELS)}, each once, not {list(panels)}")
-        self.frame_shape, self.context, self.frames, self.total = tuple(frame_shape), context, frames, context + frames
+        self.frame_shape, self.context, self.frames, self.total = frame_shape, context, frames, context + frames
         self._fps = fps
 
     def context_label(self, index: int) -> str:

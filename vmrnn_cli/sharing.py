@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelHubMixin
 
-from . import hub, model, motion_network, pretrained, weights
+from . import hub, pretrained, weights
 from .errors import InputError
+from .model import VMRNN, ScanNetwork
+from .motion_network import MotionVMRNN
 from .outputs import atomic_folder
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from .networks import Network
+
+__all__ = ["VMRNN", "MotionVMRNN"]
 
 _CARD = """---
 {{ card_data }}
@@ -26,47 +30,19 @@ Predicts the next frames of a video ([paper]({{ paper_url }})):
 """
 
 
-class _Shared(
+class _OnTheHub(
     ModelHubMixin,
     library_name="vmrnn",
     tags=["video-prediction"],
     paper_url="https://arxiv.org/abs/2403.16536",
     model_card_template=_CARD,
 ):
-    """What knows `from_pretrained`, `save_pretrained` and `push_to_hub`.
+    """A network as huggingface_hub sees it: a folder of config.json, model.safetensors and a README.md."""
 
-    All three deal in the folders of `vmrnn`: config.json, model.safetensors and a README.md.
-    """
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **options: Any) -> Self:  # type: ignore[override]
-        """Load weights by bundled name, folder or file, or from the Hub as `owner/name`.
-
-        Args:
-            name: as for `vmrnn_cli.weights.load`.
-            revision: branch, tag or commit of a Hub repository.
-            options: token, cache_dir, force_download, local_files_only, as everywhere in huggingface_hub.
-
-        Returns:
-            The network on the CPU, in float32 and in evaluation mode.
-
-        Raises:
-            InputError: there are no such weights, they are not those of such a network, or the Hub refuses.
-            VMRNNError: the Hub or the network fails.
-        """
-        return pretrained.load_model(weights.locate(name, revision, **options), cls)  # type: ignore[arg-type, return-value]
+    def __init__(self, network: Network) -> None:
+        self._network = network
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Write a weights folder, in float32, over one that is there; a README.md that is there stays.
-
-        Args:
-            save_directory: made if need be, parents included.
-            options: those of `huggingface_hub.ModelHubMixin.save_pretrained`.
-
-        Raises:
-            InputError: the folder cannot be written to.
-            VMRNNError: the disk fails.
-        """
         target = Path(save_directory)
         options.setdefault("repo_id", target.name)
         try:
@@ -80,26 +56,65 @@ class _Shared(
         return address
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        pretrained.save_model(self, save_directory, half=False)  # type: ignore[arg-type]
+        pretrained.save_model(self._network, save_directory, half=False)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the network, in float32, to `owner/name`, which is made if need be. Returns the address of the commit.
-
-        Args:
-            repo_id: owner/name.
-            options: those of `huggingface_hub.ModelHubMixin.push_to_hub`: private, branch, commit_message, ...
-
-        Raises:
-            InputError: the Hub refuses, or there is no token.
-            VMRNNError: the Hub or the network fails.
-        """
         with hub.pushing(repo_id, options.get("token")):
             return super().push_to_hub(repo_id, **options)
 
 
-class VMRNN(model.VMRNN, _Shared):
-    """The network of the paper, see `vmrnn_cli.model`."""
+def _from_pretrained(cls: type[Network], name: str | Path, *, revision: str | None = None, **options: Any) -> Network:
+    """Load weights by bundled name, folder or file, or from the Hub as `owner/name`.
+
+    Args:
+        cls: the class of the network.
+        name: as for `vmrnn_cli.weights.load`.
+        revision: branch, tag or commit of a Hub repository.
+        options: token, cache_dir, force_download, local_files_only, as everywhere in huggingface_hub.
+
+    Returns:
+        The network on the CPU, in float32 and in evaluation mode.
+
+    Raises:
+        InputError: there are no such weights, they are not those of such a network, or the Hub refuses.
+        VMRNNError: the Hub or the network fails.
+    """
+    return pretrained.load_model(weights.locate(name, revision, **options), cls)
 
 
-class MotionVMRNN(motion_network.MotionVMRNN, _Shared):
-    """The network that carries the picture on, see `vmrnn_cli.motion_network`."""
+def _save_pretrained(network: Network, save_directory: str | Path, **options: Any) -> str | None:
+    """Write a weights folder, in float32, over one that is there; a README.md that is there stays.
+
+    Args:
+        network: to be saved.
+        save_directory: made if need be, parents included.
+        options: those of `huggingface_hub.ModelHubMixin.save_pretrained`.
+
+    Raises:
+        InputError: the folder cannot be written to.
+        VMRNNError: the disk fails.
+    """
+    return _OnTheHub(network).save_pretrained(save_directory, **options)
+
+
+def _push_to_hub(network: Network, repo_id: str, **options: Any) -> str:
+    """Upload the network, in float32, to `owner/name`, which is made if need be. Returns the address of the commit.
+
+    Args:
+        network: to be uploaded.
+        repo_id: owner/name.
+        options: those of `huggingface_hub.ModelHubMixin.push_to_hub`: private, branch, commit_message, ...
+
+    Raises:
+        InputError: the Hub refuses, or there is no token.
+        VMRNNError: the Hub or the network fails.
+    """
+    return _OnTheHub(network).push_to_hub(repo_id, **options)
+
+
+# `model.py` is the paper and stands on PyTorch alone; what comes from this package by name can be shared as well. It is
+# one class all the same, wherever it is taken from.
+for _name, _method in {
+    "from_pretrained": classmethod(_from_pretrained), "save_pretrained": _save_pretrained, "push_to_hub": _push_to_hub,
+}.items():  # fmt: skip
+    setattr(ScanNetwork, _name, _method)

@@ -42,7 +42,7 @@ from .evaluate import FAST, Evaluation, evaluate
 from .model import VMRNN
 from .motion_loss import MotionLoss
 from .motion_network import MotionVMRNN
-from .networks import NETWORKS, adapted, build, config_from_dict, config_to_dict
+from .networks import NETWORKS, adapted, build, config_from_dict, config_from_json, config_to_dict
 from .optim import Muon, muon_parameters
 from .outputs import atomic_path, remove_leftovers
 from .predictor import Predictor
@@ -225,8 +225,6 @@ class Trainer:
                 "give a smaller --batch-size",
             )
         self.model = self._make_model(state, initial).to(self.device)
-        if self.model.config.residual and "bce" in loss_terms(config.loss):  # its outputs may be 0 and 1 exactly
-            raise InputError("a network that predicts the change of the frame cannot learn by bce", 'set loss = "mse"')
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizers = make_optimizers(self.model, config)
         self.base_rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -292,7 +290,7 @@ class Trainer:
         lines = [*self.train_set.describe(), *self.eval_set.describe(), *self._warnings]
         lines.append(
             f"{self.config.preset}: VMRNN-{self.model.config.variant}, {parameters:,} parameters, on "
-            f"{self._averaged().describe()}, {self.ranks.world} process(es)"
+            f"{self._averaged().runs_on}, {self.ranks.world} process(es)"
         )
         if self.config.init and not self.progress.step:
             lines.append(f"starting from {self.config.init}")
@@ -564,7 +562,8 @@ def read_state(out: Path) -> dict[str, Any]:
         with contextlib.suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # none there, or damaged
             state = torch.load(path, map_location="cpu", weights_only=True)
             if isinstance(state, dict) and state.keys() >= {"config", "network", "progress", "ema", "optimizers"}:
-                state["network"] = {"architecture": "VMRNN", **state["network"]}  # older ones do not say
+                network = json.dumps({"architecture": "VMRNN", **state["network"]})  # older ones do not say
+                state["network"] = config_to_dict(config_from_json(network, path))
                 return state
     raise InputError(f"there is no checkpoint in {out}", "check the folder, or start the run without --resume")
 

@@ -100,12 +100,10 @@ def _read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 def _draw_curves(path: Path, rows: list[dict[str, str]]) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
     left.plot([int(row["clips"]) for row in rows], [float(row["loss"]) for row in rows])
     left.set(xlabel="clips seen", ylabel="training loss", yscale="log")
     scored = [row for row in rows if row["eval_mse"]]
@@ -117,4 +115,3 @@ def _draw_curves(path: Path, rows: list[dict[str, str]]) -> None:
     right.set(xlabel="clips seen", ylabel="MSE per frame, evaluation clips")
     with atomic_path(path, overwrite=True) as temporary:
         figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)

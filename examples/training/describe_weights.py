@@ -51,8 +51,8 @@ def main() -> None:
     folder = weights.bundled_folder() / options.name
     model = weights.load(folder)
     context, horizon = model.config.context, model.config.horizon
-    clips = data.open_dataset(
-        options.data, split=options.split, context=context, horizon=horizon, size=min(model.config.image_size),
+    clips = data.DataSource(options.data).clips(
+        options.split, context=context, horizon=horizon, size=min(model.config.image_size),
         divided_by=model.config.divided_by,
     )  # fmt: skip
     result = evaluate(Predictor(model), clips, context=context, horizon=horizon, limit=options.limit)

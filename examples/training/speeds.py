@@ -29,7 +29,7 @@ def main() -> None:
     model = weights.load(sys.argv[2])
     context, horizon = model.config.context, model.config.horizon
     length = context + horizon
-    longer = data.open_dataset(Path(sys.argv[1]), split="test", context=length, horizon=length)
+    longer = data.DataSource(Path(sys.argv[1])).clips("test", context=length, horizon=length)
     clips = np.stack([longer.clip(number, np.random.default_rng((0, 0, number))) for number in range(CLIPS)])
     for speed in (0, 1, 2):
         shown = clips[:, np.arange(length) * speed]  # (CLIPS, length, C, H, W)

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from ..errors import InputError
-from . import DEBUG
+from .options import DEBUG, JSON, REPLACE
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -42,7 +42,7 @@ def make(
     clips: int = typer.Option(10_000, min=1, help="How many clips."),
     seed: int = typer.Option(0, min=0, help="Of digits and paths."),
     digits: str = typer.Option("drawn", help="'drawn' by us, or an idx file, or a folder with MNIST's test digits."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
+    overwrite: bool = REPLACE,
     debug: bool = DEBUG,
 ) -> None:
     """Make a Moving MNIST test file, from MNIST's digits or from digits that are drawn here."""
@@ -74,7 +74,7 @@ def make(
 @app.command()
 def cache(
     clear: bool = typer.Option(False, "--clear", help="Remove them. No run should be using them meanwhile."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    as_json: bool = JSON,
     debug: bool = DEBUG,
 ) -> None:
     """List the decoded videos that training and evaluation keep, and what room they take."""

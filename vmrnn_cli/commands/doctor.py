@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import DEBUG
+from .options import DEBUG
 
 
 def doctor(debug: bool = DEBUG) -> None:

@@ -14,8 +14,6 @@ from . import options
 from .options import DATA, OUTPUT, option
 
 if TYPE_CHECKING:
-    from ..config import NetworkConfig
-    from ..data import ClipDataset, DataSource
     from ..evaluate import Evaluation
 
 _CLIPPED = "given values exceed {:g}, the highest in training: the network sees them cut off there"
@@ -29,6 +27,10 @@ _NAMES = {
     "psnr_published": "PSNR as published",
     "lpips": "LPIPS (AlexNet)",
 }
+_LPIPS = option(OUTPUT, "Add the learned perceptual distance; needs vmrnn\\[lpips].", "--lpips", default=False)
+_SAVE_WORST = option(
+    OUTPUT, "Write the N worst forecasts as film strips, worst-1.png ...", default=0, metavar="N", min=0, max=1000
+)
 
 
 def evaluate(
@@ -45,32 +47,22 @@ def evaluate(
     device: str = options.DEVICE,
     dtype: str = options.DTYPE,
     threads: int | None = options.THREADS,
-    lpips: bool = option(
-        OUTPUT, "Add the learned perceptual distance; needs vmrnn\\[lpips].", "--lpips", default=False
-    ),
+    lpips: bool = _LPIPS,
     plot: Path | None = option(OUTPUT, "Draw quality against frames ahead into this .png.", metavar="FILE.png"),
-    save_worst: int = option(
-        OUTPUT, "Write the N worst forecasts as film strips, worst-1.png ...", default=0, metavar="N", min=0, max=1000
-    ),
+    save_worst: int = _SAVE_WORST,
     out: Path = option(OUTPUT, "Folder for --save-worst.", default=Path()),
     overwrite: bool = options.OVERWRITE,
     as_json: bool = options.JSON,
     quiet: bool = options.QUIET,
     debug: bool = options.DEBUG,
 ) -> None:
-    """Score weights on a data set, beside the last frame repeated and motion continued.
-
-    Under torchrun, processes share the clips, and the numbers stay the same.
-    """
-    pictures = [out / f"worst-{place}.png" for place in range(1, save_worst + 1)]
-    _check_before_loading(plot, pictures, overwrite)
-
+    """Score weights on a data set, beside forecasts that cost nothing. Under torchrun, processes share the clips."""
+    pictures = _check_before_loading(plot, [out / f"worst-{place + 1}.png" for place in range(save_worst)], overwrite)
     with interrupts.deferred():
-        from .. import data as datasets
-        from .. import devices, metrics, predictor
+        from .. import batch, devices, metrics
+        from .. import evaluate as evaluation
         from .. import weights as known_weights
-        from ..evaluate import ALL
-        from ..evaluate import evaluate as score
+        from ..data import DataSource
         from ..frames import parse_side
         from ..ranks import DAY, Ranks
 
@@ -78,43 +70,37 @@ def evaluate(
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
-    source = datasets.DataSource(data, dataset)
-    if weights is None:
-        weights = known_weights.default_name(source.first_frame(split))
-    model, name = predictor.load_weights(weights)
+    source = DataSource(data, dataset)
+    wanted = known_weights.default_name(source.first_frame(split)) if weights is None else weights
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
-    runner = predictor.Predictor(model, device=str(ranks.device), dtype=dtype, scan_backend=scan)
-    usual = (context, model.config.context), (frames, model.config.horizon)
-    context, frames = (default if given is None else given for given, default in usual)
-    clips = _open_clips(source, model.config, split, context, frames, side, lpips)
-    total = min(len(clips), limit or len(clips))
+    loaded = batch.load(wanted, device=str(ranks.device), dtype=dtype, scan_backend=scan)
+    config = loaded.predictor.model.config
+    context = config.context if context is None else context
+    frames = config.horizon if frames is None else frames
+    clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips)
     if shown:
-        notes = [f"warning: {note}"] if (note := predictor.assumed(weights, model)) else []
-        print(*clips.describe(), f"{name} on {runner.describe()}", *notes, sep="\n", file=sys.stderr)
-    result = score(
-        runner, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
-        names=(*ALL, "lpips") if lpips else ALL, keep_worst=save_worst, ranks=ranks,
-        progress=functools.partial(_count, total) if shown and sys.stderr.isatty() else None,
+        options.announce(clips, loaded)
+    count = functools.partial(_count, min(len(clips), limit or len(clips)))
+    result = evaluation.evaluate(
+        loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
+        names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks,
+        progress=count if shown and sys.stderr.isatty() else None,
     )  # fmt: skip
     ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
-    summary = {
-        **result.summary(), "context": context, "horizon": frames, "weights": name, "data": str(data),
-        "split": split, "frame_size": list(clips.clip_shape[:1:-1]),
-        **({} if clips.divided_by is None else {"divided_by": clips.divided_by}),
-    }  # fmt: skip
-    if shown and result.clipped:
-        print(f"warning: in {result.clipped} clips, {_CLIPPED.format(clips.divided_by)}", file=sys.stderr)
-    print(json.dumps(summary)) if as_json else _print_table(summary)
-    if plot is not None:
-        _draw(plot, summary, overwrite)
-    _write_worst(result, pictures, name, overwrite)
+    summary = {**result.summary(), "context": context, "horizon": frames, "weights": loaded.name, "data": str(data)}
+    summary |= {"split": split, "frame_size": list(clips.clip_shape[:1:-1])}
+    if clips.divided_by is not None:
+        summary["divided_by"] = clips.divided_by
+    _tell(summary, result.clipped if shown else 0, as_json)
+    _draw(plot, summary, overwrite)
+    _write_worst(result, pictures, loaded.name, overwrite)
 
 
-def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bool) -> None:
-    """Refuse files that cannot be written before the clips are forecast, which may take hours."""
+def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bool) -> list[Path]:
+    """The pictures. Refuses files that cannot be written before the clips are forecast, which may take hours."""
     from .. import outputs
 
     if plot is not None:
@@ -127,32 +113,17 @@ def _check_before_loading(plot: Path | None, pictures: list[Path], overwrite: bo
         outputs.check_folder(picture.parent, "--out")
         if picture.parent.exists():  # else it is made with the first
             outputs.check_target(picture, overwrite)
-
-
-def _open_clips(
-    source: DataSource, config: NetworkConfig, split: str, context: int, frames: int, side: int | None, lpips: bool
-) -> ClipDataset:
-    """The clips to score. Refuses those that the weights or the options do not fit."""
-    from ..config import VMRNNConfig
-    from ..metrics import check_lpips_frames
-
-    clips = source.clips(
-        split, context=context, horizon=frames, size=side or min(config.image_size), channels=config.image_channels,
-        divided_by=config.divided_by,
-    )  # fmt: skip
-    _, C, H, W = clips.clip_shape
-    if isinstance(config, VMRNNConfig) and config.image_channels != C:  # others take any
-        wanted = f"the weights take {config.image_channels}"
-        raise InputError(f"{source.path} has {C} channels, and {wanted}", "give other weights with --weights")
-    if side not in (None, H) or side not in (None, W):
-        raise InputError(f"{source.path} is taken as it is, whatever --size says", "leave out --size")
-    if lpips:
-        check_lpips_frames((C, H, W))
-    return clips
+    return pictures
 
 
 def _count(total: int, done: int) -> None:
     print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
+
+
+def _tell(summary: dict[str, Any], clipped: int, as_json: bool) -> None:
+    if clipped:
+        print(f"warning: in {clipped} clips, {_CLIPPED.format(summary['divided_by'])}", file=sys.stderr)
+    print(json.dumps(summary)) if as_json else _print_table(summary)
 
 
 def _print_table(summary: dict[str, Any]) -> None:
@@ -192,18 +163,18 @@ def _with_interval(scores: dict[str, Any], key: str) -> str:
     return f"{scores[key]:.{digits}f}{around}"
 
 
-def _draw(path: Path, summary: dict[str, Any], overwrite: bool) -> None:
+def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
+    if path is None:
+        return
     import math
 
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     from .. import rivals
     from ..outputs import atomic_path
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
     ahead = range(1, summary["horizon"] + 1)
     for axis, key in zip(axes, ("mse", "ssim", "psnr"), strict=True):
         dashes = iter(("--", ":"))
@@ -222,7 +193,6 @@ def _draw(path: Path, summary: dict[str, Any], overwrite: bool) -> None:
     )
     with atomic_path(path, overwrite) as temporary:
         figure.savefig(temporary, dpi=120)
-    pyplot.close(figure)
 
 
 def _write_worst(result: Evaluation, pictures: list[Path], name: str, overwrite: bool) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import typer
 
-from ..config import MotionConfig, NetworkConfig
+from ..config import MotionConfig
 from ..networks import NETWORKS
-from . import DEBUG
+from .options import DEBUG, JSON
 
 _CARRIED_ON = "how the frame is carried on"
 
@@ -21,7 +21,7 @@ def info(
     ),
     flops: bool = typer.Option(False, "--flops", help="Also count operations."),
     size: str | None = typer.Option(None, metavar="WxH", help="Count for frames of this size. (default: as trained)"),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    as_json: bool = JSON,
     debug: bool = DEBUG,
 ) -> None:
     """Show a network: its shape, its parameters, and with --flops what a step and a clip cost."""
@@ -83,7 +83,7 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
         "patch_size": config.patch_size,
         "embed_dim": config.embed_dim,
         "depths": [*config.depths, *config.depths_up],
-        "predicts": _predicts(config),
+        "predicts": _CARRIED_ON if isinstance(config, MotionConfig) else "the frame",
         "context": config.context,
         "horizon": config.horizon,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -95,12 +95,6 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
         "scan_backend": scan.pick_backend("auto", device, config.d_state, model.rank),
         "device": str(device),
     }
-
-
-def _predicts(config: NetworkConfig) -> str:
-    if isinstance(config, MotionConfig):
-        return _CARRIED_ON
-    return "the change of the frame" if config.residual else "the frame"
 
 
 def _plain(value: object) -> str:

@@ -1,12 +1,16 @@
-"""Options that several commands share, each written once."""
+"""Options that several commands share, each written once, and what they say before long work.
+
+Nothing here imports PyTorch.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, Protocol
 
 import typer
 
-from . import complete
+from ..weights import registry
 
 MODEL, CLIP, DATA, OUTPUT = "Model", "Clip", "Data", "Output"  # panels of --help
 
@@ -21,16 +25,29 @@ def renamed(name: str) -> str:
     return {"horizon": "frames"}.get(name, name)
 
 
+class Described(Protocol):
+    """What people are told of before long work: a data set, weights on a device, a training."""
+
+    def describe(self) -> list[str]:
+        """Say in a line or a few what it is, and what to beware of."""
+
+
+def announce(*things: Described) -> None:
+    """Tell people what is about to be worked with."""
+    print(*(line for thing in things for line in thing.describe()), sep="\n", file=sys.stderr)
+
+
 DEBUG = option(None, "Show tracebacks instead of one-line errors.", "--debug", default=False)
 QUIET = option(None, "Print nothing but results and errors.", "--quiet", "-q", default=False)
 JSON = option(None, "Print one JSON object and nothing else.", "--json", default=False)
 OVERWRITE = option(OUTPUT, "Replace existing outputs.", "--overwrite", default=False)
+REPLACE = option(None, "Replace what is there.", "--overwrite", default=False)  # where that is all there is to output
 
 WEIGHTS = option(
     MODEL,
     "Bundled name, folder, .safetensors, published .pth/.pt, or Hub id owner/name\\[@revision]. "
     "(default: bundled ones that fit)",
-    autocompletion=complete.weights,
+    autocompletion=lambda: list(registry()),
 )
 SCAN = option(MODEL, "Scan: auto, native, torch, reference, triton or mamba.", default="auto")
 DEVICE = option(MODEL, "auto, cpu, cuda or mps.", default="auto")

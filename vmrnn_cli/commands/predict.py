@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,37 +14,52 @@ import typer
 
 from .. import interrupts
 from ..errors import InputError, one_line
-from . import complete, options
+from . import options
 from .options import CLIP, OUTPUT, option
 
 if TYPE_CHECKING:
-    from ..batch import Loaded, Outcome
+    from ..batch import Outcome
     from ..forecast import Forecast, Progress
 
 
+def _formats() -> list[str]:
+    from ..writers import WRITERS
+
+    return [suffix[1:] for suffix in WRITERS]
+
+
+_SOURCE = typer.Argument(..., metavar="SOURCE", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays.")
+_OUT = option(
+    OUTPUT,
+    "A .gif, .mp4, .webm, .png (film strip) or .npz file, or a folder. (default: SOURCE_predicted.gif)",
+    "-o",
+    "--output",
+    metavar="OUT",
+)
+_FORMAT = option(
+    OUTPUT,
+    "gif, mp4, webm, png or npz, where -o names no file. (default: gif)",
+    "--format",
+    metavar="FORMAT",
+    autocompletion=_formats,
+)
+_PANELS = option(
+    OUTPUT,
+    "Of context, truth, prediction, error, motion and weights, with commas. (default: what there is)",
+    metavar="LIST",
+)
+_SIZE = option(
+    CLIP,
+    "Frame size; S is the shorter side. (default: the network's as trained, the picture's as the clip)",
+    metavar="native|S|WxH",
+)
+
+
 def predict(
-    names: list[str] = typer.Argument(  # a Path would take an empty name for this folder
-        ..., metavar="SOURCE", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays."
-    ),
-    output: str | None = option(  # a Path would lose the slash of a folder's name
-        OUTPUT,
-        "A .gif, .mp4, .webm, .png (film strip) or .npz file, or a folder. (default: SOURCE_predicted.gif)",
-        "-o",
-        "--output",
-        metavar="OUT",
-    ),
-    form: str | None = option(
-        OUTPUT,
-        "gif, mp4, webm, png or npz, where -o names no file. (default: gif)",
-        "--format",
-        metavar="FORMAT",
-        autocompletion=complete.formats,
-    ),
-    panels: str | None = option(
-        OUTPUT,
-        "Of context, truth, prediction, error, motion and weights, with commas. (default: what there is)",
-        metavar="LIST",
-    ),
+    names: list[str] = _SOURCE,  # a Path would take an empty name for this folder
+    output: str | None = _OUT,  # a Path would lose the slash of a folder's name
+    form: str | None = _FORMAT,
+    panels: str | None = _PANELS,
     overwrite: bool = options.OVERWRITE,
     skip_existing: bool = option(OUTPUT, "Leave out sources whose output is there.", "--skip-existing", default=False),
     frames: int | None = options.FRAMES,
@@ -54,11 +67,7 @@ def predict(
     start: float = option(CLIP, "Skip the beginning.", default=0.0, metavar="SECONDS"),
     from_end: bool = option(CLIP, "Predict past the clip's last frame.", "--from-end", default=False),
     fps: float | None = option(CLIP, "Resample a video to this rate; for images and arrays, state it."),
-    size: str | None = option(
-        CLIP,
-        "Frame size; S is the shorter side. (default: the network's as trained, the picture's as the clip)",
-        metavar="native|S|WxH",
-    ),
+    size: str | None = _SIZE,
     gray: bool = option(CLIP, "Draw the forecast gray, whatever the clip is.", "--gray", default=False),
     weights: str | None = options.WEIGHTS,
     scan: str = options.SCAN,
@@ -70,13 +79,21 @@ def predict(
     debug: bool = options.DEBUG,
 ) -> None:
     """Predict how clips go on, and show the forecast beside what really came. Under torchrun, processes share clips."""
-    _check_usage(names, weights, overwrite, skip_existing)
-    files = _files(names, output, form, skip_existing)
+    with interrupts.deferred():
+        from .. import batch, render
+
+    if weights == "":
+        raise InputError("--weights is empty", "name some, or leave it out")
+    if overwrite and skip_existing:
+        raise InputError("--overwrite and --skip-existing contradict each other", "leave one out")
+    # Under torchrun, all processes look before any writes: they wait for each other when they have PyTorch.
+    files = batch.find_files(names, output, form, skip_existing=skip_existing)
+    batch.check_files(files, output, overwrite)
     drawn = None if panels is None else [panel.strip() for panel in panels.split(",")]
-    _check_before_loading(files, output, drawn, overwrite)
+    render.check_panels(drawn)
 
     with interrupts.deferred():
-        from .. import batch, devices
+        from .. import devices
         from ..ranks import DAY, Ranks
 
     devices.set_threads(threads)
@@ -84,22 +101,14 @@ def predict(
     shown = ranks.rank == 0 and not (as_json or quiet)
     if shown and len(files) < len(names):
         print(f"skipping {len(names) - len(files)} of {len(names)}: their output is there", file=sys.stderr)
-
-    @functools.cache
-    def load(wanted: str) -> Loaded:
-        loaded = batch.load(wanted, device=str(ranks.device), dtype=dtype, scan_backend=scan)
-        if shown:
-            _announce(wanted, loaded)
-        return loaded
-
-    told: dict[int, Any] = {}  # what --json tells of a forecast, or an error and its exit code
-    for number, outcome in batch.forecast_files(
-        files, load, weights=weights, start=start, panels=drawn, overwrite=overwrite,
-        ranks=ranks, strict=debug or len(names) == ranks.world == 1, progress=functools.partial(_bar, shown),
-        frames=frames, context=context, from_end=from_end, fps=fps, size=size, gray=gray,
-    ):  # fmt: skip
-        told[number] = _tell(outcome, silent=as_json or quiet, alone=ranks.world == 1)
-
+    outcomes = batch.forecast_files(
+        files, weights=weights, start=start, panels=drawn, overwrite=overwrite, ranks=ranks,
+        strict=debug or len(names) == ranks.world == 1, announce=options.announce if shown else lambda _: None,
+        progress=functools.partial(_bar, shown), runs={"dtype": dtype, "scan_backend": scan}, frames=frames,
+        context=context, from_end=from_end, fps=fps, size=size, gray=gray,
+    )  # fmt: skip
+    # What --json tells of each forecast, or an error and its exit code.
+    told = {n: _tell(outcome, silent=as_json or quiet, alone=ranks.world == 1) for n, outcome in outcomes}
     everyone = [result for _, result in sorted(pair for share in ranks.gather(told) for pair in share.items())]
     ranks.leave()
     _conclude(everyone, as_json and ranks.rank == 0, alone=len(names) == 1)
@@ -116,76 +125,6 @@ def _conclude(everyone: list[Any], as_json: bool, alone: bool) -> None:
         raise typer.Exit(1 if results or any(code == 1 for _, code in failures) else 2)
 
 
-def _check_usage(names: list[str], weights: str | None, overwrite: bool, skip_existing: bool) -> None:
-    if "" in names:
-        raise InputError("the name of a source is empty", "name a clip")
-    if weights == "":
-        raise InputError("--weights is empty", "name some, or leave it out")
-    for name in names:
-        if re.match(r"-$|\w+://", name) and not Path(name).exists():
-            raise InputError(f"{name}: neither addresses nor standard input are read", "save the clip as a file first")
-    if overwrite and skip_existing:
-        raise InputError("--overwrite and --skip-existing contradict each other", "leave one out")
-
-
-def _files(names: list[str], output: str | None, form: str | None, skip_existing: bool) -> list[tuple[Path, Path]]:
-    """Each source and its output, less those whose output is there, if these are to be skipped."""
-    # Under torchrun, all processes look before any writes: they wait for each other when they have PyTorch.
-    sources = [Path(name) for name in names]
-    pairs = zip(sources, _targets(sources, output, form), strict=True)
-    return [(source, target) for source, target in pairs if not (skip_existing and target.exists())]
-
-
-def _targets(sources: list[Path], output: str | None, form: str | None) -> list[Path]:
-    """One output file per source."""
-    from ..writers import WRITERS
-
-    suffix = f".{(form or 'gif').lower().removeprefix('.')}"
-    if suffix not in WRITERS:
-        raise InputError(f"there is no format '{form}'", f"use {', '.join(s[1:] for s in WRITERS)}")
-    if output is not None and output.lower() in ("", "-", *WRITERS):
-        raise InputError(f"{output or '-o'} names no output", "give a file with a name, or a folder")
-    folder = Path(output or "")
-    is_folder = output is None or output.endswith(("/", os.sep)) or folder.is_dir() or not folder.suffix
-    if not is_folder:
-        if len(sources) > 1:
-            raise InputError(f"{output} is one file for {len(sources)} sources", "give a folder with -o")
-        if form is not None and folder.suffix.lower() != suffix:
-            raise InputError(f"{output} and --format {form} contradict each other", "leave --format out")
-        return [folder]
-    names = [source.resolve().name if source.is_dir() else source.resolve().stem for source in sources]
-    targets = [folder / f"{name}_predicted{suffix}" for name in names]
-    first: dict[Path, Path] = {}
-    for source, target in zip(sources, targets, strict=True):
-        if first.setdefault(target, source) is not source:
-            raise InputError(
-                f"{first[target]} and {source} would both be written to {target}", "predict them apart, with -o"
-            )
-    return targets
-
-
-def _check_before_loading(
-    files: list[tuple[Path, Path]], output: str | None, panels: list[str] | None, overwrite: bool
-) -> None:
-    """Refuse what cannot end well before PyTorch and the weights are loaded, which takes seconds."""
-    from .. import outputs, render, writers
-
-    sources = [source for source, _ in files]
-    if sources and not any(source.exists() for source in sources):
-        raise InputError(f"{sources[0]} does not exist", "check the path")
-    for source, target in files:
-        writers.find_writer(target)
-        if target.exists() and any(target.samefile(other) for other in sources if other.exists()):
-            raise InputError(f"{target} is a source itself", "name another output")
-        if target.suffix.lower() == ".png" and source.is_dir() and target.parent.resolve() == source.resolve():
-            raise InputError(f"{target} would become a frame of {source}", "write it to another folder")
-        if output is None or target == Path(output) or target.parent.exists():
-            outputs.check_target(target, overwrite)
-        else:  # it is made with the first output
-            outputs.check_folder(target.parent, "-o")
-    render.check_panels(panels)
-
-
 @contextlib.contextmanager
 def _bar(shown: bool, frames: int) -> Iterator[Progress | None]:
     """Yield the callback which advances a progress bar on stderr; a terminal only."""
@@ -198,12 +137,6 @@ def _bar(shown: bool, frames: int) -> Iterator[Progress | None]:
     with Bar(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predicting", total=frames)
         yield lambda done, total: bar.update(task, completed=done)
-
-
-def _announce(weights: str, loaded: Loaded) -> None:
-    print(f"{loaded.name}{_known_for(weights)} on {loaded.predictor.describe()}", file=sys.stderr)
-    if loaded.note:
-        print(f"warning: {loaded.note}", file=sys.stderr)
 
 
 def _tell(outcome: Outcome, *, silent: bool, alone: bool) -> dict[str, Any] | tuple[str, int]:
@@ -220,14 +153,6 @@ def _tell(outcome: Outcome, *, silent: bool, alone: bool) -> dict[str, Any] | tu
             print(f"warning: {source}: {what}", file=sys.stderr)
         print(_summary(source, forecast, result) if alone else _one_line(source, result), flush=True)
     return result
-
-
-def _known_for(wanted: str) -> str:
-    """What weights of ours were trained on: people should not expect more of them."""
-    from ..weights import registry
-
-    entry = registry().get(wanted)
-    return f" ({entry['data']})" if entry else ""
 
 
 def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:

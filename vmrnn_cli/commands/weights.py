@@ -10,14 +10,12 @@ import typer
 from .. import weights as known
 from ..errors import InputError
 from ..networks import CONFIG_NAME, FILE_SUFFIXES, WEIGHTS_NAME
-from . import DEBUG
+from .options import DEBUG, JSON, REPLACE
 
 if TYPE_CHECKING:
     from ..networks import Network
 
 app = typer.Typer(no_args_is_help=True)
-
-_OVERWRITE = typer.Option(False, "--overwrite", help="Replace what is there.")
 
 
 @app.callback()
@@ -26,9 +24,7 @@ def weights() -> None:
 
 
 @app.command("list")
-def list_weights(
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."), debug: bool = DEBUG
-) -> None:
+def list_weights(as_json: bool = JSON, debug: bool = DEBUG) -> None:
     """List our weights: what each was trained on, for how long, how good it is, and where it is."""
     import json
 
@@ -47,7 +43,7 @@ def list_weights(
 def pull(
     name: str = typer.Argument(..., metavar="NAME|OWNER/NAME[@REVISION]", help="Ours, or a repository on the Hub."),
     to: Path | None = typer.Option(None, "--to", metavar="FOLDER", help="Also put a copy there."),
-    overwrite: bool = _OVERWRITE,
+    overwrite: bool = REPLACE,
     debug: bool = DEBUG,
 ) -> None:
     """Download weights from the Hugging Face Hub, and print where they are.
@@ -73,7 +69,7 @@ def convert(
     out: Path = typer.Argument(..., metavar="OUT", help="A weights folder; with --to-published a file."),
     to_published: bool = typer.Option(False, "--to-published", help="Write a state dict for the published code."),
     layout: str = typer.Option("mnist", metavar="mnist|openstl", help="Which published code: its names differ for B."),
-    overwrite: bool = _OVERWRITE,
+    overwrite: bool = REPLACE,
     debug: bool = DEBUG,
 ) -> None:
     """Make a weights folder of a published checkpoint, or a published checkpoint of weights. Both in float32."""
@@ -98,7 +94,7 @@ def convert(
     with atomic_folder(out, overwrite) as folder:
         pretrained.save_model(model, folder, half=False)
     print(f"wrote {out}: {_summary(model)}")
-    if not pretrained.has_config(path):
+    if pretrained.stated_config(path) is None:
         height, width = model.config.image_size
         print(
             f"A checkpoint does not tell what it was trained for; {out / CONFIG_NAME} says {width}x{height}"

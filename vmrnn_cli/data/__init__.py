@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,10 +13,18 @@ from . import arrays, moving_mnist, videos
 from .base import ClipDataset, batches
 from .scenes import ClipsAndScenes
 
-__all__ = ["ClipDataset", "ClipsAndScenes", "DataSource", "batches", "is_footage", "open_dataset"]
+__all__ = ["ClipDataset", "ClipsAndScenes", "DataSource", "batches", "is_footage"]
 
 MOST_FRAMES = 2**16  # of the context, and of the horizon; hours of video
-DATASETS = ("kth", "moving-mnist", "taxibj", "grid", "clips", "folder")
+# What may lie in a folder, by name: what recognises it, and its clips, made of folder, split, length and further
+# options of `DataSource.clips`. The first that recognises a folder opens it.
+FOLDERS: dict[str, tuple[Callable[[Path], bool], Callable[..., ClipDataset]]] = {
+    "kth": (videos.is_kth, videos.KTH),
+    "moving-mnist": (moving_mnist.has_digits, moving_mnist.MovingMNIST),
+    "folder": (Path.is_dir, videos.FolderClips),
+}
+ARRAYS = ("moving-mnist", "taxibj", "grid", "clips")  # what a file may hold, for `arrays.cut_arrays` to tell
+DATASETS = tuple(dict.fromkeys((*FOLDERS, *ARRAYS)))
 SPLITS = ("train", "val", "test", "all")
 
 
@@ -37,11 +44,10 @@ class DataSource:
             raise InputError(f"there is no data set '{dataset}'", f"use {', '.join(DATASETS)}")
         if not path.exists():
             raise InputError(f"there is no {path}", "check --data")
-        if path.is_file() and (dataset in ("kth", "folder") or path.suffix.lower() not in (".npy", ".npz")):
+        if path.is_file() and (dataset not in (None, *ARRAYS) or path.suffix.lower() not in (".npy", ".npz")):
             raise InputError(f"{path} is no data set", "give a folder, an .npz or an .npy file")
         self.path, self._dataset = path, dataset
         self._arrays = read_arrays(path) if path.is_file() else None
-        self._read_digits = functools.cache(moving_mnist.read_digits)
 
     def clips(
         self, split: str = "train", *, context: int, horizon: int, size: int | None = None, channels: int = 1,
@@ -63,26 +69,21 @@ class DataSource:
         Raises:
             InputError: there are none; says why.
         """
-        path, dataset = self.path, self._dataset
         if split not in SPLITS:
             raise InputError(f"there is no split '{split}'", f"use {', '.join(SPLITS)}")
         if not (1 <= context <= MOST_FRAMES and 1 <= horizon <= MOST_FRAMES):
             raise InputError(
                 f"{context} frames in and {horizon} out make no clip", f"give 1 to {MOST_FRAMES} frames of each"
             )
-        length = context + horizon
         if self._arrays is not None:
-            return arrays.cut_arrays(path, self._arrays, dataset, split, context, horizon, divided_by)
-        if dataset == "kth" or (dataset is None and videos.is_kth(path)):
-            return videos.KTH(path, split, length)
-        if dataset == "moving-mnist" or (dataset is None and _has_digits(path)):
-            return moving_mnist.MovingMNIST(path, split, length, self._read_digits)
-        if dataset in (None, "folder"):
-            return videos.FolderClips(
-                path, split, length, size=size or 64, channels=channels, augment=augment, crop=crop,
-                weigh_sets=weigh_sets,
-            )  # fmt: skip
-        raise InputError(f"{path} is a folder, and {dataset} is a file", "give the file")
+            return arrays.cut_arrays(self.path, self._arrays, self._dataset, split, context, horizon, divided_by)
+        kind = self._dataset or _recognised(self.path)
+        if kind not in FOLDERS:
+            raise InputError(f"{self.path} is a folder, and {kind} is a file", "give the file")
+        return FOLDERS[kind][1](
+            self.path, split, context + horizon, size=size or 64, channels=channels, augment=augment, crop=crop,
+            weigh_sets=weigh_sets,
+        )  # fmt: skip
 
     def first_frame(self, split: str = "test") -> Frame | None:
         """The first frame of its clips, (C, H, W) in [0, 1]; None where that is footage, slow to decode.
@@ -90,7 +91,7 @@ class DataSource:
         Raises:
             InputError: as `clips`.
         """
-        if self._arrays is None and not (self._dataset in (None, "moving-mnist") and _has_digits(self.path)):
+        if self._arrays is None and (self._dataset or _recognised(self.path)) != "moving-mnist":
             return None
         try:
             clips = self.clips(split, context=1, horizon=1)
@@ -99,17 +100,10 @@ class DataSource:
         return clips.frames(0, np.random.default_rng(0))[0]
 
 
-def open_dataset(path: Path, *, dataset: str | None = None, **options: Any) -> ClipDataset:
-    """Open what `path` holds: a `DataSource`, and its clips. Options and errors are those of the two."""
-    return DataSource(path, dataset).clips(**options)
-
-
 def is_footage(path: Path, dataset: str | None = None) -> bool:
-    """Whether `open_dataset` would take what lies at `path` for a folder of clips."""
-    return path.is_dir() and (
-        dataset == "folder" or (dataset is None and not videos.is_kth(path) and not _has_digits(path))
-    )
+    """Whether a `DataSource` would take what lies at `path` for a folder of clips."""
+    return path.is_dir() and (dataset or _recognised(path)) == "folder"
 
 
-def _has_digits(folder: Path) -> bool:
-    return any(moving_mnist.find_digits(folder, which) for which in ("train", "test"))
+def _recognised(folder: Path) -> str:
+    return next(name for name, (recognises, _) in FOLDERS.items() if recognises(folder))

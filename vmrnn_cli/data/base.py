@@ -82,26 +82,22 @@ def batches(
     epoch: int,
     start: int = 0,
     workers: int = 0,
-    shuffle: bool = True,
-    drop_last: bool = True,
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[torch.Tensor]:
     """Yield the batches of an epoch, (B, T, C, H, W) float32 in [0, 1], from batch `start` on.
 
     Order and content depend on (seed, epoch) only, not on workers, restarts or ranks: the ranks of `world` get equal
-    shares of each batch of `batch_size`, which together are the batch of a single process. Without `drop_last` the last
-    batch is as small as it comes out.
+    shares of each batch of `batch_size`, which together are the batch of a single process. Clips that do not fill the
+    last batch are left out.
 
     Raises:
         VMRNNError: a clip cannot be had, as its data set says.
     """
     order = np.arange(len(dataset))
-    if shuffle:
-        np.random.default_rng((seed, epoch)).shuffle(order)
-    stop = len(order) // batch_size * batch_size if drop_last else len(order)
-    parts = [order[first : first + batch_size][rank::world] for first in range(start * batch_size, stop, batch_size)]
-    shares = [part.tolist() for part in parts if len(part)]  # the last batch may be too small for all ranks
+    np.random.default_rng((seed, epoch)).shuffle(order)
+    firsts = range(start * batch_size, len(order) - batch_size + 1, batch_size)
+    shares = [order[first : first + batch_size][rank::world].tolist() for first in firsts]
     numbered = _Numbered(dataset, seed, epoch)
     for batch in DataLoader(numbered, batch_sampler=shares, num_workers=workers, collate_fn=_batch):
         if isinstance(batch, VMRNNError):

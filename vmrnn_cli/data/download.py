@@ -6,7 +6,6 @@ interrupted is kept as `NAME.part`, so that a repeated call goes on where the la
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -46,7 +45,7 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Source:
+class PublishedFiles:
     """A data set on the network: its files, and on which terms they may be used."""
 
     files: tuple[RemoteFile, ...]
@@ -55,7 +54,7 @@ class Source:
 
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
 SOURCES = {
-    "moving-mnist": Source(
+    "moving-mnist": PublishedFiles(
         (
             RemoteFile(_MNIST, "train-images-idx3-ubyte.gz", "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873"),
             RemoteFile(_MNIST, "t10k-images-idx3-ubyte.gz", "md5:9fb629c4189551a2d022fa330f9573f3"),
@@ -67,14 +66,14 @@ SOURCES = {
         ),
         "MNIST by Y. LeCun and C. Cortes, CC BY-SA 3.0; Moving MNIST: cite Srivastava et al., ICML 2015",
     ),
-    "kth": Source(
+    "kth": PublishedFiles(
         tuple(
             RemoteFile("https://www.csc.kth.se/cvap/actions", f"{action}.zip")
             for action in ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
         ),
         "for non-commercial use; cite Schuldt, Laptev and Caputo, ICPR 2004",
     ),
-    "taxibj": Source(
+    "taxibj": PublishedFiles(
         (
             RemoteFile(
                 "https://github.com/chengtan9907/OpenSTL/releases/download/v0.1.0",
@@ -111,6 +110,8 @@ def download(what: str, folder: Path, say: Callable[[str], None]) -> None:
 
 def _fetch(file: RemoteFile, what: str, folder: Path) -> str:
     """Download one file unless it is there, and say in a line what was done."""
+    import pooch
+
     target = folder / (file.member or file.name)
     if file.member and target.exists():
         return f"{target}: already there, unverified"
@@ -120,7 +121,7 @@ def _fetch(file: RemoteFile, what: str, folder: Path) -> str:
     if file.checksum:
         trust = f"verified, {file.checksum}"
     else:
-        trust = f"unverified, as no checksum is known; sha256:{_sha256(path)}"
+        trust = f"unverified, as no checksum is known; sha256:{pooch.file_hash(str(path))}"
     if file.member:
         _extract(path, file.member, target)
         path.unlink()
@@ -207,14 +208,6 @@ def _innermost(error: BaseException) -> str:
     while error.__context__ is not None:
         error = error.__context__
     return " ".join(str(error).split())
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _extract(archive: Path, member: str, target: Path) -> None:

@@ -5,10 +5,10 @@ Notation: N digits, T time, H x W pixels.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,16 @@ def find_digits(folder: Path, split: str) -> Path | None:
         if path.exists():
             return path
     return None
+
+
+def has_digits(folder: Path) -> bool:
+    """Whether a folder has MNIST's idx files, or one of them."""
+    return any(find_digits(folder, split) for split in ("train", "test"))
+
+
+@functools.lru_cache(maxsize=2)
+def _read_once(path: Path, _written: int) -> NDArray[np.uint8]:
+    return read_digits(path)
 
 
 def read_digits(path: Path) -> NDArray[np.uint8]:
@@ -83,13 +93,11 @@ def _path(rng: np.random.Generator, frames: int) -> NDArray[np.intp]:
 class MovingMNIST(ClipDataset):
     """Clips by number: an epoch is 10,000 of them. Training clips are new in every epoch, others stay the same."""
 
-    def __init__(
-        self, folder: Path, split: str, length: int, read: Callable[[Path], NDArray[np.uint8]] = read_digits
-    ) -> None:
+    def __init__(self, folder: Path, split: str, length: int, **_: object) -> None:
         path = find_digits(folder, split)
         if path is None:
             raise InputError(f"{folder} has no {FILES['test' if split == 'test' else 'train']}", "download MNIST")
-        digits = read(path)
+        digits = _read_once(path, path.stat().st_mtime_ns)
         if split in ("train", "val"):
             kept = min(VAL_DIGITS, len(digits) // 10)
             digits = digits[:-kept] if split == "train" else digits[-kept:]

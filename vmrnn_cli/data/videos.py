@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError, VMRNNError
 from ..frames import VIDEO_SUFFIXES
@@ -41,7 +42,19 @@ Item = TypeVar("Item")
 # Folders
 
 
-class FolderClips(ClipDataset):
+class _VideoWindows(ClipDataset):
+    """Windows of videos; clips of one video are alike."""
+
+    _windows: NDArray[np.int64]  # (windows, 2): number of the video, first frame
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def group(self, index: int) -> int:
+        return int(self._windows[index, 0])
+
+
+class FolderClips(_VideoWindows):
     """Windows of T frames from the videos of a folder, scaled and cut to squares of `size` pixels.
 
     For training, they are cut further, to `crop` pixels anywhere; a window starts anywhere, and with `augment` it may
@@ -99,14 +112,11 @@ class FolderClips(ClipDataset):
             for parts in [max(1, len(video) // (4 * length))]
             for part in range(parts)
         ]
-        self._windows = np.array(windows)  # (windows, 2): number of the video, first frame
+        self._windows = np.array(windows)
         set_of_window = np.array(sets)[self._windows[:, 0]]
         self._sets = [np.flatnonzero(set_of_window == name) for name in sorted(set(sets))] if weigh_sets else []
         roots = np.sqrt([sets.count(name) for name in sorted(set(sets))])
         self._shares = roots / roots.sum()
-
-    def __len__(self) -> int:
-        return len(self._windows)
 
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
         if self._random and self._sets:
@@ -125,9 +135,6 @@ class FolderClips(ClipDataset):
             clip = clip[..., ::-1] if rng.random() < 0.5 else clip
             clip = clip[::-1] if rng.random() < 0.1 else clip
         return clip
-
-    def group(self, index: int) -> int:
-        return int(self._windows[index, 0])
 
     def describe(self) -> list[str]:
         return [f"{self.name}, {self.split}: {len(self._videos)} videos, {len(self)} windows", *self._notes]
@@ -211,7 +218,7 @@ def is_kth(folder: Path) -> bool:
     return any((folder / f"{action}.zip").is_file() or _kth_files(folder, action) for action in KTH_ACTIONS)
 
 
-class KTH(ClipDataset):
+class KTH(_VideoWindows):
     """KTH: persons 1-16 train, 17-25 test (and val), as published; 128x128 gray.
 
     In the test split a window starts every (length - 1) frames, every 3 for jogging and running; in training anywhere.
@@ -219,7 +226,7 @@ class KTH(ClipDataset):
     times as many ((4/30 + 2/3) / 6 of the frames start one there, all of them here).
     """
 
-    def __init__(self, folder: Path, split: str, length: int) -> None:
+    def __init__(self, folder: Path, split: str, length: int, **_: object) -> None:
         self.name, self.split = "KTH", split
         self.clip_shape = (length, 1, *KTH_SIZE)
         self._videos: list[Video] = []
@@ -235,20 +242,14 @@ class KTH(ClipDataset):
                 starts = np.arange(0, len(video) - length + 1, step)
                 windows.append(np.stack([np.full_like(starts, len(self._videos)), starts], axis=1))
                 self._videos.append(video)
-        self._windows = np.concatenate(windows)  # (windows, 2): number of the video, first frame
+        self._windows = np.concatenate(windows)
         self._missing = sorted(set(KTH_PERSONS) - persons)
         if not len(self._windows):
             raise InputError(f"{folder} has no KTH clip of {length} frames in the {split} split", "add persons")
 
-    def __len__(self) -> int:
-        return len(self._windows)
-
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
         number, start = self._windows[index]
         return np.asarray(self._videos[number].frames()[start : start + self.clip_shape[0]])
-
-    def group(self, index: int) -> int:
-        return int(self._windows[index, 0])
 
     def describe(self) -> list[str]:
         lines = [f"KTH, {self.split}: {len(self._videos)} clips, {len(self)} windows"]

@@ -114,7 +114,7 @@ def pick_backend(backend: str, device: torch.device | str, d_state: int = 16, ra
     return backend
 
 
-def describe(backend: str, device: torch.device | str, d_state: int, rank: int) -> str:
+def in_words(backend: str, device: torch.device | str, d_state: int, rank: int) -> str:
     """A backend in words; where a GPU does without a kernel of its own, why."""
     if backend == "native":
         return f"native ({native.load().instruction_set})"

@@ -198,7 +198,7 @@ def scan_backward(
     )
 
 
-def _token_stride(x: Tensor) -> tuple[Tensor, int]:
+def token_stride(x: Tensor) -> tuple[Tensor, int]:
     """x (B, H, W, D) as it is when its tokens are evenly spaced (one half of a wider tensor), else a copy."""
     B, H, W, D = x.shape
     stride = x.stride(2)
@@ -210,7 +210,7 @@ def _token_stride(x: Tensor) -> tuple[Tensor, int]:
 def conv_forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """SiLU of the depthwise 3x3 convolution of x (B, H, W, D), weight (D, 1, 3, 3), bias (D,)."""
     library = load()
-    x, stride = _token_stride(x)
+    x, stride = token_stride(x)
     weight, bias = _contiguous(weight, bias)
     B, H, W, D = x.shape
     y = x.new_empty(B, H, W, D)
@@ -226,7 +226,7 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def conv_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the inputs of `conv_forward`."""
     library = load()
-    x, stride = _token_stride(x)
+    x, stride = token_stride(x)
     dy, weight, bias = _contiguous(dy, weight, bias)
     B, H, W, D = x.shape
     dx, d_weights = x.new_empty(B, H, W, D), x.new_empty(B, D, 10)
@@ -242,7 +242,7 @@ def conv_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[
 def gate_forward(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """LayerNorm(y) * SiLU(z), both (B, H, W, D)."""
     library = load()
-    z, stride = _token_stride(z)
+    z, stride = token_stride(z)
     y, weight, bias = _contiguous(y, weight, bias)
     D = y.shape[-1]
     rows = y.numel() // D
@@ -260,7 +260,7 @@ def gate_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the inputs of `gate_forward`."""
     library = load()
-    z, stride = _token_stride(z)
+    z, stride = token_stride(z)
     dout, y, weight, bias = _contiguous(dout, y, weight, bias)
     D = y.shape[-1]
     rows = y.numel() // D

@@ -39,6 +39,22 @@ def _empty(t: Tensor, shape: Any) -> Tensor:
     return t.new_empty(shape, dtype=torch.promote_types(t.dtype, torch.float32))
 
 
+def _differentiable(forward: Any, backward: Any, tensors: int) -> None:
+    """Let an operator's gradients be those of another, which takes the gradient of its result and all its inputs.
+
+    tensors : how many of the inputs are tensors and come first
+    """
+
+    def save(ctx: Context, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:tensors])
+        ctx.others = inputs[tensors:]  # a default may be left out
+
+    def gradients(ctx: Context, d_output: Tensor) -> tuple:
+        return (*backward(d_output, *ctx.saved_tensors, *ctx.others), *(None for _ in ctx.others))
+
+    forward.register_autograd(gradients, setup_context=save)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Selective scan
 
@@ -158,17 +174,7 @@ def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, backend: str = "nativ
     return tuple(t.new_empty(t.shape) for t in (x, weight, bias))
 
 
-def _save_conv(ctx: Context, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.others = inputs[3:]  # a default may be left out
-
-
-def _backward_conv(ctx: Context, dy: Tensor) -> tuple:
-    gradients = torch.ops.vmrnn.conv_silu_backward(dy, *ctx.saved_tensors, *ctx.others)
-    return (*gradients, *(None for _ in ctx.others))
-
-
-conv_silu.register_autograd(_backward_conv, setup_context=_save_conv)
+_differentiable(conv_silu, torch.ops.vmrnn.conv_silu_backward, tensors=3)
 
 
 @register_flop_formula(torch.ops.vmrnn.conv_silu)
@@ -224,14 +230,4 @@ def _(
     return tuple(t.new_empty(t.shape) for t in (y, z, weight, bias))
 
 
-def _save_gate(ctx: Context, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.others = inputs[4:]
-
-
-def _backward_gate(ctx: Context, d_out: Tensor) -> tuple:
-    gradients = torch.ops.vmrnn.norm_gate_backward(d_out, *ctx.saved_tensors, *ctx.others)
-    return (*gradients, *(None for _ in ctx.others))
-
-
-norm_gate.register_autograd(_backward_gate, setup_context=_save_gate)
+_differentiable(norm_gate, torch.ops.vmrnn.norm_gate_backward, tensors=4)

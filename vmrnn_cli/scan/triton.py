@@ -29,6 +29,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .native import token_stride
+
 TILE = 16  # tokens from one kept state to the next
 # Channels and states that `_gradient_kernel` has in registers; more leave them. Fixed, as sums depend on them.
 GRADIENT_BLOCK, GRADIENT_STATES = 32, 4
@@ -519,15 +521,6 @@ def scan_backward(
 CONV_TOKENS = 32  # tokens of a program; fixed, so that sums over them do not depend on the tuning
 
 
-def _token_stride(x: Tensor) -> tuple[Tensor, int]:
-    """x (B, H, W, D) as it is when its tokens are evenly spaced (one half of a wider tensor), else a copy."""
-    B, H, W, D = x.shape
-    stride = x.stride(2)
-    if x.stride() != (H * W * stride, W * stride, stride, 1):
-        x, stride = x.contiguous(), D
-    return x, stride
-
-
 @triton.jit
 def _convolve(x, stride, weight, l, d, H, W, D: tl.constexpr, MIRRORED: tl.constexpr):
     """The depthwise convolution at tokens l (TOKENS,) and channels d, with the kernel or its mirror image."""
@@ -606,7 +599,7 @@ def _conv_grid(B: int, L: int, D: int) -> tuple[tuple[int, int, int], dict[str, 
 
 def conv_forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """SiLU of the depthwise 3x3 convolution of x (B, H, W, D), weight (D, 1, 3, 3), bias (D,), in the type of x."""
-    x, stride = _token_stride(x)
+    x, stride = token_stride(x)
     weight, bias = weight.contiguous(), bias.contiguous()
     B, H, W, D = x.shape
     y = x.new_empty(B, H, W, D)
@@ -617,7 +610,7 @@ def conv_forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def conv_backward(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the inputs of `conv_forward`, each in the type of its input."""
-    x, stride = _token_stride(x)
+    x, stride = token_stride(x)
     dy, weight, bias = dy.contiguous(), weight.contiguous(), bias.contiguous()
     B, H, W, D = x.shape
     grid, constants = _conv_grid(B, H * W, D)
@@ -697,7 +690,7 @@ def _gate_constants(D: int) -> dict[str, Any]:
 
 def gate_forward(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """LayerNorm(y) * SiLU(z), both (B, H, W, D), in the type of z."""
-    z, stride = _token_stride(z)
+    z, stride = token_stride(z)
     y, weight, bias = y.contiguous(), weight.contiguous(), bias.contiguous()
     out = z.new_empty(z.shape)
     D = y.shape[-1]
@@ -709,7 +702,7 @@ def gate_backward(
     d_out: Tensor, y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the inputs of `gate_forward`, each in the type of its input."""
-    z, stride = _token_stride(z)
+    z, stride = token_stride(z)
     d_out, y, weight, bias = d_out.contiguous(), y.contiguous(), weight.contiguous(), bias.contiguous()
     D = y.shape[-1]
     rows = y.numel() // D
