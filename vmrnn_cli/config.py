@@ -63,7 +63,7 @@ class MotionConfig:
     detail_dim: int = 32
     decoder_dim: int = 64
     decisiveness: float = 1.0  # above 1, likelier hypotheses get more than their share: sharper, with fewer ghosts
-    consensus: float = 0.5  # share of the picture along the mean of the motions: one thing instead of its ghosts
+    consensus: float = 0.3  # share of the picture along the mean of the motions: one thing instead of its ghosts
     context: int = 10
     horizon: int = 20
     divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]

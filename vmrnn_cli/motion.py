@@ -285,12 +285,13 @@ class Steps(NamedTuple):
     mask: Tensor
 
     def prior(self) -> Tensor:
-        """Logarithms of the weights that the hypotheses have when nothing else is known, (K, B, M, h, w).
+        """Logarithms of the weights that the hypotheses have when nothing else is known, (K, B, M, h, w), not of sum 1.
 
-        Each a fifth, "matter" and "plate" together.
+        Where "matter" is, it counts double, and what does not move by itself less: it was found to move.
         """
-        known = torch.cat([torch.ones_like(self.mask).expand(-1, -1, 4, -1, -1), self.mask, 1 - self.mask], 2)
-        return (known + 1e-3).log()
+        matter, one = self.mask, torch.ones_like(self.mask)
+        known = [one - 0.5 * matter, one, one, one - 0.8 * matter, 2 * matter, 0.5 * (1 - matter)]
+        return (torch.cat(known, 2) + 1e-3).log()
 
 
 class Continuation:

@@ -22,7 +22,7 @@ from .base import ClipArray, ClipDataset
 
 Path2D = NDArray[np.float64]  # (T, 2), (y, x)
 
-_WEATHER = 0.3  # share of the scenes
+_WEATHER = 0.5  # share of the scenes
 
 
 def make_scene(
