@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import signal
 import struct
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vmrnn_cli import data
 from vmrnn_cli.commands.data import make
-from vmrnn_cli.data import arrays, cache, moving_mnist, videos
+from vmrnn_cli.data import ClipDataset, arrays, batches, cache, moving_mnist, videos
 from vmrnn_cli.digits import draw_digit
 from vmrnn_cli.errors import InputError, VMRNNError
+from vmrnn_cli.readings import Declared
 from vmrnn_cli.video import Clip, open_clip, write_video
 
 
@@ -170,9 +173,9 @@ def test_grids_are_split_by_time_and_scaled_by_the_training_part(tmp_path):
     assert predicted["val"] == set(range(80, 90))
     assert predicted["test"] == set(range(90, 100))
     assert max(predicted["train"]) < 80
-    np.testing.assert_allclose(splits["train"].clip(7, rng())[:, 0, 0, 0], np.arange(7, 12) / 79, rtol=1e-6)
-    assert splits["test"].clip(8, rng()).max() == np.float32(99) / np.float32(79)  # the truth is what it is
-    assert opened(tmp_path / "flow.npz", divided_by=200.0).clip(0, rng()).max() == np.float32(4 / 200)
+    np.testing.assert_allclose(splits["train"].frames(7, rng())[:, 0, 0, 0], np.arange(7, 12) / 79, rtol=1e-6)
+    assert splits["test"].frames(8, rng()).max() == np.float32(99) / np.float32(79)  # the truth is what it is
+    assert opened(tmp_path / "flow.npz", divided_by=200.0).frames(0, rng()).max() == np.float32(4 / 200)
 
 
 def test_the_split_of_bikenyc_is_its_own(tmp_path):
@@ -211,13 +214,13 @@ def test_taxibj(tmp_path):
     np.savez(tmp_path / "dataset.npz", **parts)
     train = opened(tmp_path / "dataset.npz", context=4, horizon=4)
     assert (len(train), train.clip_shape) == (6, (8, 2, 32, 32))
-    clip = train.clip(0, rng())
+    clip = train.frames(0, rng())
     assert (clip[:4] == 0).all()
     assert (clip[4:] == 1).all()
     assert len(opened(tmp_path / "dataset.npz", split="test")) == 3
     both = opened(tmp_path / "dataset.npz", split="all")
     assert len(both) == 9
-    np.testing.assert_array_equal(both.clip(8, rng())[:, 0, 0, 0], [0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(both.frames(8, rng())[:, 0, 0, 0], [0, 0, 0, 0, 1])
 
 
 @pytest.mark.parametrize(
@@ -236,12 +239,16 @@ def test_unusable_taxibj(tmp_path, change):
         opened(tmp_path / "dataset.npz", dataset="taxibj")
     np.savez(tmp_path / "dataset.npz", **{key: np.full((6, 4, 2, 8, 8), np.nan) for key in arrays.TAXIBJ_KEYS})
     with pytest.raises(InputError, match="NaN"):
-        opened(tmp_path / "dataset.npz").clip(0, rng())
+        opened(tmp_path / "dataset.npz")
 
 
 def test_the_kind_of_an_array_can_be_forced(tmp_path):
     np.save(tmp_path / "x.npy", rng().random((90, 5, 8, 8)).astype(np.float32))
-    assert opened(tmp_path / "x.npy").clip_shape == (5, 1, 8, 8)
+    with pytest.raises(
+        InputError, match=r"x\.npy.*90 frames.*5 channels or .*90 clips of 5 frames.*--layout TCHW or NTHW"
+    ):
+        opened(tmp_path / "x.npy")
+    assert opened(tmp_path / "x.npy", dataset="clips").clip_shape == (5, 1, 8, 8)
     assert opened(tmp_path / "x.npy", dataset="grid").clip_shape == (5, 5, 8, 8)
     np.save(tmp_path / "y.npy", rng().random((90, 4, 8, 8)).astype(np.float32))
     assert opened(tmp_path / "y.npy").clip_shape == (5, 4, 8, 8)
@@ -251,7 +258,7 @@ def test_the_kind_of_an_array_can_be_forced(tmp_path):
             opened(tmp_path / "y.npy", dataset=kind)
 
 
-@pytest.mark.parametrize(("shape", "clip"), [((7, 9, 16, 16), (5, 1, 16, 16)), ((7, 9, 2, 8, 8), (5, 2, 8, 8))])
+@pytest.mark.parametrize(("shape", "clip"), [((7, 17, 16, 16), (5, 1, 16, 16)), ((7, 9, 2, 8, 8), (5, 2, 8, 8))])
 def test_arrays_of_clips(tmp_path, shape, clip):
     np.save(tmp_path / "x.npy", rng().random(shape).astype(np.float32))
     dataset = opened(tmp_path / "x.npy", split="all")
@@ -262,7 +269,7 @@ def test_arrays_of_clips(tmp_path, shape, clip):
     "array",
     [
         np.zeros((3, 3)), np.zeros((4, 2, 8, 8)), np.full((90, 2, 4, 4), np.nan), np.full((90, 2, 4, 4), -1.0),
-        np.zeros((20, 9, 9, 3), np.uint8), np.zeros((20, 9, 9, 1), np.uint8), np.zeros((9, 20, 9, 9, 3), np.uint8),
+        np.zeros((9, 40, 36, 9), np.uint8), np.zeros((64, 64, 3), np.uint8), np.zeros((3, 20, 9, 9), np.uint8),
         np.zeros((90, 2, 4, 4), np.int64), np.zeros((7, 4, 2, 8, 8), np.float32), np.array(["a"]),
     ],
     ids=lambda array: f"{array.dtype} {array.shape}",
@@ -284,7 +291,7 @@ def test_unreadable_arrays(tmp_path, name, content):
 def test_clips_out_of_range_are_found(tmp_path):
     np.save(tmp_path / "x.npy", np.full((7, 9, 2, 8, 8), 3.0, np.float32))
     with pytest.raises(InputError, match="3 to 3"):
-        opened(tmp_path / "x.npy").clip(0, rng())
+        opened(tmp_path / "x.npy")
 
 
 # ---- videos
@@ -313,7 +320,7 @@ def test_decoded_once(tmp_path, monkeypatch):
     with open_clip(tmp_path / "a.mp4", channels=1, size=32) as clip:
         np.testing.assert_array_equal(first.frames(), np.rint(np.stack(list(clip)) * 255))
     assert cache.decode(tmp_path / "a.mp4", 1, 16) != first
-    monkeypatch.setattr(cache, "open_clip", lambda *a, **k: pytest.fail("decoded again"))
+    monkeypatch.setattr(cache, "Source", lambda *a, **k: pytest.fail("decoded again"))
     shutil.copy(tmp_path / "a.mp4", tmp_path / "same content.mp4")
     assert cache.decode(tmp_path / "same content.mp4", 1, 32) == first
 
@@ -547,3 +554,167 @@ def test_training_clips_are_cut_within_scaled_frames(tmp_path, monkeypatch):
     assert len(starts) > 5 and min(starts) < 8 and max(starts) > 16
     for clip in cuts:  # cut, not scaled: the slope is that of the frame
         assert np.diff(clip[0, 0].astype(float).mean(0)).mean() == pytest.approx(6, abs=0.3)
+
+
+# ---- what numbers mean; the rules themselves are tested in test_readings.py
+
+
+def smooth(*shape):
+    t, y, x, c = np.ogrid[tuple(slice(n) for n in shape)]
+    return (0.5 + 0.4 * np.sin(y / 5 + t / 30 + c) * np.cos(x / 4 - t / 40)).astype(np.float32)
+
+
+def test_grids_with_channels_last_are_read_as_they_are(tmp_path):
+    flow = smooth(300, 32, 24, 2)
+    np.save(tmp_path / "flow.npy", flow)
+    grid = opened(tmp_path / "flow.npy", split="all")
+    assert grid.clip_shape == (5, 2, 32, 24)
+    np.testing.assert_array_equal(grid.frames(7, rng()), flow[7:12].transpose(0, 3, 1, 2))
+    assert "taken for (T, H, W, C)" in grid.notes[0] and f"warning: {grid.notes[0]}" in grid.describe()
+    np.save(tmp_path / "city.npy", smooth(48, 50, 44, 8))
+    with pytest.raises(InputError, match=r"city\.npy is shaped .*--layout .*THWC"):
+        opened(tmp_path / "city.npy")
+    declared = data.DataSource(tmp_path / "city.npy", declared=Declared("THWC")).clips("all", context=3, horizon=2)
+    assert (declared.clip_shape, declared.notes) == ((5, 8, 50, 44), [])
+
+
+def test_a_range_that_is_declared_belongs_to_the_weights_where_it_starts_at_zero(tmp_path):
+    np.save(tmp_path / "x.npy", np.full((100, 2, 4, 4), 1023, np.uint16))
+    with pytest.raises(InputError, match=r"x\.npy holds uint16.*--range"):
+        opened(tmp_path / "x.npy")
+    for limits, divided_by, value in (((0, 4092), 4092, 0.25), ((-1023, 1023), 1, 1)):
+        grid = data.DataSource(tmp_path / "x.npy", declared=Declared(range=limits)).clips(context=3, horizon=2)
+        assert (grid.divided_by, grid.frames(0, rng()).max()) == (divided_by, value)
+
+
+def test_missing_values_are_counted_and_never_become_numbers(tmp_path):
+    frames = smooth(100, 8, 8, 2).transpose(0, 3, 1, 2).copy()
+    frames[50, 0, 3, 4] = -9999
+    np.savez(tmp_path / "radar.npz", frames=frames, fill_value=-9999.0)
+    grid = opened(tmp_path / "radar.npz", split="all")
+    assert grid.notes == [
+        "radar.npz: 1 values (less than 0.1%) are missing: filled with the last known ones, left out of scores"
+    ]
+    read = grid.frames(48, rng())
+    assert np.argwhere(np.isnan(read)).tolist() == [[2, 0, 3, 4]]
+    for batch in data.batches(grid, 8, seed=0, epoch=0):
+        assert batch.isfinite().all() and batch.min() >= 0
+    np.savez(tmp_path / "masked.npz", frames=frames, mask=frames < 0)
+    np.testing.assert_array_equal(opened(tmp_path / "masked.npz", split="all").frames(48, rng()), read)
+    np.savez(tmp_path / "masked.npz", frames=frames, mask=(frames < 0)[0])
+    with pytest.raises(InputError, match=r"masked\.npz: its mask"):
+        opened(tmp_path / "masked.npz")
+
+
+def test_taxibj_in_the_unit_range_is_said(tmp_path):
+    flows = rng().random((6, 8, 2, 32, 32)).astype(np.float32)
+    for name, scaled in (("published", 2 * flows - 1), ("unit", flows)):
+        parts = {f"{key}_{part}": scaled[:, half] for part in ("train", "test")
+                 for key, half in (("X", slice(4)), ("Y", slice(4, 8)))}  # fmt: skip
+        np.savez(tmp_path / f"{name}.npz", **parts)
+        clips = opened(tmp_path / f"{name}.npz", context=4, horizon=4)
+        np.testing.assert_allclose(clips.frames(2, rng()), flows[2], atol=1e-6)
+        assert ("taken for values in [0, 1]" in " ".join(clips.notes)) == (name == "unit")
+
+
+def test_the_published_test_file_is_known_by_its_name_too(tmp_path):
+    np.save(tmp_path / "mnist_test_seq_small.npy", np.zeros((20, 3, 64, 64), np.uint8))
+    assert len(opened(tmp_path / "mnist_test_seq_small.npy")) == 3
+    np.save(tmp_path / "colour.npy", np.zeros((20, 3, 64, 64), np.uint8))
+    assert opened(tmp_path / "colour.npy", split="all").clip_shape == (5, 3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"),
+        ("train-images.idx3-ubyte", "t10k-images.idx3-ubyte.gz"),
+        ("train-images-idx3-ubyte/train-images-idx3-ubyte", "t10k-images-idx3-ubyte/t10k-images-idx3-ubyte"),
+        ("MNIST/raw/train-images-idx3-ubyte", "MNIST/raw/t10k-images-idx3-ubyte"),
+        ("raw/train-images-idx3-ubyte.gz", "raw/t10k-images-idx3-ubyte.gz"),
+    ],
+)
+def test_mnist_in_the_layouts_there_are(tmp_path, names):
+    for name, count in zip(names, (40, 20), strict=True):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_idx(tmp_path / name, count)
+    assert "36 digits" in opened(tmp_path).describe()[0]
+    assert "20 digits" in opened(tmp_path, split="test").describe()[0]
+
+
+def test_mnist_of_keras(tmp_path):
+    digits = np.stack([draw_digit(n % 10, rng(n)) for n in range(20)])
+    labels = np.zeros(20, np.uint8)
+    np.savez(tmp_path / "mnist.npz", x_train=digits, x_test=digits[:5], y_train=labels, y_test=labels[:5])
+    assert "5 digits" in opened(tmp_path / "mnist.npz", split="test").describe()[0]
+    assert opened(tmp_path / "mnist.npz").frames(0, rng()).max() > 0.8
+    np.savez(tmp_path / "mnist.npz", x_train=digits[:, :9], x_test=digits)
+    with pytest.raises(InputError, match=r"mnist\.npz: x_train"):
+        opened(tmp_path / "mnist.npz")
+
+
+def test_what_is_not_read_is_refused_for_what_it_is(tmp_path):
+    frames = tmp_path / "kth" / "boxing" / "person01_boxing_d1"
+    frames.mkdir(parents=True)
+    (frames / "image-001.jpg").write_bytes(b"")
+    np.savez(
+        tmp_path / "predrnn.npz", input_raw_data=np.zeros((4, 1, 8, 8)), clips=np.zeros((2, 1, 2)), dims=[[1, 8, 8]]
+    )
+    (tmp_path / "arrays").mkdir()
+    np.save(tmp_path / "arrays" / "a.npy", np.zeros((2, 4, 4)))
+    (tmp_path / "taxi.h5").write_bytes(b"\x89HDF\r\n")
+    (tmp_path / "train-images").write_bytes(b"\0\0\x08\x03" + bytes(12))
+    for name, what in (
+        ("kth", "images, clips as frames"), ("predrnn.npz", "PredRNN's Moving MNIST"), ("arrays", "arrays.*a.npy"),
+        ("taxi.h5", "HDF5"), ("train-images", "MNIST's idx files"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=rf"{name}.*{what}"):
+            opened(tmp_path / name)
+
+
+class Ends(ClipDataset):
+    """Clips of which one ends the process that makes it, as a machine without memory does."""
+
+    name, clip_shape = "ends", (2, 1, 4, 4)
+
+    def __len__(self):
+        return 8
+
+    def clip(self, index, rng):
+        if index == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.full(self.clip_shape, index, np.uint8)
+
+    def describe(self):
+        return []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+def test_a_worker_that_is_killed_is_not_waited_for():
+    with pytest.raises(VMRNNError, match="process that prepares data"):
+        list(batches(Ends(), 2, seed=0, epoch=0, workers=2))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+def test_workers_need_no_shared_memory(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.UntypedStorage._share_filename_cpu_", refuse)
+    monkeypatch.setattr("torch.UntypedStorage._share_fd_cpu_", refuse)
+    np.save(tmp_path / "clips.npy", np.random.default_rng(0).integers(0, 255, (8, 5, 1, 8, 8)).astype(np.uint8))
+    clips = data.DataSource(tmp_path / "clips.npy").clips("all", context=3, horizon=2)
+    alone, helped = (list(batches(clips, 2, seed=0, epoch=0, workers=workers)) for workers in (0, 2))
+    assert len(alone) == 4
+    for one, other in zip(alone, helped, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_workers_that_cannot_be_had_are_said(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.multiprocessing.Queue", refuse)
+    with pytest.raises(VMRNNError, match=r"workers.*shared memory"):
+        list(batches(Ends(), 2, seed=0, epoch=0, workers=1))

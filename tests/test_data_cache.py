@@ -54,3 +54,37 @@ def test_a_cache_that_is_not_there(run_command, tmp_path, monkeypatch):
         0,
         f"0 decoded videos, 0.0 MB, removed from {tmp_path / 'none'}\n",
     )
+
+
+@pytest.mark.parametrize("share", [0.0, 0.003, 0.01, 0.5, 0.999])
+@pytest.mark.parametrize("damage", ["flip", "cut", "insert"])
+def test_damaged_entries_are_decoded_anew(videos, tmp_path, damage, share):
+    good = cache.decode(tmp_path / "5.mp4", 1, 8)
+    want, content = good.frames().copy(), good.path.read_bytes()
+    at = int(share * len(content))
+    new = {"flip": bytes([content[at] ^ 0x11]) + content[at + 1 :], "cut": b"", "insert": b"((" + content[at:]}
+    good.path.write_bytes(content[:at] + new[damage])
+    assert cache.open_cached(good.path) is None
+    np.testing.assert_array_equal(cache.decode(tmp_path / "5.mp4", 1, 8).frames(), want)
+
+
+def test_what_was_said_of_a_video_is_kept_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("VMRNN_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    with write_video(tmp_path / "a.mp4", fps=10, overwrite=False) as writer:
+        for _ in range(30):
+            writer.write(rng.integers(0, 255, (32, 32, 3)).astype(np.uint8))
+    content = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(content[: len(content) // 2])
+    first, second = (cache.decode(tmp_path / "a.mp4", 1, 8) for _ in range(2))
+    assert first == second and "ends early: it says 3.0 s" in first.notes[0]
+
+
+def test_without_a_home_folder(run_command, monkeypatch):
+    def nowhere(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("VMRNN_CACHE", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", classmethod(nowhere))
+    code, _, err = run_command("data", "cache")
+    assert code == 1 and "VMRNN_CACHE" in err

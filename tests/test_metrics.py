@@ -100,3 +100,27 @@ def test_sharpness_is_that_of_the_truth_at_1_and_falls_with_blur():
     flat = np.zeros_like(truth)
     assert metrics.sharpness(flat, flat) == 1
     assert metrics.sharpness(truth, flat) == math.inf
+
+
+def test_what_is_missing_of_the_truth_is_left_out():
+    random = np.random.default_rng(0)
+    truth, prediction = random.random((2, 1, 16, 16)).astype(np.float32)
+    gaps = truth.copy()
+    gaps[0, :8, :4] = np.nan
+    known = ~np.isnan(gaps)
+    error = prediction[known].astype(np.float64) - truth[known]
+    assert metrics.mse(prediction, gaps) == pytest.approx(np.square(error).sum())
+    assert metrics.mae(prediction, gaps) == pytest.approx(np.abs(error).sum())
+    assert metrics.psnr(prediction, gaps) == pytest.approx(-10 * np.log10(np.square(error).mean()))
+    wild = np.where(known, prediction, np.float32(7))  # what stands where nothing is known changes no score
+    for name in ("mse", "mae", "psnr", "ssim", "sharpness", "ssim_published", "psnr_published"):
+        metric = getattr(metrics, name)
+        assert np.isfinite(metric(prediction, gaps))
+        assert metric(wild, gaps) == metric(prediction, gaps) != metric(prediction, truth)
+        assert np.isnan(metric(prediction, np.full_like(truth, np.nan)))
+    assert metrics.ssim(np.nan_to_num(gaps), gaps) == pytest.approx(1)
+    score = metrics.Score()
+    score.add(prediction, np.full_like(truth, np.nan))
+    assert score.means() is None
+    score.add(prediction, gaps)
+    assert score.means()["mse"] == metrics.mse(prediction, gaps)

@@ -1,7 +1,21 @@
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+
 import pytest
 
+from vmrnn_cli import outputs
 from vmrnn_cli.errors import InputError, VMRNNError
-from vmrnn_cli.outputs import atomic_folder, atomic_path
+from vmrnn_cli.outputs import atomic_folder, atomic_path, locked, remove_leftovers
+
+ON_WINDOWS = pytest.mark.skipif(os.name == "nt", reason="Windows has no locks of POSIX")
+
+
+@pytest.fixture(autouse=True)
+def _first_of_a_process(monkeypatch):
+    monkeypatch.setattr(outputs, "_cleared", set())
 
 
 def names(folder):
@@ -104,3 +118,110 @@ def test_a_file_is_no_target_for_a_folder(tmp_path):
     (tmp_path / "weights").write_text("a file")
     with pytest.raises(InputError, match="is a file"), atomic_folder(tmp_path / "weights", overwrite=True):
         pytest.fail("the block must not run")
+
+
+# ---- several processes
+
+
+WRITE_AND_WAIT = """
+import sys
+from pathlib import Path
+from vmrnn_cli import outputs
+with getattr(outputs, sys.argv[1])(Path(sys.argv[2]), False) as temporary:
+    (temporary / "part" if temporary.is_dir() else temporary).write_text("half")
+    temporary.with_suffix(".mkv").write_text("what encoders leave beside it")
+    print("started", flush=True)
+    sys.stdin.read()
+    temporary.with_suffix(".mkv").unlink()
+"""
+
+
+@pytest.fixture
+def other_run():
+    """A function that starts another process which writes a target until its stdin ends."""
+    with contextlib.ExitStack() as stack:
+
+        def start(atomic, target):
+            command = [sys.executable, "-c", WRITE_AND_WAIT, atomic.__name__, str(target)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+            process = stack.enter_context(subprocess.Popen(command, **pipes))
+            assert process.stdout.readline() == b"started\n"
+            return process
+
+        yield start
+
+
+@ON_WINDOWS
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("atomic", [atomic_path, atomic_folder])
+def test_the_second_of_two_runs_with_one_output_is_refused(tmp_path, other_run, atomic, overwrite):
+    process = other_run(atomic, tmp_path / "out.gif")
+    with pytest.raises(InputError, match=r"another run is writing .*out\.gif"), atomic(tmp_path / "out.gif", overwrite):
+        pytest.fail("the block must not run")
+    with atomic_path(tmp_path / "other.gif", overwrite) as temporary:
+        temporary.write_text("of the same folder")
+    process.communicate(timeout=60)
+    assert (process.returncode, names(tmp_path)) == (0, ["other.gif", "out.gif"])
+
+
+@ON_WINDOWS
+@pytest.mark.parametrize("atomic", [atomic_path, atomic_folder])
+@pytest.mark.parametrize("target", ["out.gif", "other.gif"])
+def test_what_a_killed_run_leaves_goes_with_the_next(tmp_path, other_run, atomic, target):
+    process = other_run(atomic, tmp_path / "out.gif")
+    process.kill()
+    process.wait(60)
+    assert len(names(tmp_path)) == 3  # its lock, and two files
+    (tmp_path / ".vmrnn-0123456789ab.gif").write_text("of a version without locks")
+    with atomic_path(tmp_path / target, overwrite=False) as temporary:
+        temporary.write_text("new")
+    assert names(tmp_path) == [target]
+
+
+@ON_WINDOWS
+def test_files_that_may_be_written_at_once_are(tmp_path, other_run):
+    with locked(tmp_path / "clip.npy"), atomic_path(tmp_path / "clip.npy", True, shared=True) as first:
+        with atomic_path(tmp_path / "clip.npy", True, shared=True) as second:
+            second.write_text("whole")
+        remove_leftovers(tmp_path)
+        first.write_text("whole, too")
+    assert names(tmp_path) == ["clip.npy"]
+
+
+@ON_WINDOWS
+def test_two_threads_with_one_output(tmp_path):
+    said = []
+
+    def write():
+        with pytest.raises(InputError, match="another run") as caught, atomic_path(tmp_path / "out.gif", True):
+            pytest.fail("the block must not run")
+        said.append(caught.value)
+
+    with atomic_path(tmp_path / "out.gif", True) as temporary:
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+        temporary.write_text("new")
+    assert len(said) == 1 and names(tmp_path) == ["out.gif"]
+
+
+def test_a_target_that_appears_meanwhile_is_not_replaced(tmp_path):
+    with (
+        pytest.raises(InputError, match="already exists"),
+        atomic_path(tmp_path / "out.gif", overwrite=False) as temporary,
+    ):
+        temporary.write_text("late")
+        (tmp_path / "out.gif").write_text("of a run that knows no locks")
+    assert (tmp_path / "out.gif").read_text() == "of a run that knows no locks"
+    assert names(tmp_path) == ["out.gif"]
+
+
+@ON_WINDOWS
+def test_a_drive_without_locks(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    with atomic_path(tmp_path / "out.gif", overwrite=False) as temporary:
+        temporary.write_text("new")
+    assert names(tmp_path) == ["out.gif"]

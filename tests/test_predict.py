@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import shutil
 import signal
 import subprocess
@@ -15,8 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import CLIP, DIGITS, one_error_line
+from commands import CLIP, DIGITS, one_error_line, vmrnn
 from PIL import Image
+
+from vmrnn_cli.batch import find_files
+from vmrnn_cli.errors import InputError
 
 
 def test_json_has_the_promised_keys_and_nothing_else_is_printed(run, tiny):
@@ -25,7 +29,8 @@ def test_json_has_the_promised_keys_and_nothing_else_is_printed(run, tiny):
     assert (code, err) == (0, "")
     assert set(result) == {
         "source", "output", "device", "dtype", "scan_backend", "weights", "context", "frames", "frame_size", "fps",
-        "picture_size", "divided_by", "known_frames", "timing", "metrics", "baseline_last_frame", "baseline_motion",
+        "picture_size", "divided_by", "notes", "known_frames", "timing", "metrics", "baseline_last_frame",
+        "baseline_motion",
     }  # fmt: skip
     assert set(result["timing"]) == {"load_s", "decode_s", "predict_s", "write_s", "steps"}
     assert result["timing"]["steps"] == 3 - 1 + 2
@@ -154,7 +159,8 @@ def arrays():
     yield "small", np.zeros((9, 1, 1), np.float32)
     yield "none", ok[:0]
     yield "text", np.array(["a", "b"])
-    yield "barely", ok + np.float32(1.0000001)
+    yield "infinite", np.full_like(ok, np.inf)
+    yield "barely", ok + np.float32(1.001)
 
 
 @pytest.mark.parametrize(("name", "array"), list(arrays()), ids=[name for name, _ in arrays()])
@@ -502,3 +508,36 @@ def test_real_clips(run, tiny, tmp_path, clip):
         assert 0.0 < z["context"].mean() < 1.0
         has_truth = "truth" in z
     assert (json.loads(out)["metrics"] is not None) == has_truth
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_kills_at_random_moments_leave_nothing_for_long(tmp_path, tiny):
+    chance = random.Random(0)
+    command = [sys.executable, "-m", "vmrnn_cli", "predict", str(CLIP), "--weights", str(tiny), "-o", "out.mp4"]
+    for _ in range(4):
+        with subprocess.Popen([*command, "--frames", "4000"], cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+            deadline = time.monotonic() + 100
+            while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(chance.random())
+            process.kill()
+        assert not (tmp_path / "out.mp4").exists()
+    done = vmrnn("predict", CLIP, "--weights", tiny, "-o", "other.npz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["other.npz"]
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0", "https://x.org/clip.mp4"])
+def test_standard_input_is_refused_by_all_its_names(name):
+    with pytest.raises(InputError, match="neither addresses nor standard input"):
+        find_files([name])
+
+
+def test_outputs_are_called_after_the_names_that_were_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "3f9a1c").write_bytes(b"a clip")
+    (tmp_path / "frames").mkdir()
+    for link, target in (("holiday.mp4", "3f9a1c"), ("copy.mp4", "3f9a1c"), ("walk", "frames")):
+        (tmp_path / link).symlink_to(target)
+    targets = [target.name for _, target in find_files(["holiday.mp4", "copy.mp4", "walk", "."])]
+    assert targets == [f"{name}_predicted.gif" for name in ("holiday", "copy", "walk", tmp_path.name)]

@@ -87,12 +87,12 @@ def test_from_python(tiny):
 
 def test_frames_that_are_not_needed_are_not_looked_at(run, tiny, tmp_path):
     frames = np.full((9, 16, 16), 0.5, np.float32)
-    frames[5] = np.nan  # 3 given, 2 predicted
+    frames[5] = np.inf  # 3 given, 2 predicted
     np.save(tmp_path / "x.npy", frames)
     assert run("predict", "x.npy", "--weights", tiny, "-o", "o.gif")[0] == 0
     code, _, err = run("predict", "x.npy", "--weights", tiny, "-o", "p.gif", "--frames", 3)
     assert code == 2
-    assert "frame 5, holds NaN" in one_error_line(err)
+    assert "frame 5, holds infinite" in one_error_line(err)
 
 
 def test_seconds_are_told_where_they_are_known(run, tiny, tmp_path):
@@ -265,3 +265,57 @@ def test_one_given_frame_is_enough_and_grids_have_any_channels(motion):
 def test_frames_are_the_same_however_many_are_asked_for(motion, street):
     few, many = (predict(street, weights=motion, frames=frames).prediction for frames in (3, 20))
     np.testing.assert_allclose(few, many[:3], atol=1e-5)
+
+
+# ---- what is declared, and what is missing
+
+
+def test_missing_values_are_filled_for_networks_and_left_out_of_scores(run, tiny, tmp_path):
+    frames = np.random.default_rng(0).random((5, 16, 16), np.float32)
+    gaps = frames.copy()
+    gaps[1, 2, 3] = gaps[4, 5, 6] = np.nan  # given, and of the truth
+    filled = gaps.copy()
+    filled[1, 2, 3], filled[4, 5, 6] = frames[0, 2, 3], frames[3, 5, 6]
+    forecast, known = predict(gaps, weights=tiny), predict(filled, weights=tiny)
+    np.testing.assert_array_equal(forecast.prediction, known.prediction)
+    np.testing.assert_array_equal(forecast.context, known.context)
+    np.testing.assert_array_equal(forecast.truth, known.truth)
+    assert (forecast.missing.count, forecast.missing.total) == (2, 5 * 16 * 16)
+    left_out = np.square(known.prediction[1, 0, 5, 6].astype(np.float64) - filled[4, 5, 6]) / 2
+    assert forecast.metrics["mse"] == pytest.approx(known.metrics["mse"] - left_out, rel=1e-6)
+    masked = np.ma.array(np.nan_to_num(gaps, nan=7), mask=np.isnan(gaps))
+    np.testing.assert_array_equal(predict(masked, weights=tiny).prediction, known.prediction)
+    np.save(tmp_path / "x.npy", np.nan_to_num(gaps, nan=-9999))
+    code, out, err = run("predict", "x.npy", "--missing", "-9999", "--weights", tiny, "-o", "o.npz", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["notes"] == [
+        "x.npy: 2 values (0.2%) are missing: filled with the last known ones, left out of scores"
+    ]
+    with np.load(tmp_path / "o.npz") as written:
+        assert all(np.isfinite(written[name]).all() for name in written.files)
+    with pytest.raises(InputError, match="NaN or other missing values only"):
+        predict(np.full((5, 16, 16), np.nan), weights=tiny)
+
+
+def test_a_declared_range_and_layout(tiny, tmp_path):
+    shares = np.random.default_rng(0).random((5, 16, 16))
+    levels = np.rint(shares * 200 - 100).astype(np.int16)  # from -100 to 100
+    forecast = predict(levels.transpose(1, 2, 0), weights=tiny, layout="HWT", range=(-100, 100))
+    expected = predict((levels + 100) / 200, weights=tiny)
+    np.testing.assert_allclose(forecast.prediction, expected.prediction, atol=1e-6)
+    forecast.save(tmp_path / "o.npz")
+    with np.load(tmp_path / "o.npz") as written:  # in units of its own
+        np.testing.assert_allclose(written["context"][:, 0], levels[:3], atol=1e-4)
+        np.testing.assert_allclose(written["prediction"], expected.prediction * 200 - 100, atol=1e-3)
+    with pytest.raises(InputError, match="pictures, which --range says nothing about"):
+        predict(CLIP, weights=tiny, range=(0, 100))
+
+
+def test_an_archive_knows_its_rate(tiny, tmp_path):
+    np.savez(tmp_path / "x.npz", frames=np.zeros((5, 16, 16), np.uint8), fps=25.0)
+    forecast = predict(tmp_path / "x.npz", weights=tiny)
+    assert (forecast.fps, forecast.has_clock) == (25, True)
+    assert predict(tmp_path / "x.npz", weights=tiny, fps=5).fps == 5
+    np.savez(tmp_path / "x.npz", frames=np.zeros((5, 16, 16), np.uint8), fps=0)
+    with pytest.raises(InputError, match=r"x\.npz says fps=0"):
+        predict(tmp_path / "x.npz", weights=tiny)

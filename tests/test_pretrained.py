@@ -7,6 +7,7 @@ import math
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -34,6 +35,69 @@ def test_published_layouts(tmp_path, config, layout, prefix, wrapped, suffix):
     assert not loaded.training
     for key in ("variant", "image_channels", "patch_size", "embed_dim", "depths", "depths_up"):
         assert getattr(loaded.config, key) == getattr(config, key)
+
+
+def prefixed(prefix, state):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+WRAPPINGS = {
+    "compiled": lambda s: prefixed("_orig_mod.", s),
+    "lightning": lambda s: {"state_dict": prefixed("model.", s), "epoch": 3, "global_step": 30, "callbacks": {}},
+    "compiled and parallel": lambda s: prefixed("module._orig_mod.", s),
+    "parallel and compiled": lambda s: {"net": prefixed("_orig_mod.module.", s)},
+    "compiled inside": lambda s: {name.replace("ST.", "ST._orig_mod.", 1): t for name, t in s.items()},
+    "a network of a network": lambda s: prefixed("module.method.model._orig_mod.", s),
+    "model": lambda s: {"model": s, "epoch": 3},
+    "model_state_dict": lambda s: {"model_state_dict": s, "loss": 0.5},
+    "nested": lambda s: {"checkpoint": {"state": {"net": prefixed("net.", s)}}, "args": ["--lr", 0.1], 3: None},
+    "ema alone": lambda s: {"ema": {"decay": 0.99, "module": s}},
+    "averaged": lambda s: {"ema": s, "model": {name: t + 1 for name, t in s.items()}},
+    "averaged beside": lambda s: (
+        prefixed("ema_model.module.", s) | prefixed("model.", {n: t + 1 for n, t in s.items()})
+    ),
+    "swa": lambda s: {"n_averaged": torch.tensor(3), **prefixed("module.", s)},
+    "counted": lambda s: {**s, "total_ops": torch.zeros(1), "ST.patch_embed.total_params": torch.zeros(1)},
+    "numbers": lambda s: {**s, "epoch": 3, "best": None},
+    "NumPy's numbers": lambda s: {"state_dict": s, "mse": np.float64(3), "step": np.int64(2), "ok": np.bool_(True)},
+    "twice": lambda s: {"model": s, "state_dict": s},
+    "optimizer": lambda s: {"model": s, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{}]}},
+}
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.ckpt", "w.bin", "w.pth.tar", "w", "trained_16.5_0.965", "w.safetensors"])
+@pytest.mark.parametrize("wrapping", WRAPPINGS.values(), ids=WRAPPINGS)
+def test_checkpoints_however_they_are_wrapped_and_called(tmp_path, wrapping, name):
+    model = network(B)
+    content = wrapping(to_published(model))
+    if name == "w.safetensors":
+        if not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+            pytest.skip("safetensors hold tensors and nothing else")
+        save_file(content, tmp_path / "w")
+    else:
+        torch.save(content, tmp_path / name)
+    assert same(model, load_model(tmp_path / ("w" if name == "w.safetensors" else name)))
+
+
+def test_a_choice_among_networks_is_told_or_left_to_the_user(tmp_path):
+    state = to_published(network(B))
+    torch.save({"ema": state, "model": dict(state)}, tmp_path / "w.pth")
+    assert load_model(tmp_path / "w.pth").place == "ema"
+    torch.save({"student": state, "schema": dict(state)}, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "student", "schema")
+
+
+def test_strangers_beside_a_wrapped_network_are_named(tmp_path):
+    state = {"state_dict": prefixed("model.", to_published(network(B))) | {"criterion.weight": torch.ones(2)}}
+    torch.save(state, tmp_path / "w.ckpt")
+    refused(tmp_path / "w.ckpt", "criterion.weight")
+
+
+def test_a_tensor_that_is_larger_than_its_file_is_refused(tmp_path):
+    state = to_published(network(B))
+    state["ST.layers.0.VSBs.0.ln_1.bias"] = torch.ones(1).expand(16)
+    torch.save(state, tmp_path / "w.pth")
+    refused(tmp_path / "w.pth", "down.0.blocks.0.norm.bias")
 
 
 def test_old_torch_format(tmp_path):
@@ -183,7 +247,9 @@ def test_checkpoints_without_a_state_dict(tmp_path, content):
         {"depths": 3}, {"depths": ["2"]}, {"image_size": [64]}, {"patch_size": 5}, {"variant": None},
         {"drop_path": "a"},
         {"depths": [2]}, {"embed_dim": 10**9}, {"depths": [10**9]}, {"d_state": 10**17}, {"image_channels": 10**30},
-        {"image_size": [0, 64]}, {"context": 0}, {"horizon": -1}, {"drop_path": math.nan}, {"drop_path": 1},
+        {"image_size": [0, 64]}, {"image_size": [9999, 9999]}, {"image_size": [2000, 2000], "context": 9999},
+        {"divided_by": 1e300}, {"divided_by": 0.5}, {"depths": [999]}, {"context": 0}, {"horizon": -1},
+        {"drop_path": math.nan}, {"drop_path": 1},
     ],
     ids=str,
 )  # fmt: skip

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 
 import vmrnn_cli
-from vmrnn_cli import interrupts, metrics, recipes, train
+from vmrnn_cli import interrupts, metrics, recipes, run_state, train
 from vmrnn_cli import weights as known_weights
 from vmrnn_cli.errors import InputError, VMRNNError
 from vmrnn_cli.model import VMRNN, VMRNNConfig
@@ -119,7 +119,7 @@ def test_resume_is_bit_for_bit(vmrnn, clips):
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert train.read_state(Path("killed"))["progress"]["step"] < 14
+    assert run_state.read_state(Path("killed"))["progress"]["step"] < 14
     write_as_earlier_versions(Path("killed"), residual=True)
     code, _, err = vmrnn(*common, "--out", "killed", "--resume")
     assert code == 2
@@ -198,7 +198,7 @@ def test_resume_keeps_the_settings_of_the_run(vmrnn, clips):
 def test_resume_finds_the_data_itself(vmrnn, clips):
     assert vmrnn("train", "--data", clips, *BASE, "--steps", 1, "--out", "run")[0] == 0
     assert vmrnn("train", "--resume", "--out", "run", "--steps", 2, "-q")[0] == 0
-    assert train.read_state(Path("run"))["progress"]["step"] == 2
+    assert run_state.read_state(Path("run"))["progress"]["step"] == 2
     for arguments, error in (([], "there is no data"), (["--resume", "--out", "other"], "config.toml names no data")):
         code, _, err = vmrnn("train", *arguments)
         assert code == 2
@@ -284,7 +284,7 @@ def test_kills_at_random_moments_lose_at_most_one_interval(vmrnn, clips, tmp_pat
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "the run ended before it was killed"
-        done, state = len(losses(run)), train.read_state(run)
+        done, state = len(losses(run)), run_state.read_state(run)
         assert weights(run)
         lost.append(max(done, reached) - state["progress"]["step"])
         reached = state["progress"]["step"]
@@ -323,7 +323,33 @@ def test_signals_checkpoint_and_leave(clips, tmp_path, number):
     assert process.returncode == 130, err
     assert b"--resume" in err
     assert b"Traceback" not in err
-    assert train.read_state(tmp_path / "run")["progress"]["step"] == len(losses(tmp_path / "run"))
+    assert run_state.read_state(tmp_path / "run")["progress"]["step"] == len(losses(tmp_path / "run"))
+
+
+def test_signals_that_come_together_are_one(clips, tmp_path):
+    process = start("train", "--data", clips, "--steps", 100000, "--out", "run", *BASE, cwd=tmp_path)
+    wait_for_steps(process, tmp_path / "run", 3)
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert run_state.read_state(tmp_path / "run")["progress"]["step"] == len(losses(tmp_path / "run"))
+    assert not list((tmp_path / "run").rglob(".vmrnn-*"))
+
+
+def test_a_folder_takes_one_run_at_a_time(clips, tmp_path):
+    flags = {"data": str(clips), "context": 3, "horizon": 2, "steps": 3, "batch_size": 4, "preset": "tiny"}
+    first, second = (train.Trainer(recipes.make_config({}, flags), tmp_path / "run") for _ in range(2))
+    with first.folder():
+        with pytest.raises(InputError, match=r"another run is writing .*run "), second.folder():
+            pytest.fail("the block must not run")
+        first.save()
+    with pytest.raises(InputError, match=r"run already holds a run"), second.folder():
+        pytest.fail("the block must not run")
+    with train.Trainer(recipes.make_config({}, flags), tmp_path / "run", resume=True).folder():
+        pass
+    assert not list((tmp_path / "run").rglob(".vmrnn-*"))
 
 
 def test_two_processes_train_as_one(vmrnn, clips, tmp_path):
@@ -348,7 +374,7 @@ def test_an_elastic_restart_resumes(vmrnn, clips, monkeypatch):
     assert vmrnn(*common, "--steps", 4)[0] == 0
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert vmrnn(*common, "--steps", 6)[0] == 0
-    assert train.read_state(Path("run"))["progress"]["step"] == 6
+    assert run_state.read_state(Path("run"))["progress"]["step"] == 6
     assert len(losses("run")) == 6
 
 
@@ -394,7 +420,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(vmrnn, clips, damage)
     assert vmrnn("train", "--data", clips, "--steps", 6, "--checkpoint-every", 2, "--out", "run", *BASE)[0] == 0
     state = Path("run/state.pt")
     state.write_bytes(damage(state.read_bytes()))
-    assert train.read_state(Path("run"))["progress"]["step"] == 6  # saved at step 6, and once more at the end
+    assert run_state.read_state(Path("run"))["progress"]["step"] == 6  # saved at step 6, and once more at the end
     assert vmrnn("train", "--data", clips, "--steps", 8, "--out", "run", "--resume", *BASE)[0] == 0
 
 
@@ -761,7 +787,7 @@ def test_errors_name_the_step(clips, tmp_path):
     with pytest.raises(VMRNNError, match="nan at step 1"):
         next(trainer.fit())
     with pytest.raises(InputError, match="no checkpoint"):
-        train.read_state(tmp_path / "run")
+        run_state.read_state(tmp_path / "run")
 
 
 def test_a_folder_of_clips_goes_on_from_our_own_weights(vmrnn, tmp_path):

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 from types import FrameType
 
 from . import interrupts
-from .errors import explained, one_line
+from .errors import explained
+from .text import one_line
 
-_TWICE = 1.0  # seconds within which a second Ctrl-C means the same: tidying up goes on
 _interrupted_at: float | None = None
 
 
 def main() -> None:
     """Run the command line and exit with 0 done, 1 failure, 2 wrong usage or unusable input, 130 Ctrl-C."""
     _make_printing_safe()
+    _silence_libraries()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # where a script says "&", it is ignored
         signal.signal(signal.SIGINT, _interrupt)
     code = run(sys.argv[1:])
@@ -77,14 +80,16 @@ def _report(error: Exception, debug: bool) -> int:
         return _fail(str(known), known.exit_code)
     text = str(error).splitlines()
     what = f"{type(error).__name__}: {text[0] if text else 'no message'}"
-    return _fail(f"unexpected failure, {what} — run again with --debug and report it", 1)
+    # What a library or the machine fails at is an error of its own kind; these are of programs alone.
+    ours = isinstance(error, (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, TypeError))
+    return _fail(f"unexpected failure, {what} — run again with --debug{' and report it' if ours else ''}", 1)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     global _interrupted_at
     now, before = time.monotonic(), _interrupted_at
     _interrupted_at = now
-    if before is None or now - before > _TWICE:
+    if before is None or now - before > interrupts.TOGETHER:  # else tidying up goes on
         raise KeyboardInterrupt
 
 
@@ -96,6 +101,14 @@ def _make_printing_safe() -> None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the program runs
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _silence_libraries() -> None:
+    """What libraries have to say to programmers is nothing to users, unless they ask Python for it (-W)."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def _print_nothing_more() -> None:

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .forecast import Forecast, Progress
     from .predictor import Predictor
     from .ranks import Ranks
+    from .readings import Declared
 
 
 def find_files(
@@ -43,7 +44,8 @@ def find_files(
     if "" in names:
         raise InputError("the name of a source is empty", "name a clip")
     for name in names:
-        if re.match(r"-$|\w+://", name) and not Path(name).exists():
+        addressed = re.match(r"\w+://", name) and not Path(name).exists()
+        if addressed or re.fullmatch(r"-|/dev/(stdin|fd/\d+)|/proc/self/fd/\d+", name):
             raise InputError(f"{name}: neither addresses nor standard input are read", "save the clip as a file first")
     sources = [Path(name) for name in names]
     pairs = zip(sources, _targets(sources, output, form), strict=True)
@@ -65,7 +67,8 @@ def _targets(sources: list[Path], output: str | None, form: str | None) -> list[
         if form is not None and folder.suffix.lower() != suffix:
             raise InputError(f"{output} and --format {form} contradict each other", "leave --format out")
         return [folder]
-    names = [source.resolve().name if source.is_dir() else source.resolve().stem for source in sources]
+    given = [(source, outputs.given_name(source)) for source in sources]
+    names = [name if source.is_dir() else Path(name).stem for source, name in given]
     targets = [folder / f"{name}_predicted{suffix}" for name in names]
     first: dict[Path, Path] = {}
     for source, target in zip(sources, targets, strict=True):
@@ -138,16 +141,16 @@ class Outcome:
 
 
 def forecast_files(
-    files: Sequence[tuple[Path, Path]], *, weights: str | None, start: float, panels: Sequence[str] | None,
-    overwrite: bool, ranks: Ranks, strict: bool, announce: Callable[[Loaded], None],
-    progress: Callable[[int], AbstractContextManager[Progress | None]], runs: dict[str, Any], **options: Any,
+    files: Sequence[tuple[Path, Path]], *, declared: Declared, weights: str | None, start: float,
+    panels: Sequence[str] | None, overwrite: bool, ranks: Ranks, strict: bool, announce: Callable[[Loaded], None],
+    progress: Callable[[int, str], AbstractContextManager[Progress | None]], runs: dict[str, Any], **options: Any,
 ) -> Iterator[tuple[int, Outcome]]:  # fmt: skip
     """Forecast clips, each into a file, those whose turn is this rank's own; yield the number and outcome of each.
 
-    `files` holds (source, target). Without `weights`, each clip gets those that fit it; each are loaded once, as `runs`
-    says to `Predictor`, and announced. `strict` raises what one clip runs into, instead of going on with the next.
-    `progress`, given the number of frames ahead, yields the callback to be told of each. The options are those of
-    `open_forecast` and `Forecast.save`.
+    `files` holds (source, target); `declared` is said of all sources. Without `weights`, each clip gets those that fit
+    it; each are loaded once, as `runs` says to `Predictor`, and announced. `strict` raises what one clip runs into,
+    instead of going on with the next. `progress`, given the number of frames ahead and what is done with them, yields
+    the callback to be told of each. The options are those of `open_forecast` and `Forecast.save`.
     """
     with interrupts.deferred():
         from .predictor import fitting_weights, open_forecast
@@ -163,15 +166,17 @@ def forecast_files(
     for number in range(ranks.rank, len(files), ranks.world):
         source, target = files[number]
         try:
-            clip = video.Source(source)
+            clip = video.Source(source, declared)
             loaded = loaded_once(weights or fitting_weights(clip, start))
             options |= {"start": start, "title": loaded.name, "load_s": loaded.seconds}
             shown = tuple(panels or render.WITH_TRUTH)
             fit = functools.partial(find_writer(target).fit, panels=len(shown))
-            with (
-                open_forecast(loaded.predictor, clip, panels=shown, fit=fit, **options) as forecast,
-                progress(forecast.frames) as told,
-            ):
+            with ExitStack() as stack:
+                with progress(0, "reading") as told:
+                    forecast = stack.enter_context(
+                        open_forecast(loaded.predictor, clip, panels=shown, fit=fit, reading=told, **options)
+                    )
+                told = stack.enter_context(progress(forecast.frames, "predicting"))
                 outputs.make_folder(target.parent)
                 forecast.save(target, panels=panels, overwrite=overwrite, progress=told)
             yield number, Outcome(source, target, forecast, loaded)

@@ -10,6 +10,7 @@ from typing import Any
 from . import __version__
 from .config import NetworkConfig, VMRNNConfig
 from .rivals import RIVAL_NAMES
+from .text import for_markdown
 
 
 def code_version() -> str:
@@ -58,12 +59,12 @@ def model_card(
 
 # VMRNN-{network.variant}, {shape}
 
-Trained on {trained_on}: {network.context} frames in, {network.horizon} out.
+Trained on {for_markdown(trained_on)}: {network.context} frames in, {network.horizon} out.
 
 | budget | |
 |---|---|
 {spent}
-On {summary["clips"]} clips of {judged_on}. MSE and MAE are sums over the pixels of a frame;
+On {summary["clips"]} clips of {for_markdown(judged_on)}. MSE and MAE are sums over the pixels of a frame;
 SSIM has a data range of 1, as published one of 2.
 
 | forecast |{"".join(f" {name.replace('_', ' ')} |" for name in metrics)}

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
+LARGEST_VALUE = 1e12  # of data in other units; far below what float32 ends at
+LARGEST_FRAME = 2**22  # pixels of a frame that weights were trained for: twice those of Full HD
+LARGEST_CLIP = 2**30  # pixels of the context that they were trained for
+
 
 @dataclasses.dataclass(frozen=True)
 class VMRNNConfig:
@@ -74,8 +78,8 @@ class MotionConfig:
         _check_common(self, (self.embed_dim, self.detail_dim, self.decoder_dim, self.d_state))
         if len(self.depths) != 2:
             raise ValueError(f"depths must be those of two cells, got {self.depths}")
-        if not 0.0 < self.decisiveness < math.inf:
-            raise ValueError(f"decisiveness must be above 0, got {self.decisiveness}")
+        if not 0.0 < self.decisiveness <= 100.0:
+            raise ValueError(f"decisiveness must be above 0 and at most 100, got {self.decisiveness}")
         if not 0.0 <= self.consensus < 1.0:
             raise ValueError(f"consensus must be at least 0 and below 1, got {self.consensus}")
 
@@ -94,8 +98,8 @@ def _check_common(config: NetworkConfig, widths: tuple[int, ...]) -> None:
     """Raise ValueError for what no network can have; `widths` are those that its architecture has."""
     if len(config.image_size) != 2:
         raise ValueError(f"image_size must be height and width, got {config.image_size}")
-    if not 1.0 <= config.divided_by < math.inf:
-        raise ValueError(f"divided_by must be a number of at least 1, got {config.divided_by}")
+    if not 1.0 <= config.divided_by <= LARGEST_VALUE:
+        raise ValueError(f"divided_by must be from 1 to {LARGEST_VALUE:g}, got {config.divided_by}")
     if not 0.0 <= config.drop_path < 1.0:
         raise ValueError(f"drop_path must be at least 0 and below 1, got {config.drop_path}")
     numbers, depths = (*widths, *config.image_size, config.context, config.horizon), (*config.depths, *config.depths_up)
@@ -103,3 +107,7 @@ def _check_common(config: NetworkConfig, widths: tuple[int, ...]) -> None:
         raise ValueError("channels, sizes, widths, depths, context and horizon must be positive")
     if max(depths, default=0) > 1000 or len(config.depths) > 10 or max(numbers) > 2**16:
         raise ValueError(f"no machine holds a network of {config}")
+    # Frames and context are what a forecast takes where nothing is said.
+    pixels = math.prod(config.image_size)
+    if pixels > LARGEST_FRAME or pixels * config.context > LARGEST_CLIP:
+        raise ValueError(f"no machine trains on {config.context} frames of {config.image_size}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from contextlib import AbstractContextManager, nullcontext
 
@@ -19,7 +20,7 @@ def pick_device(name: str) -> torch.device:
         InputError: no such device, or not on this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -30,6 +31,11 @@ def pick_device(name: str) -> torch.device:
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("PyTorch finds no Apple GPU", "use --device cpu")
+    if device.type == "cuda" and torch.cuda._is_in_bad_fork():
+        raise InputError(
+            "a GPU that a process has used is lost to those that are forked from it",
+            'start them anew: multiprocessing.get_context("spawn")',
+        )
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"vmrnn does not run on '{name}'", "use auto, cpu, cuda or mps")
     return device
@@ -74,9 +80,32 @@ def autocast(device: torch.device, dtype: torch.dtype, *, cache: bool = True) ->
 
 
 def set_threads(threads: int | None) -> int:
-    """Set how many CPU threads compute, and return the number; None leaves PyTorch's choice."""
+    """Set how many CPU threads compute, and return the number; None leaves PyTorch's choice.
+
+    In a process that was forked from one that computes it stays at one: see `mind_forks`.
+    """
+    mind_forks()
     if threads is not None:
         if not 1 <= threads <= 1024:
             raise InputError(f"{threads} is no number of threads", f"give one from 1 to {os.cpu_count()}")
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1 if _forked else threads)
     return torch.get_num_threads()
+
+
+_forked = False  # from a process that had threads of PyTorch's
+
+
+@functools.cache
+def mind_forks() -> None:
+    """Let processes that are forked from this one compute on one thread.
+
+    The threads of this one are not copied with it, and what waits for them waits for ever.
+    """
+    if hasattr(os, "register_at_fork"):  # Windows cannot fork
+        os.register_at_fork(after_in_child=_compute_alone)
+
+
+def _compute_alone() -> None:
+    global _forked
+    _forked = True
+    torch.set_num_threads(1)

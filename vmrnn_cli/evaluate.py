@@ -1,7 +1,8 @@
 """Score a model on a data set: every metric per frame ahead, beside the forecasts that cost nothing.
 
 Notation: B batch, T time, C channels, H x W pixels. Clips are arrays (T, C, H, W) in [0, 1]; what exceeds the divisor
-of gridded data lies above, and is scored as it is.
+of gridded data lies above, and is scored as it is. Values that are missing are NaN, filled for the networks, and left
+out of scores.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .errors import InputError
 from .forecast import Forecast, Step
 from .predictor import Predictor
 from .ranks import Ranks
+from .readings import fill
 from .rivals import RIVALS
 
 Clips = NDArray[np.float32]
@@ -59,7 +61,9 @@ class Scores:
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
-    mean = float(values.mean())
+    """NaN, of which frames have nothing that is known, is left out."""
+    known = values[~np.isnan(values)]
+    mean = float(known.mean()) if known.size else math.nan
     return mean if math.isfinite(mean) else None
 
 
@@ -159,7 +163,8 @@ def evaluate(
         # (B, T, C, H, W)
         clips = np.stack([dataset.frames(number, np.random.default_rng((0, 0, number))) for number in numbers])
         clips = clips[:, : context + horizon]
-        given, truth = clips[:, :context], clips[:, context:]
+        truth, clips = clips[:, context:], np.swapaxes(fill(np.swapaxes(clips, 0, 1)), 0, 1)  # the truth unfilled
+        given = clips[:, :context]
         prediction = predictor.batch(given, horizon)
         done.model.add(prediction, truth, names)
         for name, rival in RIVALS.items():
@@ -167,7 +172,7 @@ def evaluate(
         done.clips += len(clips)
         done.clipped += int((given.max((1, 2, 3, 4)) > 1).sum())
         if keep_worst:
-            errors = (np.square(prediction - truth).sum((1, 2, 3, 4)) / horizon).tolist()
+            errors = (np.nansum(np.square(prediction - truth), (1, 2, 3, 4)) / horizon).tolist()
             done.worst = _worst([*done.worst, *map(ScoredClip, errors, numbers, clips, prediction)], keep_worst)
         if progress is not None:
             progress(min(total, first + (world - rank) * batch_size))  # as if the others were as far

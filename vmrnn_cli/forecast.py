@@ -37,6 +37,19 @@ class Timing:
     steps: int = 0
 
 
+@dataclass
+class Missing:
+    """How many values of the clip were missing, of how many in all; they grow with the steps."""
+
+    count: int = 0
+    total: int = 0
+
+    def add(self, count: int, total: int) -> None:
+        """Take in a frame."""
+        self.count += count
+        self.total += total
+
+
 class Step(NamedTuple):
     """One predicted frame, as it is shown and written.
 
@@ -60,12 +73,15 @@ class Forecast:
     has_truth : whether the clip goes on after the context
     fps : frames per second
     has_clock : whether that is the clip's own, or asked for; else it is a rate to play it at
-    divided_by : what the values of an array were divided by to lie in [0, 1]; an .npz is written in its own units
+    divided_by : an array's own values are those in [0, 1] times this, plus `offset`; an .npz is written in them
+    offset : see `divided_by`
+    missing : grows with the steps; what is missing is filled in frames, and left out of scores
     title : what pictures call it
     panels : of pictures, where none are asked for; empty for the usual ones
     scored_on : (C, H, W) of the network's own picture, on which scores are; None where that is what is shown
     score, rivals : of the prediction, and of forecasts that cost nothing, by name; they grow with the steps
     timing : grows likewise
+    notes : what people should know of the clip; those of damage come as it is read, and with the end of the forecast
     """
 
     context: Frame
@@ -81,6 +97,9 @@ class Forecast:
     score: Score = field(default_factory=Score, repr=False)
     rivals: Mapping[str, Score] = field(default_factory=dict, repr=False)
     timing: Timing = field(default_factory=Timing, repr=False)
+    offset: float = 0.0
+    notes: list[str] = field(default_factory=list, repr=False)
+    missing: Missing = field(default_factory=Missing, repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:

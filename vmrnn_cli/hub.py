@@ -22,6 +22,7 @@ from huggingface_hub.constants import REPOCARD_NAME as CARD_NAME
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HFValidationError,
     HTTPError,  # of the library below: httpx, or what came after it
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
@@ -38,7 +39,8 @@ from huggingface_hub.utils import (
     http_backoff,
 )
 
-from .errors import InputError, VMRNNError
+from . import network
+from .errors import InputError, VMRNNError, os_failure
 from .networks import CONFIG_NAME, WEIGHTS_NAME
 
 _log = logging.getLogger(__name__)
@@ -214,7 +216,7 @@ def _in_one_line(name: str) -> Iterator[None]:
     """Turn what huggingface_hub raises into one line: the Hub's reason, and what to do."""
     try:
         yield
-    except (HTTPError, OSError, ValueError, RuntimeError) as error:  # RuntimeError: of uploads, and of hf_xet
+    except (HTTPError, OSError, ValueError, RuntimeError, ImportError) as error:  # RuntimeError: of uploads and hf_xet
         raise _explained(error, name) from error
 
 
@@ -231,6 +233,8 @@ def _explained(error: BaseException, name: str) -> VMRNNError:
             f"weights '{name}' are neither here nor in the cache, and the Hub is not asked in offline mode",
             "unset HF_HUB_OFFLINE, or check the name",
         )
+    if _status(error) is None and (cause := network.known_cause(f"the Hub cannot be reached for '{name}'", error)):
+        return cause
     if _is_outage(error):
         where = f" and HF_ENDPOINT, which is {constants.ENDPOINT}" if os.environ.get("HF_ENDPOINT") else ""
         return VMRNNError(_outage(error, name), f"check the network{where}, or try again later")
@@ -247,13 +251,14 @@ def _explained(error: BaseException, name: str) -> VMRNNError:
     if isinstance(error, EntryNotFoundError):
         return InputError(f"'{name}' is not the repository of a VMRNN: {_reason(error)}", "check the name")
     if status is not None:
-        return InputError(refused, "check the name")
-    if isinstance(error, ValueError):
+        return (InputError if status < 500 else VMRNNError)(refused)
+    if isinstance(error, HFValidationError):
         return InputError(f"'{name}' does not do for the Hub: {_reason(error)}", "write it as owner/name[@revision]")
     if isinstance(error, OSError) and error.errno:
         where = error.filename or constants.HF_HUB_CACHE
-        return VMRNNError(f"cannot write {where}: {error.strerror}", "free some space, or set HF_HOME to another place")
-    return VMRNNError(f"the transfer of '{name}' broke off: {_reason(error)}", "check the network and try again")
+        failure = os_failure(f"cannot read or write {where} (HF_HOME)", error, "set HF_HOME to another place")
+        return VMRNNError(failure.what, failure.todo)
+    return VMRNNError(f"the transfer of '{name}' broke off: {_reason(error)}")
 
 
 def _status(error: BaseException) -> int | None:

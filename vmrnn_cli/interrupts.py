@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+TOGETHER = 1.0  # seconds within which several signals mean the same
+
 
 def signals() -> list[int]:
     """The signals that ask to end: Ctrl-C, SIGTERM and, of a closed terminal, SIGHUP.

@@ -1,6 +1,7 @@
 """How good a forecast is, frame by frame, beside the two forecasts that cost nothing.
 
-Notation: T time, C channels, H x W pixels; frames are float arrays (C, H, W) in [0, 1], a truth may lie above.
+Notation: T time, C channels, H x W pixels; frames are float arrays (C, H, W) in [0, 1], a truth may lie above. What is
+missing of a truth is NaN in it, and left out; where nothing is known, scores are NaN.
 """
 
 from __future__ import annotations
@@ -14,34 +15,48 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from . import interrupts
+from . import interrupts, network
 from .errors import InputError, VMRNNError
 from .frames import Frame
 
 
 def mse(prediction: Frame, truth: Frame) -> float:
     """Squared error summed over the pixels and channels of a frame, as papers on video prediction report it."""
-    return float(np.square(prediction.astype(np.float64) - truth).sum())
+    return _total(np.square(prediction.astype(np.float64) - truth))
 
 
 def mae(prediction: Frame, truth: Frame) -> float:
     """Absolute error summed over the pixels and channels of a frame."""
-    return float(np.abs(prediction.astype(np.float64) - truth).sum())
+    return _total(np.abs(prediction.astype(np.float64) - truth))
+
+
+def _total(errors: NDArray[np.float64]) -> float:
+    known = errors[~np.isnan(errors)] if np.isnan(errors).any() else errors
+    return float(known.sum()) if known.size else math.nan
+
+
+def _known_mean(values: NDArray[Any]) -> float:
+    known = values[~np.isnan(values)] if np.isnan(values).any() else values
+    return float(known.mean()) if known.size else math.nan
 
 
 def psnr(prediction: Frame, truth: Frame) -> float:
     """Peak signal-to-noise ratio in dB for a data range of 1; infinite for equal frames."""
-    error = mse(prediction, truth) / truth.size
-    return 10 * math.log10(1 / error) if error > 0 else math.inf
+    error = mse(prediction, truth) / max(1, int(np.count_nonzero(~np.isnan(truth))))
+    return 10 * math.log10(1 / error) if error > 0 else error if math.isnan(error) else math.inf
 
 
 def sharpness(prediction: Frame, truth: Frame) -> float:
     """Mean slope of a frame over that of the true one: 1 as sharp, less blurred; infinite where the truth is flat."""
+    missing = np.isnan(truth)
     slope, true_slope = (
-        float(np.abs(np.diff(frame.astype(np.float64), axis=1)).mean() + np.abs(np.diff(frame, axis=2)).mean())
-        for frame in (prediction, truth)
+        _known_mean(np.abs(np.diff(frame.astype(np.float64), axis=1))) + _known_mean(np.abs(np.diff(frame, axis=2)))
+        for frame in (np.where(missing, np.float32(np.nan), prediction) if missing.any() else prediction, truth)
     )
+    if math.isnan(slope):
+        return math.nan
     return slope / true_slope if true_slope > 0 else 1.0 if slope == 0 else math.inf
 
 
@@ -61,7 +76,14 @@ def _ssim(prediction: Frame, truth: Frame, data_range: float) -> float:
     if side < 3:
         return math.nan
     window = side - (side % 2 == 0)
-    return float(structural_similarity(prediction, truth, win_size=window, data_range=data_range, channel_axis=0))
+    options = {"win_size": window, "data_range": data_range, "channel_axis": 0}
+    missing = np.isnan(truth)
+    if not missing.any():
+        return float(structural_similarity(prediction, truth, **options))
+    # Equal to the truth where that is missing, so that no window around is worse for it; and these are not counted.
+    truth = np.where(missing, 0, truth)
+    _, similarity = structural_similarity(np.where(missing, 0, prediction), truth, full=True, **options)
+    return _known_mean(np.where(missing, np.nan, similarity))
 
 
 def ssim_published(prediction: Frame, truth: Frame) -> float:
@@ -74,7 +96,12 @@ def psnr_published(prediction: Frame, truth: Frame) -> float:
 
     Those end at 1, and so does the truth here.
     """
-    difference = (prediction.clip(0, 1) * 255).astype(np.uint8) - (truth.clip(0, 1) * 255).astype(np.uint8)
+    known = ~np.isnan(truth)
+    if not known.any():
+        return math.nan
+    difference = (prediction[known].clip(0, 1) * 255).astype(np.uint8) - (truth[known].clip(0, 1) * 255).astype(
+        np.uint8
+    )
     error = float(np.mean(difference**2))
     return 20 * math.log10(255) - 10 * math.log10(error) if error > 0 else math.inf
 
@@ -88,6 +115,7 @@ def lpips(prediction: Frame, truth: Frame) -> float:
     import torch
 
     check_lpips_frames(truth.shape)
+    truth = np.where(np.isnan(truth), prediction, truth)
     pair = torch.from_numpy(np.stack([prediction, truth])).clamp(0, 1)  # (2, C, H, W)
     pair = 2 * pair.expand(-1, 3, -1, -1) - 1
     with torch.inference_mode():
@@ -115,8 +143,10 @@ def lpips_network() -> Any:
         with interrupts.deferred():
             import torchvision  # noqa: F401 - torchmetrics imports it only later, and says less
             from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-    except (ImportError, RuntimeError) as error:  # the latter from a torchvision made for another PyTorch
+    except ModuleNotFoundError as error:
         raise InputError(f"--lpips lacks a package: {error}", "install them: pip install 'vmrnn[lpips]'") from None
+    except (ImportError, RuntimeError) as error:  # the latter from a torchvision made for another PyTorch
+        raise InputError(f"--lpips cannot load its packages: {error}") from None
     try:
         with _never_unpickle():
             return LearnedPerceptualImagePatchSimilarity(net_type="alex")
@@ -126,10 +156,8 @@ def lpips_network() -> Any:
             "remove it from TORCH_HOME, by default ~/.cache/torch, and try again",
         ) from error
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise VMRNNError(
-            f"the weights of AlexNet for LPIPS cannot be had: {reason}", "connect to the network once, and try again"
-        ) from error
+        what = "the weights of AlexNet for LPIPS cannot be had"
+        raise network.known_cause(what, error) or VMRNNError(f"{what}: {network.reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -155,7 +183,9 @@ class Score:
         self._sums = {"mse": 0.0, "ssim": 0.0, "psnr": 0.0}
 
     def add(self, prediction: Frame, truth: Frame) -> None:
-        """Take in one frame."""
+        """Take in one frame, unless nothing of the truth is known."""
+        if np.isnan(truth).all():
+            return
         self.frames += 1
         for name, metric in (("mse", mse), ("ssim", ssim), ("psnr", psnr)):
             self._sums[name] += metric(prediction, truth)

@@ -200,7 +200,12 @@ class Reconstruction(nn.Module):
 
 
 class ScanNetwork(nn.Module):
-    """A network with SS2D in it, as a whole."""
+    """A network with SS2D in it, as a whole.
+
+    `source` is what messages call it: the file that it was read from; `place`, where in there, if others were, too.
+    """
+
+    source, place = "the network", ""
 
     @property
     def rank(self) -> int:

@@ -67,3 +67,14 @@ def muon_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Param
         is_matrix = parameter.dim() >= 2 and any(part in name for part in names)
         (matrices if is_matrix else others).append(parameter)
     return matrices, others
+
+
+def make_optimizers(model: nn.Module, name: str, *, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon and AdamW ("muon"), or Adam as published ("adam")."""
+    if name == "adam":
+        return [torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)]
+    matrices, others = muon_parameters(model)
+    return [
+        Muon(matrices, lr=lr, weight_decay=weight_decay),
+        torch.optim.AdamW(others, lr=lr / 4, betas=(0.9, 0.98), weight_decay=0.0),
+    ]

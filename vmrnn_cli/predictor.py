@@ -2,14 +2,14 @@
 
 Notation: T time, C channels, H x W pixels; frames are float32 arrays (C, H, W) in [0, 1]. Everything streams: apart
 from the context, one frame at a time is in memory, however long the clip or the forecast. Values that exceed the
-divisor of the weights lie above 1: the network sees them cut off there, scores and files as they are.
+divisor of the weights lie above 1: the network sees them cut off there, scores and files as they are. Values that are
+missing are NaN where they are read; networks, pictures and files get them filled, scores leave them out.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,15 +20,17 @@ import torch
 from numpy.typing import NDArray
 
 from . import pretrained, scan, video, weights
-from .devices import autocast, in_words, pick_device, pick_dtype, set_threads
+from .devices import autocast, in_words, mind_forks, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
-from .forecast import Forecast, Progress, Step, Timing
+from .forecast import Forecast, Missing, Progress, Step, Timing
 from .frames import Frame, parse_size
 from .gpu import GraphedStep, Record, record_cuda_graph
 from .metrics import Score
 from .model import VMRNN, rollout
 from .motion import at_least_two
 from .motion_network import MotionVMRNN, Outlook
+from .outputs import given_name
+from .readings import Declared, fill
 from .rivals import RIVALS
 
 Network = VMRNN | MotionVMRNN
@@ -46,6 +48,7 @@ class Predictor:
     def __init__(
         self, model: Network, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto"
     ) -> None:
+        mind_forks()
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.scan_backend = scan.pick_backend(scan_backend, self.device, model.config.d_state, model.rank)
@@ -83,7 +86,7 @@ class Predictor:
                     frame = next(steps)[0].float().cpu().numpy()
                 timing.steps += 1
                 if step >= len(context) - 1:
-                    yield Output(_finite(frame))
+                    yield Output(_finite(frame, self.model))
 
     def _carry_on(
         self, model: MotionVMRNN, context: Sequence[Frame], frames: int, timing: Timing,
@@ -112,7 +115,7 @@ class Predictor:
                         large_plate = part.continuation.plate(list(large)) if large_plate is None else large_plate
                         picture = outlook.draw(large[-1], large_plate).clamp(0, 1)[0].cpu().numpy()
                 drawn = {name: _EXTRA[name](outlook) for name in extra if name in _EXTRA}
-                yield Output(_finite(frame), picture, drawn)
+                yield Output(_finite(frame, self.model), picture, drawn)
 
     def _input(self, frame: Frame) -> torch.Tensor:
         """(C, H, W) -> (1, C, H, W) on the device; what exceeds 1 is cut off."""
@@ -152,7 +155,7 @@ class Predictor:
             return self._batch_carried_on(self.model, at_least_two(inputs), frames)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             steps = itertools.islice(rollout(self.model, inputs, frames), len(inputs) - 1, None)
-            return _finite(torch.stack(list(steps), dim=1).float().cpu().numpy())
+            return _finite(torch.stack(list(steps), dim=1).float().cpu().numpy(), self.model)
 
     def _batch_carried_on(self, model: MotionVMRNN, inputs: torch.Tensor, frames: int) -> NDArray[np.float32]:
         """(T, B, C, H, W) -> (B, frames, C, H, W)."""
@@ -163,7 +166,7 @@ class Predictor:
                     plate = part.continuation.plate(list(inputs))
                     outlooks = (Outlook(*fields) for fields in zip(*part.outlook, strict=True))
                     drawn += [outlook.draw(inputs[-1], plate).clamp(0, 1) for outlook in outlooks]
-            return _finite(torch.stack(drawn, dim=1).cpu().numpy())
+            return _finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
 
 def _blocks(frames: int) -> Iterator[int]:
@@ -199,9 +202,9 @@ def _weights(outlook: Outlook) -> Frame:
 _EXTRA: dict[str, Callable[[Outlook], Frame]] = {"motion": _motion, "weights": _weights}
 
 
-def _finite(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+def _finite(frames: NDArray[np.float32], model: Network) -> NDArray[np.float32]:
     if not np.isfinite(frames).all():
-        raise NotFiniteError("the model's output is not finite", "check the weights, or use --dtype float32")
+        raise NotFiniteError(f"the output of {model.source} is not finite", "check the weights, or use --dtype float32")
     return frames
 
 
@@ -209,11 +212,13 @@ def _finite(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 def open_forecast(
     predictor: Predictor, source: ClipLike, *, frames: int | None = None, context: int | None = None,
     start: float = 0.0, from_end: bool = False, fps: float | None = None, size: Size = None, gray: bool = False,
-    panels: Sequence[str] = (), fit: Fit | None = None, title: str = "", load_s: float = 0.0,
+    panels: Sequence[str] = (), fit: Fit | None = None, title: str = "", load_s: float = 0.0, force: bool = False,
+    reading: Progress | None = None,
 ) -> Iterator[Forecast]:  # fmt: skip
     """Read a clip's context and yield the forecast in the making; the clip is open as long as the block lasts.
 
-    Arguments and errors are those of `predict`. `panels` are what pictures will show, and `fit` says which size (H, W)
+    Arguments and errors are those of `predict`. `reading` is called with (frames done, about how many in all) where a
+    clip is read to its end. `panels` are what pictures will show, and `fit` says which size (H, W)
     of a frame (C, H, W) they have room for.
     """
     config = predictor.model.config
@@ -228,6 +233,7 @@ def open_forecast(
         raise InputError(f"{title or 'this network'} has nothing to show as {unknown[0]}", "leave that panel out")
     channels = None if carries_on and source.kind == "array" else config.image_channels
     wanted: dict[str, Any] = {"fps": fps, "start": start, "divided_by": config.divided_by}
+    wanted |= {"last": context, "progress": reading} if from_end else {}
     with ExitStack() as opened:
         clip = opened.enter_context(
             source.open(channels=channels, size=usual if size is None else parse_size(size), **wanted)
@@ -242,30 +248,44 @@ def open_forecast(
                 f"{clip.name}: frames of {width}x{height} are smaller than a patch of the model", "give a larger --size"
             )
         ahead = _timed(clip, shown, timing)
-        given = list(deque(ahead, maxlen=context) if from_end else itertools.islice(ahead, context))
-        if len(given) < context:
+        if from_end and not force and (flaws := clip.flaws()):
             raise InputError(
-                f"{clip.name} has only {len(given)} frame(s) to start from, the context takes {context}",
+                f"{clip.name}: {flaws[0]}, so what it ends with is not its end",
+                "get it whole, or pass --force to predict from what there is",
+            )
+        given = list(itertools.islice(ahead, context))
+        if len(given) < context:
+            flaw = "".join(f" ({flaw})" for flaw in clip.flaws()[:1])
+            raise InputError(
+                f"{clip.name} has only {len(given)} frame(s) to start from{flaw}, the context takes {context}",
                 "give a longer clip, an earlier --start, a smaller --context or a larger --fps",
             )
+        if all(np.isnan(read.frame).all() for read in given):
+            raise InputError(f"{clip.name} holds NaN or other missing values only", "give a clip that has some others")
         truth = list(itertools.islice(ahead, 1))
-        seen, pictures = [frame for frame, _ in given], [picture for _, picture in given]
+        notes = [f"{clip.name}: {note}" if clip.kind == "video" else note for note in clip.notes]
+        seen, pictures = [read.filled for read in given], [read.picture for read in given]
+        missing = Missing(sum(read.missing for read in given), sum(read.frame.size for read in given))
 
         def steps() -> Iterator[Step]:
             forecasts = {name: rival(np.stack(seen)[None], frames) for name, rival in RIVALS.items()} if truth else {}
-            known = itertools.chain(truth, ahead, itertools.repeat((None, None)))
+            known = itertools.chain(truth, ahead, itertools.repeat(None))
             made = predictor.stream(seen, frames, timing, shown=pictures if shown else None, extra=panels)
-            for output, (true, true_picture) in zip(made, known, strict=False):
+            for output, true in zip(made, known, strict=False):
                 if true is not None:
-                    score.add(output.frame, true)
+                    missing.add(true.missing, true.frame.size)
+                    score.add(output.frame, true.frame)
                     for name, rival in forecasts.items():
-                        rivals[name].add(next(rival)[0], true)
-                yield Step(output.frame if output.picture is None else output.picture, true_picture, output.extra)
+                        rivals[name].add(next(rival)[0], true.frame)
+                picture = output.frame if output.picture is None else output.picture
+                yield Step(picture, None if true is None else true.picture, output.extra)
 
         yield Forecast(
             np.stack(pictures), frames, steps(), bool(truth), clip.fps, clip.has_clock, clip.divided_by, title,
-            scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing,
+            scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing, offset=clip.offset, notes=notes,
+            missing=missing,
         )  # fmt: skip
+        notes += [f"{clip.name}: {flaw}" for flaw in clip.flaws()]  # of what has been read by now
 
 
 def _open_shown(
@@ -280,16 +300,31 @@ def _open_shown(
     return source.open(channels=channels, size=room, **wanted)
 
 
-def _timed(clip: video.Clip, shown: video.Clip | None, timing: Timing) -> Iterator[tuple[Frame, Frame]]:
+class _Read(NamedTuple):
+    """A frame as it is read, with NaN for missing values; the same without; and what is shown of it."""
+
+    frame: Frame
+    filled: Frame
+    picture: Frame
+
+    @property
+    def missing(self) -> int:
+        return int(np.isnan(self.frame).sum())
+
+
+def _timed(clip: video.Clip, shown: video.Clip | None, timing: Timing) -> Iterator[_Read]:
     """Frames for the network and for people, in step; one and the same where nothing else is shown."""
+    filled = picture = None
     while True:
         begin = time.perf_counter()
         frame = next(clip, None)
-        picture = frame if shown is None else next(shown, None)
+        large = frame if shown is None else next(shown, None)
         timing.decode_s += time.perf_counter() - begin
-        if frame is None or picture is None:
+        if frame is None or large is None:
             return
-        yield frame, picture
+        (filled,) = fill(frame[None], filled)
+        (picture,) = (filled,) if shown is None else fill(large[None], picture)
+        yield _Read(frame, filled, picture)
 
 
 def predict(
@@ -300,9 +335,13 @@ def predict(
     context: int | None = None,
     start: float = 0.0,
     from_end: bool = False,
+    force: bool = False,
     fps: float | None = None,
     size: Size = None,
     gray: bool = False,
+    layout: str = "",
+    range: tuple[float, float] | None = None,
+    missing: float | None = None,
     device: str = "auto",
     dtype: str = "auto",
     scan: str = "auto",
@@ -312,18 +351,22 @@ def predict(
     """Predict how a clip goes on.
 
     Args:
-        source: a video, GIF, folder of numbered images, `.npy`, `.npz` or array, (T, H, W) or (T, C, H, W), uint8 or
-            float in [0, 1].
+        source: a video, GIF, folder of numbered images, `.npy`, `.npz` or array; `vmrnn_cli.readings.TABLE` says what
+            its numbers are taken for. Masked values and NaN are missing.
         frames: how many frames to predict; default what the weights were trained for.
         weights: a model, or what `vmrnn_cli.weights.load` takes; default the bundled ones.
         context: how many frames to start from; default what the weights were trained for.
         start: seconds to skip.
         from_end: start from the last frames of the clip and predict past its end.
+        force: do so even where the clip is damaged or breaks off.
         fps: resample videos to this rate.
         size: "native", "S" for a shorter side of S, "WxH", or a number or (H, W). By default the network sees pictures
             with the shorter side that it was trained for, and arrays as they are; a network that carries the picture on
             draws it in the clip's own size and colour all the same.
         gray: draw it gray all the same.
+        layout: which axis of an array is what, as in "THWC".
+        range: which values of an array or of images are black and white; predictions stay in [0, 1].
+        missing: the value that stands for none.
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.
@@ -338,12 +381,12 @@ def predict(
         raise InputError(f"a {type(source).__name__} is no source", "give a path, or a NumPy array of frames")
     set_threads(threads)
     begin = time.perf_counter()
-    source = video.Source.of(source)
+    source = video.Source.of(source, Declared(layout, range, missing))
     model, name = load_weights(weights, source, start)
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     with open_forecast(
-        predictor, source, frames=frames, context=context, start=start, from_end=from_end, fps=fps, size=size,
-        gray=gray, title=name, load_s=time.perf_counter() - begin,
+        predictor, source, frames=frames, context=context, start=start, from_end=from_end, force=force, fps=fps,
+        size=size, gray=gray, title=name, load_s=time.perf_counter() - begin,
     ) as forecast:  # fmt: skip
         return forecast.finish(progress)
 
@@ -363,16 +406,17 @@ def load_weights(
     path = Path(name)
     shown = str(name)
     if path.exists():
-        full = path.resolve()
-        shown = full.name if full.is_dir() else full.stem
-        if full.is_dir() and full.name == "best":  # of a training run, as all of them call it
-            shown = f"{full.parent.name}/best"
+        shown = given_name(path) if path.is_dir() else path.stem
+        if path.is_dir() and shown == "best":  # of a training run, as all of them call it
+            shown = f"{given_name(path.absolute().parent)}/best"
     return weights.load(name), shown
 
 
 def assumed(name: str | Path, model: Network) -> str | None:
     """What was assumed of weights that do not say what frames they were trained for, in words; None if they do."""
     path = Path(name)
+    if model.place:
+        return f"{name} holds several networks: the averaged one is taken, {model.place}"
     if weights.is_bundled(str(name)) or not path.exists() or pretrained.stated_config(path):
         return None
     height, width = model.config.image_size

@@ -1,8 +1,8 @@
 """The checkpoints that were published with VMRNN: their names of tensors, and the configuration that they lack.
 
-They come in two layouts, that of the Moving MNIST code and that of the OpenSTL-style code, with or without the
-`module.` prefix of DistributedDataParallel. What networks they hold is inferred from names and shapes. Tensors that the
-published networks hold but never use are dropped by name.
+They come in two layouts, that of the Moving MNIST code and that of the OpenSTL-style code, wrapped as training code
+leaves them. What networks they hold is inferred from names and shapes. Tensors that the published networks hold but
+never use are dropped by name, and so are the counters that tools leave among them.
 """
 
 from __future__ import annotations
@@ -45,6 +45,30 @@ _UNUSED = (
     r"Upsample\.patch_embed\..+",  # a second patch embedding that nothing calls
     r".+\.VSBs\.[1-9]\d*\.linear\..+",  # the mixing layer, built in every block and used in the first
 )
+_FIRST = re.compile(r"(?:(.*)\.)?((?:(?:ST|Downsample)\.patch_embed|patch_embedding)\.proj\.weight)")
+_WRAPPERS = ("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_COUNTERS = ("total_ops", "total_params", "n_averaged", "num_batches_tracked")  # thop's, PyTorch's
+
+
+def networks_in(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The networks in a state dict by the prefix of their names (Lightning's "model", or ""), under names without it.
+
+    DistributedDataParallel, torch.compile and their like put a name of their own before those of what they wrap,
+    wherever that is; and tools add counters. Both are left out. What belongs to no network is left in each.
+    """
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        parts = name.split(".")
+        if parts[-1] not in _COUNTERS:
+            plain[".".join(part for part in parts if part not in _WRAPPERS)] = tensor
+    firsts = [match for name in plain if (match := _FIRST.fullmatch(name))]
+    prefixes = [f"{match[1]}." if match[1] else "" for match in firsts]
+    others = {name: tensor for name, tensor in plain.items() if not name.startswith(tuple(prefixes))}
+    networks = {}
+    for prefix in prefixes:
+        own = {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
+        networks[prefix.removesuffix(".")] = own | others
+    return networks
 
 
 def our_name(published: str) -> str | None:
@@ -80,7 +104,7 @@ def ours_from_published(tensors: Mapping[str, Tensor], source: str) -> dict[str,
     renamed, unknown = {}, []
     for name, tensor in tensors.items():
         try:
-            ours = our_name(name.removeprefix("module."))
+            ours = our_name(name)
         except KeyError:
             unknown.append(name)
             continue

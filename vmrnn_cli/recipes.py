@@ -7,6 +7,7 @@ import difflib
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .errors import InputError
@@ -18,6 +19,9 @@ class TrainConfig:
 
     data: str = ""
     dataset: str = ""  # "": by what `data` holds
+    layout: str = ""  # which axis of an array is what, "": by its shape
+    range: str = ""  # "LO,HI", which of its values are black and white, "": by their type
+    missing: str = ""  # the value that stands for none
     preset: str = "tiny"
     init: str = ""  # weights to start from
     context: int = 10
@@ -92,34 +96,42 @@ _LIMITS = {"epochs", "steps", "max_time"}
 
 
 def make_config(
-    file_values: dict[str, Any], flags: dict[str, Any], before: dict[str, Any] | None = None
-) -> TrainConfig:
+    file_values: dict[str, Any], flags: dict[str, Any], before: dict[str, Any] | None = None, *,
+    file: Path | None = None, before_file: Path | None = None,
+) -> TrainConfig:  # fmt: skip
     """The preset, the values of a config file over it, and the command line over both.
 
     Without a preset, weights to start from bring that of their name, if there is one. Of a run that is resumed,
-    `before` is what its config.toml holds, in place of the preset.
+    `before` is what its config.toml holds, in place of the preset. `file` and `before_file` are where they were read.
 
     Raises:
         InputError: unknown preset, unknown key (the nearest one is named) or a value of the wrong type.
     """
     before = before or {}
+
+    def place(key: str) -> str:
+        """Where a value is from, for messages; nothing for those of the command line."""
+        if flags.get(key) is not None or key not in before | file_values:
+            return ""
+        return f" in {(file if key in file_values else before_file) or 'the config file'}"
+
     init = flags.get("init") or file_values.get("init")
     usual = init if init in tuple(RECIPES) else TrainConfig.preset
     preset = flags.get("preset") or file_values.get("preset") or before.get("preset") or usual
     if preset not in tuple(RECIPES):  # nor is what cannot be a key
-        raise InputError(f"there is no preset '{preset}'", f"use one of {', '.join(RECIPES)}")
+        raise InputError(f"there is no preset '{preset}'{place('preset')}", f"use one of {', '.join(RECIPES)}")
     values = {**(before or RECIPES[preset]), "preset": preset}
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for key, value in (before | file_values).items():
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
             todo = f"did you mean '{near[0]}'?" if near else f"use some of {', '.join(fields)}"
-            raise InputError(f"the config file has an unknown key '{key}'", todo)
+            raise InputError(f"there is an unknown key '{key}'{place(key)}", todo)
         wanted = list if key == "curriculum" else type(fields[key].default)
         if wanted is float and type(value) is int:
             value = float(value)
         if type(value) is not wanted:
-            raise InputError(f"'{key}' in the config file is {value!r}", f"give a {wanted.__name__}")
+            raise InputError(f"'{key}'{place(key)} is {value!r}", f"give a {wanted.__name__}")
         values[key] = value
     values["preset"] = preset
     values |= {key: value for key, value in flags.items() if value is not None}
@@ -132,22 +144,29 @@ def make_config(
     for (low, high), names in _BOUNDS.items():
         for name in names:
             if not low <= getattr(config, name) <= high:  # nor is NaN
-                raise InputError(f"{name} is {getattr(config, name)}", f"give a number from {low} to {high}")
+                raise InputError(
+                    f"{name}{place(name)} is {getattr(config, name)}", f"give a number from {low} to {high}"
+                )
     if not 0 < config.lr < math.inf:
-        raise InputError(f"lr is {config.lr}", "give a number above 0")
+        raise InputError(f"lr{place('lr')} is {config.lr}", "give a number above 0")
     for stage in config.curriculum:
         if not _is_stage(stage):
-            raise InputError(f"{stage} is no stage of a curriculum", "write [share of the run, context, horizon]")
+            raise InputError(
+                f"{stage}{place('curriculum')} is no stage of a curriculum",
+                "write [share of the run, context, horizon]",
+            )
     shares = [stage[0] for stage in config.curriculum]
     if shares != sorted(shares):
         raise InputError(f"the stages of the curriculum end at {shares} of the run", "put the earlier ones first")
     shortest = min([config.context, *(int(stage[1]) for stage in config.curriculum)])
     if not 0 <= config.burn_in < shortest:
-        raise InputError(f"burn_in is {config.burn_in}", f"give less than the context, which is {shortest} frames")
+        raise InputError(
+            f"burn_in{place('burn_in')} is {config.burn_in}", f"give less than the context, which is {shortest} frames"
+        )
     loss_terms(config.loss)
     for name, known in _CHOICES.items():
         if getattr(config, name) not in known:
-            raise InputError(f"there is no {name} '{getattr(config, name)}'", f"use {' or '.join(known)}")
+            raise InputError(f"there is no {name} '{getattr(config, name)}'{place(name)}", f"use {' or '.join(known)}")
     return config
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from . import data, outputs, train, weights
-from .errors import InputError
+from .errors import InputError, os_failure
 from .frames import parse_side
 from .recipes import TrainConfig, make_config
+from .run_state import has_state
 
 
 def plan(
@@ -31,7 +32,7 @@ def plan(
     Raises:
         InputError: no data, a setting that cannot be, or a folder that cannot be written.
     """
-    flags = {"horizon": options["frames"], **options}
+    flags = {"horizon": options["frames"], "range": options["value_range"], **options}
     flags = {field.name: flags.get(field.name) for field in dataclasses.fields(TrainConfig)}
     path = None if flags["data"] is None else str(flags["data"])
     flags |= {"data": path, "size": parse_side(flags["size"]), "max_time": parse_time(flags["max_time"])}
@@ -39,13 +40,14 @@ def plan(
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if not resume:
         flags |= _initial(flags, given)
-    settings = make_config(given, flags)
+    settings = make_config(given, flags, file=config)
     if not settings.data and not (resume and out):
         raise InputError("there is no data", "name some with --data, or a run to go on with: --resume --out runs/NAME")
-    folder = out or Path("runs") / f"{Path(settings.data).resolve().stem}-{settings.preset}"
-    resume = resume or (restarted and train.has_state(folder))
+    folder = out or Path("runs") / f"{Path(outputs.given_name(Path(settings.data))).stem}-{settings.preset}"
+    resume = resume or (restarted and has_state(folder))
     if resume and (folder / train.SETTINGS_NAME).exists():  # the run's own settings, under what is given now
-        settings = make_config(given, flags, read_toml(folder / train.SETTINGS_NAME))
+        kept = folder / train.SETTINGS_NAME
+        settings = make_config(given, flags, read_toml(kept), file=config, before_file=kept)
     if not settings.data:
         raise InputError(f"{folder / train.SETTINGS_NAME} names no data", "name some with --data")
     _check_folder(folder, fresh=fresh and not (resume or restarted))
@@ -67,7 +69,7 @@ def _check_folder(folder: Path, *, fresh: bool) -> None:
     outputs.check_folder(folder, "--out")
     if not (fresh and folder.exists()):
         return
-    if train.has_state(folder):
+    if has_state(folder):
         raise InputError(f"{folder} already holds a run", "pass --resume to go on with it, or another --out")
     # What a run leaves that ended before its first checkpoint.
     started = re.compile(r"config\.toml|metrics\.csv|curves\.png|samples|events\.out\..*|\.vmrnn-.*")
@@ -101,6 +103,6 @@ def read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise os_failure(f"cannot read {path}", error) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}", "write key = value lines") from None

@@ -14,11 +14,9 @@ import contextlib
 import copy
 import ctypes
 import dataclasses
-import io
 import itertools
 import json
 import math
-import pickle
 import signal
 import sys
 import time
@@ -42,18 +40,19 @@ from .evaluate import FAST, Evaluation, evaluate
 from .model import VMRNN
 from .motion_loss import MotionLoss
 from .motion_network import MotionVMRNN
-from .networks import NETWORKS, adapted, build, config_from_dict, config_from_json, config_to_dict
-from .optim import Muon, muon_parameters
-from .outputs import atomic_path, remove_leftovers
+from .networks import NETWORKS, adapted, build, config_from_dict, config_to_dict
+from .optim import make_optimizers
+from .outputs import atomic_path, locked, make_folder, remove_leftovers
 from .predictor import Predictor
 from .ranks import Ranks
+from .readings import Declared
 from .recipes import TrainConfig, config_to_toml, loss_terms
+from .run_state import STATE_NAME, has_state, read_state, write_state
 
 if TYPE_CHECKING:
     from .networks import Network
 
 SETTINGS_NAME, CHECKPOINT_NAME = "config.toml", "checkpoint.safetensors"
-STATE_NAME, PREVIOUS_STATE_NAME = "state.pt", "state-previous.pt"
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -153,17 +152,6 @@ def make_loss(model: Network, config: TrainConfig) -> RolloutLoss | MotionLoss:
     return RolloutLoss(model, config.loss, low_memory=config.memory == "low", burn_in=config.burn_in)
 
 
-def make_optimizers(model: Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon and AdamW, or Adam as published."""
-    if config.optimizer == "adam":
-        return [torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)]
-    matrices, others = muon_parameters(model)
-    return [
-        Muon(matrices, lr=config.lr, weight_decay=config.weight_decay),
-        torch.optim.AdamW(others, lr=config.lr / 4, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
-
-
 # ----------------------------------------------------------------------------------------------------------------------
 # The run
 
@@ -197,7 +185,7 @@ class Trainer:
     """A training run in a folder. `fit` yields a `Report` after each step."""
 
     def __init__(self, config: TrainConfig, out: Path, *, resume: bool = False) -> None:
-        self.config, self.out = config, out
+        self.config, self.out, self._resumed = config, out, resume
         state = read_state(out) if resume else None
         self.ranks = Ranks(config.device)
         self.device = self.ranks.device
@@ -210,7 +198,8 @@ class Trainer:
         if config.init:  # of a run that is resumed, what it began with may be gone
             initial = build(config_from_dict(state["network"])) if state else weights.load(config.init).train()
         self._channels = initial.config.image_channels if initial else 1  # of frames from a folder of videos
-        self._source = data.DataSource(Path(config.data), config.dataset or None)
+        declared = Declared.parse(config.layout, config.range, config.missing)
+        self._source = data.DataSource(Path(config.data), config.dataset or None, declared)
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
         if config.batch_size % self.ranks.world:
@@ -226,12 +215,14 @@ class Trainer:
             )
         self.model = self._make_model(state, initial).to(self.device)
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizers = make_optimizers(self.model, config)
+        self.optimizers = make_optimizers(self.model, config.optimizer, lr=config.lr, weight_decay=config.weight_decay)
         self.base_rates = [group["lr"] for optimizer in self.optimizers for group in optimizer.param_groups]
         self.progress = Progress()
         self.stop = False
         self._changes = ""
         if state is not None:
+            if state["passed over"]:
+                self._warnings.append(f"warning: {state['passed over']}; going on from the one before")
             self._load(state)
         loss = make_loss(self.model, config)
         self.loss: nn.Module = _distributed(loss) if self.ranks.world > 1 else loss
@@ -316,12 +307,22 @@ class Trainer:
             "curves.png, samples/",
         ]
 
-    def prepare_folder(self) -> None:
-        """Make the run's folder, or clear it of what a killed run left half done, and write config.toml."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.out)
-        with atomic_path(self.out / SETTINGS_NAME, overwrite=True) as path:
-            path.write_text(config_to_toml(self.config), "utf-8", "backslashreplace")
+    @contextlib.contextmanager
+    def folder(self) -> Iterator[None]:
+        """Make the run's folder, or clear it of what a killed run left, and keep other runs out while the block lasts.
+
+        Raises:
+            InputError: another run is writing there, or has been while this one began.
+        """
+        make_folder(self.out)
+        with locked(self.out, inside=True):
+            if not self._resumed and has_state(self.out):
+                raise InputError(f"{self.out} already holds a run", "pass --resume to go on with it, or another --out")
+            for folder in (self.out, self.out / "best", self.out / "samples"):
+                remove_leftovers(folder)
+            with atomic_path(self.out / SETTINGS_NAME, overwrite=True) as path:
+                path.write_text(config_to_toml(self.config), "utf-8", "backslashreplace")
+            yield
 
     # ---- steps
 
@@ -502,13 +503,7 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        content = io.BytesIO()  # given a file, PyTorch does not say that the disk is full
-        torch.save(state, content)
-        path, previous = self.out / STATE_NAME, self.out / PREVIOUS_STATE_NAME
-        with atomic_path(path, overwrite=True) as temporary:
-            temporary.write_bytes(content.getbuffer())
-            if path.exists():
-                path.replace(previous)  # killed here, a run resumes from the one before
+        write_state(self.out, state)
         pretrained.save_tensors(self.model, self.out / CHECKPOINT_NAME)
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -547,33 +542,18 @@ class Trainer:
         return {"data": str(Path(config["data"]).resolve()), **{key: config[key] for key in same}}
 
 
-def has_state(out: Path) -> bool:
-    """Whether a run folder has something to resume from; killed while saving, only the state before."""
-    return any((out / name).exists() for name in (STATE_NAME, PREVIOUS_STATE_NAME))
-
-
-def read_state(out: Path) -> dict[str, Any]:
-    """The newest readable state of a run folder.
-
-    Raises:
-        InputError: there is none.
-    """
-    for path in (out / STATE_NAME, out / PREVIOUS_STATE_NAME):
-        with contextlib.suppress(OSError, RuntimeError, EOFError, pickle.UnpicklingError):  # none there, or damaged
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(state, dict) and state.keys() >= {"config", "network", "progress", "ema", "optimizers"}:
-                network = json.dumps({"architecture": "VMRNN", **state["network"]})  # older ones do not say
-                state["network"] = config_to_dict(config_from_json(network, path))
-                return state
-    raise InputError(f"there is no checkpoint in {out}", "check the folder, or start the run without --resume")
-
-
 def handle_signals(trainer: Trainer) -> None:
-    """Let a signal that asks to end end the run after the current step, with a checkpoint; a second one at once."""
+    """Let a signal that asks to end end the run after the current step, with a checkpoint; a later one at once.
+
+    Signals that come together mean the same: a terminal that closes, and those who tidy up after it, send several.
+    """
+    first = math.inf
 
     def stop(number: int, frame: object) -> None:
-        trainer.stop = True
-        signal.signal(number, signal.default_int_handler)
+        nonlocal first
+        if time.monotonic() - first > interrupts.TOGETHER:
+            raise KeyboardInterrupt
+        first, trainer.stop = min(first, time.monotonic()), True
 
     for number in interrupts.signals():
         signal.signal(number, stop)

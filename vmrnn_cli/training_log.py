@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def summary_writer() -> Any:
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise InputError(
             f"--tensorboard needs the package tensorboard ({error})", "install it: pip install 'vmrnn[tensorboard]'"
         ) from None
@@ -92,11 +93,22 @@ class TensorBoardLog:
 
 
 def _read_metrics(path: Path) -> list[dict[str, str]]:
-    """The whole lines of a metrics file; a killed run may have left half a line at its end."""
+    """The good lines of a metrics file: a killed run may have left half a line, and a bad disk anything."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdigit()]
+    lines = path.read_text("utf-8", "replace").splitlines()
+    rows = (dict(zip(_COLUMNS, line.split(","), strict=False)) for line in lines)
+    return [row for row in rows if len(row) == len(_COLUMNS) and _is_good(row)]
+
+
+def _is_good(row: dict[str, str]) -> bool:
+    """Whether all values are numbers; those of an evaluation may be missing."""
+    try:
+        return all(
+            math.isfinite(float(value)) for name, value in row.items() if value or not name.startswith("eval_")
+        ) and (int(row["step"]) >= 0 and int(row["clips"]) >= 0)
+    except ValueError:
+        return False
 
 
 def _draw_curves(path: Path, rows: list[dict[str, str]]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vmrnn_cli import networks, train
+from vmrnn_cli import networks, run_state
 from vmrnn_cli.errors import run_script
 from vmrnn_cli.outputs import atomic_folder
 from vmrnn_cli.pretrained import save_model
@@ -21,7 +21,7 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     run, folder = map(Path, sys.argv[1:])
-    state = train.read_state(run)
+    state = run_state.read_state(run)
     model = networks.build(networks.config_from_dict(state["network"]))
     model.load_state_dict(state["ema"])
     with atomic_folder(folder, overwrite=False) as made:

@@ -36,12 +36,12 @@ def main() -> None:
     parser.add_argument("--weights", default="vmrnn-b-bikenyc")
     parser.add_argument("--chart", type=Path, help="a PNG to draw")
     options = parser.parse_args()
-    frames = only_array(options.data, read_arrays(options.data))  # (T, C, H, W)
+    frames = only_array(options.data, read_arrays(options.data).arrays)  # (T, C, H, W)
     model, name = load_weights(options.weights)
     context, horizon = model.config.context, model.config.horizon
     windows = BikeNYC(options.data.stem, frames, "test", context, horizon, model.config.divided_by)
     rng = np.random.default_rng(0)
-    clips = np.stack([windows.clip(index, rng) for index in range(len(windows))])  # (B, T, C, H, W)
+    clips = np.stack([windows.frames(index, rng) for index in range(len(windows))])  # (B, T, C, H, W)
     given, truth = clips[:, :context], clips[:, context:]
     starts = np.array(windows.starts)[:, None] + context - DAY + np.arange(horizon)
     yesterday = frames[starts] / windows.divided_by

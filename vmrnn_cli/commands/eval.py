@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import interrupts
 from ..errors import InputError
+from ..text import for_plots, printable
 from . import options
 from .options import DATA, OUTPUT, option
 
@@ -36,6 +38,9 @@ _SAVE_WORST = option(
 def evaluate(
     data: Path = option(DATA, "As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W).", default=...),
     dataset: str | None = options.DATASET,
+    layout: str | None = options.LAYOUT,
+    value_range: str | None = options.RANGE,
+    missing: str | None = options.MISSING,
     split: str = option(DATA, "train, val, test or all.", default="test"),
     size: str | None = options.SIDE,
     limit: int | None = option(DATA, "Use only the first so many clips.", min=1),
@@ -66,11 +71,10 @@ def evaluate(
         from ..frames import parse_side
         from ..ranks import DAY, Ranks
 
-    side = parse_side(size)
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
-    source = DataSource(data, dataset)
+    source = DataSource(data, dataset, options.declared(layout, value_range, missing))
     wanted = known_weights.default_name(source.first_frame(split)) if weights is None else weights
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
@@ -78,7 +82,7 @@ def evaluate(
     config = loaded.predictor.model.config
     context = config.context if context is None else context
     frames = config.horizon if frames is None else frames
-    clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips)
+    clips = evaluation.open_clips(source, config, split, context, frames, parse_side(size), lpips=lpips)
     if shown:
         options.announce(clips, loaded)
     count = functools.partial(_count, min(len(clips), limit or len(clips)))
@@ -91,9 +95,8 @@ def evaluate(
     if ranks.rank:
         return  # every rank has the whole result, one tells it
     summary = {**result.summary(), "context": context, "horizon": frames, "weights": loaded.name, "data": str(data)}
-    summary |= {"split": split, "frame_size": list(clips.clip_shape[:1:-1])}
-    if clips.divided_by is not None:
-        summary["divided_by"] = clips.divided_by
+    summary |= {"split": split, "frame_size": list(clips.clip_shape[:1:-1]), "notes": list(clips.notes)}
+    summary |= {} if clips.divided_by is None else {"divided_by": clips.divided_by}
     _tell(summary, result.clipped if shown else 0, as_json)
     _draw(plot, summary, overwrite)
     _write_worst(result, pictures, loaded.name, overwrite)
@@ -129,11 +132,13 @@ def _tell(summary: dict[str, Any], clipped: int, as_json: bool) -> None:
 def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from .. import rivals
 
     forecasts = {"this network": summary, **{label: summary[key] for key, label in rivals.RIVAL_NAMES.items()}}
-    table = Table(title=f"{summary['weights']}: {summary['clips']} clips, {summary['context']} -> {summary['horizon']}")
+    name = printable(summary["weights"])
+    table = Table(title=Text(f"{name}: {summary['clips']} clips, {summary['context']} -> {summary['horizon']}"))
     table.add_column("metric")
     for forecast in forecasts:
         table.add_column(forecast, justify="right")
@@ -179,7 +184,7 @@ def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
     for axis, key in zip(axes, ("mse", "ssim", "psnr"), strict=True):
         dashes = iter(("--", ":"))
         for label, scores, style in (
-            (summary["weights"], summary, "-o"),
+            (for_plots(summary["weights"]), summary, "-o"),
             *((label, summary[key], next(dashes)) for key, label in rivals.RIVAL_NAMES.items()),
         ):
             values = [math.nan if value is None else value for value in scores["per_frame"][key]]
@@ -191,7 +196,8 @@ def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
     figure.suptitle(
         f"{summary['clips']} clips, {summary['context']} -> {summary['horizon']}, with 95 % intervals", size="medium"
     )
-    with atomic_path(path, overwrite) as temporary:
+    with atomic_path(path, overwrite) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font lacks
         figure.savefig(temporary, dpi=120)
 
 

@@ -6,11 +6,15 @@ Nothing here imports PyTorch.
 from __future__ import annotations
 
 import sys
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
+from ..text import printable
 from ..weights import registry
+
+if TYPE_CHECKING:
+    from ..readings import Declared
 
 MODEL, CLIP, DATA, OUTPUT = "Model", "Clip", "Data", "Output"  # panels of --help
 
@@ -34,7 +38,14 @@ class Described(Protocol):
 
 def announce(*things: Described) -> None:
     """Tell people what is about to be worked with."""
-    print(*(line for thing in things for line in thing.describe()), sep="\n", file=sys.stderr)
+    print(*(printable(line) for thing in things for line in thing.describe()), sep="\n", file=sys.stderr)
+
+
+def declared(layout: str | None, value_range: str | None, missing: str | None) -> Declared:
+    """What is said of arrays and images. Raises InputError if it cannot be."""
+    from ..readings import Declared  # which imports NumPy
+
+    return Declared.parse(layout, value_range, missing)
 
 
 DEBUG = option(None, "Show tracebacks instead of one-line errors.", "--debug", default=False)
@@ -59,3 +70,8 @@ FRAMES = option(CLIP, "How many frames to predict. (default: as trained)")
 
 DATASET = option(DATA, "Force kth, moving-mnist, taxibj, grid, clips or folder. (default: by what is there)")
 SIDE = option(DATA, "Side of the squares that clips from a folder are scaled and cut to.", "--size", metavar="S|SxS")
+LAYOUT = option(DATA, "Which axis of an array is what: THWC, say. (default: by its shape)", metavar="LAYOUT")
+RANGE = option(
+    DATA, "Which values are black and white: 0,4095, say. (default: by their type)", "--range", metavar="LO,HI"
+)
+MISSING = option(DATA, "The value that stands for none: -9999, say. NaN always does.", metavar="V")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .. import interrupts
-from ..errors import InputError, one_line
+from ..errors import InputError
+from ..text import one_line, printable
 from . import options
 from .options import CLIP, OUTPUT, option
 
@@ -66,9 +67,13 @@ def predict(
     context: int | None = options.CONTEXT,
     start: float = option(CLIP, "Skip the beginning.", default=0.0, metavar="SECONDS"),
     from_end: bool = option(CLIP, "Predict past the clip's last frame.", "--from-end", default=False),
+    force: bool = option(CLIP, "With --from-end, take a clip that is damaged or breaks off.", "--force", default=False),
     fps: float | None = option(CLIP, "Resample a video to this rate; for images and arrays, state it."),
     size: str | None = _SIZE,
     gray: bool = option(CLIP, "Draw the forecast gray, whatever the clip is.", "--gray", default=False),
+    layout: str | None = options.LAYOUT,
+    value_range: str | None = options.RANGE,
+    missing: str | None = options.MISSING,
     weights: str | None = options.WEIGHTS,
     scan: str = options.SCAN,
     device: str = options.DEVICE,
@@ -82,6 +87,7 @@ def predict(
     with interrupts.deferred():
         from .. import batch, render
 
+    declared = options.declared(layout, value_range, missing)
     if weights == "":
         raise InputError("--weights is empty", "name some, or leave it out")
     if overwrite and skip_existing:
@@ -102,10 +108,10 @@ def predict(
     if shown and len(files) < len(names):
         print(f"skipping {len(names) - len(files)} of {len(names)}: their output is there", file=sys.stderr)
     outcomes = batch.forecast_files(
-        files, weights=weights, start=start, panels=drawn, overwrite=overwrite, ranks=ranks,
+        files, declared=declared, weights=weights, start=start, panels=drawn, overwrite=overwrite, ranks=ranks,
         strict=debug or len(names) == ranks.world == 1, announce=options.announce if shown else lambda _: None,
         progress=functools.partial(_bar, shown), runs={"dtype": dtype, "scan_backend": scan}, frames=frames,
-        context=context, from_end=from_end, fps=fps, size=size, gray=gray,
+        context=context, from_end=from_end, force=force, fps=fps, size=size, gray=gray,
     )  # fmt: skip
     # What --json tells of each forecast, or an error and its exit code.
     told = {n: _tell(outcome, silent=as_json or quiet, alone=ranks.world == 1) for n, outcome in outcomes}
@@ -126,7 +132,7 @@ def _conclude(everyone: list[Any], as_json: bool, alone: bool) -> None:
 
 
 @contextlib.contextmanager
-def _bar(shown: bool, frames: int) -> Iterator[Progress | None]:
+def _bar(shown: bool, frames: int, doing: str) -> Iterator[Progress | None]:
     """Yield the callback which advances a progress bar on stderr; a terminal only."""
     if not (shown and sys.stderr.isatty()):
         yield None
@@ -135,8 +141,8 @@ def _bar(shown: bool, frames: int) -> Iterator[Progress | None]:
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("predicting", total=frames)
-        yield lambda done, total: bar.update(task, completed=done)
+        task = bar.add_task(doing, total=frames)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _tell(outcome: Outcome, *, silent: bool, alone: bool) -> dict[str, Any] | tuple[str, int]:
@@ -147,10 +153,12 @@ def _tell(outcome: Outcome, *, silent: bool, alone: bool) -> dict[str, Any] | tu
         return outcome.error, outcome.exit_code
     result = _result(outcome, forecast)
     if not silent:
+        for note in result["notes"]:
+            print(f"warning: {printable(note)}", file=sys.stderr)
         if forecast.clipped_at is not None:
             highest, most = forecast.clipped_at * forecast.divided_by, forecast.divided_by
             what = f"given values go up to {highest:g}, in training up to {most:g}: the network sees them cut off there"
-            print(f"warning: {source}: {what}", file=sys.stderr)
+            print(f"warning: {printable(source)}: {what}", file=sys.stderr)
         print(_summary(source, forecast, result) if alone else _one_line(source, result), flush=True)
     return result
 
@@ -173,11 +181,19 @@ def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:
         "picture_size": list(forecast.shape[:0:-1]),
         "fps": forecast.fps,
         "divided_by": forecast.divided_by,
+        "notes": [*forecast.notes, *_missing(str(outcome.source), forecast)],
         "known_frames": forecast.score.frames,
         "timing": dataclasses.asdict(forecast.timing),
         "metrics": forecast.metrics,
         **forecast.baselines,
     }
+
+
+def _missing(name: str, forecast: Forecast) -> list[str]:
+    from ..readings import missing_note
+
+    missing = forecast.missing
+    return [missing_note(name, missing.count, missing.total)] if missing.count else []
 
 
 def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
@@ -192,7 +208,9 @@ def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
 
     timing = forecast.timing
     speed = timing.steps / timing.predict_s if timing.predict_s else 0.0
-    lines = [f"{source}: {result['context']} frames given, {result['frames']} predicted ({speed:.1f} steps/s)"]
+    lines = [
+        f"{printable(source)}: {result['context']} frames given, {result['frames']} predicted ({speed:.1f} steps/s)"
+    ]
     if result["metrics"] is not None:
         known = forecast.score.frames
         lines += [
@@ -204,18 +222,18 @@ def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
         C, H, W = forecast.scored_on or forecast.shape
         own = "" if forecast.shape == (C, H, W) else f" of the network's picture, {W}x{H}{' gray' if C == 1 else ''}"
         lines.append(f"  (MSE is summed over a frame{own} in [0, 1]{divided})")
-    return "\n".join([*lines, f"  wrote {result['output']}"])
+    return "\n".join([*lines, f"  wrote {printable(result['output'])}"])
 
 
 def _one_line(source: Path, result: dict[str, Any]) -> str:
     """The summary where several processes print theirs."""
-    line = f"{source}: {result['context']} frames given, {result['frames']} predicted"
+    line = f"{printable(source)}: {result['context']} frames given, {result['frames']} predicted"
     if result["metrics"] is not None:
         mse, last, moved = (
             _number(result[key]["mse"], "1.2f") for key in ("metrics", "baseline_last_frame", "baseline_motion")
         )
         line += f", MSE {mse}, last frame {last}, motion continued {moved}"
-    return f"{line}, wrote {result['output']}"
+    return f"{line}, wrote {printable(result['output'])}"
 
 
 def _number(value: float | None, form: str, none: str = "–") -> str:

@@ -14,6 +14,7 @@ import typer
 
 from .. import interrupts
 from ..recipes import RECIPES, TrainConfig
+from ..text import printable
 from ..weights import registry
 from . import options
 from .options import DATA, option
@@ -55,6 +56,9 @@ def train(
     given: typer.Context,
     data: Path | None = _DATA,
     dataset: str | None = options.DATASET,
+    layout: str | None = options.LAYOUT,
+    value_range: str | None = options.RANGE,
+    missing: str | None = options.MISSING,
     context: int | None = option(DATA, "Frames in. (default: the preset's)"),
     frames: int | None = option(DATA, "Frames out. (default: the preset's)"),
     size: str | None = options.SIDE,
@@ -98,7 +102,7 @@ def train(
     if dry_run:
         lines = trainer.dry_run()
         if first:
-            print(*lines, sep="\n")
+            print(*map(printable, lines), sep="\n")
         return
     training.handle_signals(trainer)
     _run(trainer, tensorboard, shown=first and not quiet)
@@ -106,10 +110,10 @@ def train(
     if trainer.stop:
         if first:
             again = f"vmrnn train --resume --out {shlex.quote(str(folder))}"
-            print(f"stopped at step {done.step}; go on with: {again}", file=sys.stderr)
+            print(f"stopped at step {done.step}; go on with: {printable(again)}", file=sys.stderr)
         raise typer.Exit(130)
     if first and not quiet:
-        print(f"done: {done.step} steps, best MSE {done.best:.2f}, weights in {folder / 'best'}")
+        print(f"done: {done.step} steps, best MSE {done.best:.2f}, weights in {printable(folder / 'best')}")
 
 
 def _run(trainer: Trainer, tensorboard: bool, shown: bool) -> None:
@@ -117,10 +121,10 @@ def _run(trainer: Trainer, tensorboard: bool, shown: bool) -> None:
     from .. import training_log as logs
 
     kinds: list[type[logs.MetricsLog] | type[logs.TensorBoardLog]] = []
-    if trainer.ranks.rank == 0:
-        trainer.prepare_folder()
-        kinds = [logs.MetricsLog, logs.TensorBoardLog] if tensorboard else [logs.MetricsLog]
     with contextlib.ExitStack() as stack:
+        if trainer.ranks.rank == 0:
+            stack.enter_context(trainer.folder())
+            kinds = [logs.MetricsLog, logs.TensorBoardLog] if tensorboard else [logs.MetricsLog]
         written = [stack.enter_context(contextlib.closing(kind(trainer.out, trainer.progress.step))) for kind in kinds]
         show = stack.enter_context((_live_view if sys.stderr.isatty() else _log_view)(trainer)) if shown else None
         for report in trainer.fit():

@@ -10,6 +10,7 @@ import typer
 from .. import weights as known
 from ..errors import InputError
 from ..networks import CONFIG_NAME, FILE_SUFFIXES, WEIGHTS_NAME
+from ..text import printable
 from .options import DEBUG, JSON, REPLACE
 
 if TYPE_CHECKING:
@@ -85,7 +86,10 @@ def convert(
         model = known.load(source)
         pretrained.save_published(model, out, layout=layout, overwrite=overwrite)
         unused = published.published_parameters(model) - sum(p.numel() for p in model.parameters())
-        print(f"wrote {out}: {_summary(model)}; the {unused:,} parameters that the published code never uses are zeros")
+        print(
+            f"wrote {printable(out)}: {_summary(model)}; the {unused:,} parameters that the published code never uses "
+            "are zeros"
+        )
         return
     if out.suffix in FILE_SUFFIXES:
         raise InputError(f"{out} would be a folder", "leave out the suffix, or pass --to-published to write a file")
@@ -93,7 +97,7 @@ def convert(
     model = pretrained.load_model(path)
     with atomic_folder(out, overwrite) as folder:
         pretrained.save_model(model, folder, half=False)
-    print(f"wrote {out}: {_summary(model)}")
+    print(f"wrote {printable(out)}: {_summary(model)}")
     if pretrained.stated_config(path) is None:
         height, width = model.config.image_size
         print(

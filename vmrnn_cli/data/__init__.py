@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..frames import Frame, read_arrays
+from ..readings import UNDECLARED, Declared
 from . import arrays, moving_mnist, videos
 from .base import ClipDataset, batches
 from .scenes import ClipsAndScenes
@@ -24,6 +25,17 @@ FOLDERS: dict[str, tuple[Callable[[Path], bool], Callable[..., ClipDataset]]] = 
     "folder": (Path.is_dir, videos.FolderClips),
 }
 ARRAYS = ("moving-mnist", "taxibj", "grid", "clips")  # what a file may hold, for `arrays.cut_arrays` to tell
+_MAGIC = {
+    b"\x00\x00\x08\x03": "one of MNIST's idx files: give the folder it lies in",
+    b"\x89HDF": "an HDF5 file: write its arrays with numpy.savez",
+    b"MATLAB 5.0": "a file of MATLAB's: write its arrays with numpy.savez",
+    b"CDF": "a netCDF file: write its arrays with numpy.savez",
+    b"PAR1": "a Parquet file: write its arrays with numpy.savez",
+    b"PK": "a zip file: unpack it",
+    b"\x1f\x8b": "a gzip file: unpack it, or give the folder of MNIST's idx files",
+    b"\x80": "a pickle, which could run code: write its arrays with numpy.savez",
+    b"\x93NUMPY": "an array: end its name in .npy",
+}  # of what data sets come in
 DATASETS = tuple(dict.fromkeys((*FOLDERS, *ARRAYS)))
 SPLITS = ("train", "val", "test", "all")
 
@@ -34,19 +46,20 @@ class DataSource:
     path : a KTH tree or its zip files, a folder with MNIST's idx files, `mnist_test_seq.npy`, TaxiBJ's `dataset.npz`,
         a gridded sequence or clips in `.npz`/`.npy`, or a folder of videos
     dataset : one of `DATASETS`, None to recognise it
+    declared : what its user says of its arrays
 
     Raises:
         InputError: nothing usable is there; says what and where.
     """
 
-    def __init__(self, path: Path, dataset: str | None = None) -> None:
+    def __init__(self, path: Path, dataset: str | None = None, declared: Declared = UNDECLARED) -> None:
         if dataset is not None and dataset not in DATASETS:
             raise InputError(f"there is no data set '{dataset}'", f"use {', '.join(DATASETS)}")
         if not path.exists():
             raise InputError(f"there is no {path}", "check --data")
         if path.is_file() and (dataset not in (None, *ARRAYS) or path.suffix.lower() not in (".npy", ".npz")):
-            raise InputError(f"{path} is no data set", "give a folder, an .npz or an .npy file")
-        self.path, self._dataset = path, dataset
+            raise InputError(f"{path} is no data set{_known_as(path)}", "give a folder, an .npz or an .npy file")
+        self.path, self._dataset, self._declared = path, dataset, declared
         self._arrays = read_arrays(path) if path.is_file() else None
 
     def clips(
@@ -60,7 +73,7 @@ class DataSource:
             context: frames in.
             horizon: frames out.
             size: side of the squares that clips from a folder are cut to; default 64.
-            channels: 1 gray or 3 RGB, for a folder of videos.
+            channels: 1 gray or 3 RGB, for a folder of videos; of arrays, as many as the weights take.
             augment: mirror, reverse and speed up training clips from a folder.
             crop: side of the squares, within those of `size`, that training clips from a folder are cut to.
             weigh_sets: draw training clips from the sets that a folder's `split.csv` names, see `videos.FolderClips`.
@@ -76,7 +89,9 @@ class DataSource:
                 f"{context} frames in and {horizon} out make no clip", f"give 1 to {MOST_FRAMES} frames of each"
             )
         if self._arrays is not None:
-            return arrays.cut_arrays(self.path, self._arrays, self._dataset, split, context, horizon, divided_by)
+            return arrays.cut_arrays(
+                self.path, self._arrays, self._dataset, split, context, horizon, divided_by, self._declared, channels
+            )
         kind = self._dataset or _recognised(self.path)
         if kind not in FOLDERS:
             raise InputError(f"{self.path} is a folder, and {kind} is a file", "give the file")
@@ -103,6 +118,14 @@ class DataSource:
 def is_footage(path: Path, dataset: str | None = None) -> bool:
     """Whether a `DataSource` would take what lies at `path` for a folder of clips."""
     return path.is_dir() and (dataset or _recognised(path)) == "folder"
+
+
+def _known_as(path: Path) -> str:
+    """What a file is by its first bytes, in words for behind "is no data set"; "" for what is not known."""
+    with path.open("rb") as file:
+        begin = file.read(128)
+    known = (kind for magic, kind in _MAGIC.items() if begin.startswith(magic))
+    return next((f" that is read, but {kind}" for kind in known), "")
 
 
 def _recognised(folder: Path) -> str:

@@ -2,12 +2,13 @@
 
 Notation: N clips, T time, C channels, H x W pixels.
 
-Ready-made clips: (20, N, 64, 64) as the Moving MNIST test file has them, (N, T, H, W), (N, T, C, H, W); TaxiBJ's
-`dataset.npz` with X_train, Y_train, X_test, Y_test in [-1, 1]. Gridded sequences: (T, C, H, W) floats of any scale.
+Which axis is what, and what is black and white, is for `readings` to say. Frames are float32 in [0, 1], NaN where a
+value is missing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,28 +17,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..frames import checked, divisor, only_array, to_float
+from ..frames import Arrays, only_array
+from ..readings import (
+    MOVING_MNIST,
+    UNDECLARED,
+    Declared,
+    Units,
+    arrange,
+    highest,
+    in_unit,
+    missing_note,
+    survey,
+    units_of,
+)
 from .base import ClipArray, ClipDataset
+from .moving_mnist import KERAS_KEYS, MovingMNIST
 
 TAXIBJ_KEYS = ("X_train", "Y_train", "X_test", "Y_test")
 TEST_SHARE, VAL_SHARE = 0.1, 0.1  # of a gridded sequence, at its end
 BIKENYC_GRID, BIKENYC_TEST = (2, 16, 8), 240  # of BikeNYC: its shape, and the hours of its test split, ten days
+_AMONG = {"grid": "T", "clips": "N", "moving-mnist": "N", None: "NT"}  # which layouts each kind of data set has
 
 
-class ReadyClips(ClipDataset):
-    """Clips that are there as such, (N, T, C, H, W) uint8 or float32 in [0, 1]; their first frames are taken."""
+class ArrayClips(ClipDataset):
+    """Clips from arrays in some units, with lines on what was taken for granted and how many values are missing."""
+
+    name: str
+    units: Units
+
+    def _take(self, name: str, units: Units, arrays: list[NDArray[Any]], notes: tuple[str, ...] = ()) -> None:
+        self.name, self.units = name, units
+        missing, total = sum(survey(name, array, units) for array in arrays), sum(array.size for array in arrays)
+        if missing == total:
+            raise InputError(f"{name} holds NaN or other missing values only", "give another file")
+        counted = missing_note(name, missing, total) if missing else ""
+        self.notes = [note for note in (*notes, units.note, counted) if note]
+
+    def _warnings(self) -> list[str]:
+        return [f"warning: {note}" for note in self.notes]
+
+    def frames(self, index: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        return in_unit(self.clip(index, rng), self.units, self.name)
+
+
+class ReadyClips(ArrayClips):
+    """Clips that are there as such, (N, T, C, H, W); their first frames are taken."""
 
     has_own_split = False
 
-    def __init__(self, name: str, clips: NDArray[Any], length: int) -> None:
+    def __init__(self, name: str, clips: NDArray[Any], length: int, units: Units, notes: tuple[str, ...] = ()) -> None:
         if clips.shape[1] < length:
             raise InputError(
                 f"{name}: its clips have {clips.shape[1]} frames, context and horizon want {length}",
                 "give a smaller --context or --frames",
             )
-        if not len(clips):
-            raise InputError(f"{name} holds no clips", "give another file")
-        self.name, self._clips = name, clips
+        self._take(name, units, [clips], notes)
+        self._clips = clips
         _, _, C, H, W = clips.shape
         self.clip_shape = (length, C, H, W)
 
@@ -45,23 +80,22 @@ class ReadyClips(ClipDataset):
         return len(self._clips)
 
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
-        clip = np.asarray(self._clips[index, : self.clip_shape[0]])
-        if clip.dtype == np.uint8:
-            return clip
-        return checked(clip, self.name)
+        return self._clips[index, : self.clip_shape[0]]
 
     def describe(self) -> list[str]:
         T, C, H, W = self.clip_shape
-        return [f"{self.name}: {len(self)} clips of {T} frames, {C} x {H} x {W}"]
+        return [f"{self.name}: {len(self)} clips of {T} frames, {C} x {H} x {W}", *self._warnings()]
 
 
-class TaxiBJ(ClipDataset):
+class TaxiBJ(ArrayClips):
     """TaxiBJ's `dataset.npz`: X (N, 4, 2, 32, 32) goes in, Y (N, 4, 2, 32, 32) comes out, both in [-1, 1].
 
-    Validation is the test split, as published. Clips are scaled to [0, 1].
+    Validation is the test split, as published. Of files that are scaled to [0, 1] already, that is said.
     """
 
-    def __init__(self, path: Path, arrays: Mapping[str, NDArray[Any]], split: str, length: int) -> None:
+    def __init__(
+        self, path: Path, arrays: Mapping[str, NDArray[Any]], declared: Declared, split: str, length: int
+    ) -> None:
         missing = [key for key in TAXIBJ_KEYS if key not in arrays]
         if missing:
             raise InputError(f"{path} has no array {', '.join(missing)}", "give TaxiBJ's dataset.npz")
@@ -82,7 +116,9 @@ class TaxiBJ(ClipDataset):
             )
         if not len(self):
             raise InputError(f"{path} holds no clips", "give another file")
-        self.name, self.split = f"TaxiBJ {path}", split
+        together = [array for pair in self._pairs for array in pair]
+        self._take(f"TaxiBJ {path}", _taxibj_units(path, arrays, declared), together)
+        self.split = split
         self.clip_shape = (length, C, H, W)
 
     def __len__(self) -> int:
@@ -93,20 +129,29 @@ class TaxiBJ(ClipDataset):
         if index >= len(X):  # of "all": the test part follows the training part
             index -= len(X)
             X, Y = self._pairs[1]
-        clip = np.concatenate([X[index], Y[index]])[: self.clip_shape[0]]  # (T, C, H, W)
-        return checked((clip.astype(np.float32) + np.float32(1)) / np.float32(2), self.name)
+        return np.concatenate([X[index], Y[index]])[: self.clip_shape[0]]  # (T, C, H, W)
 
     def group(self, index: int) -> int:
         return index // self.clip_shape[0]  # clips begin half an hour apart
 
     def describe(self) -> list[str]:
         T, C, H, W = self.clip_shape
-        return [f"{self.name}, {self.split}: {len(self)} clips of {T} frames, {C} x {H} x {W}"]
+        return [f"{self.name}, {self.split}: {len(self)} clips of {T} frames, {C} x {H} x {W}", *self._warnings()]
 
 
-class GridWindows(ClipDataset):
-    """All windows of a gridded sequence (T, C, H, W), scaled to [0, 1] as `predict` does: uint8 by 255, floats, if they
-    exceed 1, by what weights were trained with, else (for training) by the maximum of the training part.
+def _taxibj_units(path: Path, arrays: Mapping[str, NDArray[Any]], declared: Declared) -> Units:
+    """By all splits, as some of the test split alone may be busy."""
+    if declared.range is not None:
+        return Units(*declared.range, declared.missing)
+    if any((arrays[key] < 0).any() for key in TAXIBJ_KEYS):
+        return Units(-1, 1, declared.missing)
+    note = f"{path} holds no value below 0: taken for values in [0, 1], and not in [-1, 1] as published"
+    return Units(0, 1, declared.missing, note=note)
+
+
+class GridWindows(ArrayClips):
+    """All windows of a gridded sequence (T, C, H, W), read as `predict` does; for training, counts are divided by the
+    maximum of the training part.
 
     The last tenth is the test split, what comes before it, as long, the validation split. A window belongs to the split
     of the frames it predicts: the context of the first test windows lies in the part before, as it does in use. What
@@ -114,8 +159,9 @@ class GridWindows(ClipDataset):
     """
 
     def __init__(
-        self, name: str, frames: NDArray[Any], split: str, context: int, horizon: int, divided_by: float | None = None
-    ) -> None:
+        self, name: str, frames: NDArray[Any], split: str, context: int, horizon: int, divided_by: float | None = None,
+        declared: Declared = UNDECLARED, notes: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
         T, C, H, W = frames.shape
         test = self.test_steps(T)
         edges = {"train": (0, T - 2 * test), "val": (T - 2 * test, T - test), "test": (T - test, T), "all": (0, T)}
@@ -126,11 +172,13 @@ class GridWindows(ClipDataset):
                 f"{name}: the {split} split has {last - first} frames, too few for {context} + {horizon}",
                 "give a smaller --context or --frames, or another --split",
             )
-        self.name, self.split = name, split
-        self.divided_by = divisor(frames if divided_by else frames[: edges["train"][1]], divided_by)
-        if divided_by == 1.0 and (highest := float(frames.max())) > 1 and frames.dtype != np.uint8:
-            raise InputError(f"{name} holds values up to {highest:.9g}", "scale the data to [0, 1]")
-        self._frames = frames
+        units = units_of(name, frames, declared, divided_by)
+        if units.open and divided_by is None:
+            units = dataclasses.replace(units, high=max(1.0, highest(frames[: edges["train"][1]], units)))
+        self._take(name, units, [frames], notes)
+        # Of counts and of what starts at 0, weights that learn from it can be told; of other ranges their users.
+        self.divided_by = units.span if units.own and units.low == 0 else 1.0
+        self.split, self._frames = split, frames
         self.clip_shape = (context + horizon, C, H, W)
 
     @staticmethod
@@ -143,7 +191,7 @@ class GridWindows(ClipDataset):
 
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
         start = self.starts[index]
-        return to_float(self._frames[start : start + self.clip_shape[0]]) / np.float32(self.divided_by)
+        return self._frames[start : start + self.clip_shape[0]]
 
     def group(self, index: int) -> int:
         return index // self.clip_shape[0]
@@ -151,7 +199,7 @@ class GridWindows(ClipDataset):
     def describe(self) -> list[str]:
         _, C, H, W = self.clip_shape
         divided = f", divided by {self.divided_by:g}" if self.divided_by != 1 else ""
-        return [f"{self.name}, {self.split}: {len(self)} windows, {C} x {H} x {W}{divided}"]
+        return [f"{self.name}, {self.split}: {len(self)} windows, {C} x {H} x {W}{divided}", *self._warnings()]
 
 
 class BikeNYC(GridWindows):
@@ -163,45 +211,32 @@ class BikeNYC(GridWindows):
 
 
 def cut_arrays(
-    path: Path, arrays: Mapping[str, NDArray[Any]], dataset: str | None, split: str, context: int, horizon: int,
-    divided_by: float | None,
+    path: Path, file: Arrays, dataset: str | None, split: str, context: int, horizon: int, divided_by: float | None,
+    declared: Declared, channels: int | None,
 ) -> ClipDataset:  # fmt: skip
     """The data set in a file's arrays: the kind that `dataset` names, None for what they look like."""
-    length = context + horizon
-    if dataset == "taxibj" or (dataset is None and arrays.keys() >= set(TAXIBJ_KEYS)):
-        return TaxiBJ(path, arrays, split, length)
-    frames = only_array(path, arrays)
-    if frames.dtype != np.uint8 and frames.dtype.kind != "f":
-        raise InputError(f"{path} holds {frames.dtype} values", "give uint8 or floats")
-    if frames.ndim == 3:
-        frames = frames[:, None]  # (T, 1, H, W)
-    if frames.ndim not in (4, 5) or 0 in frames.shape:
-        raise InputError(
-            f"{path} has shape {frames.shape}", "give (T,H,W), (T,C,H,W), (N,T,H,W), (N,T,C,H,W) or (20,N,64,64)"
-        )
-    if dataset is None and frames.shape[-1] in (1, 3, 4) and frames.shape[-3] > 4:
-        raise InputError(
-            f"{path} has shape {frames.shape}, channels last",
-            "store it as (T, C, H, W) or (N, T, C, H, W), or say what it is with --dataset",
-        )
-    dataset = dataset or _kind(frames)
-    if dataset == "moving-mnist" and _kind(frames) == "moving-mnist":
-        clips = np.moveaxis(frames, 0, 1)[:, :, None]  # (N, 20, 1, 64, 64)
-        return ReadyClips(f"Moving MNIST {path.name}", clips, length)
+    length, declared = context + horizon, declared.over(file.declared)
+    if dataset == "taxibj" or (dataset is None and file.arrays.keys() >= set(TAXIBJ_KEYS)):
+        return TaxiBJ(path, file.arrays, declared, split, length)
+    if dataset in (None, "moving-mnist") and file.arrays.keys() >= set(KERAS_KEYS.values()):
+        return MovingMNIST(path, split, length)
+    array = only_array(path, file.arrays)
+    if dataset == "moving-mnist":
+        if array.ndim != 4 or (array.shape[0], *array.shape[2:]) != MOVING_MNIST:
+            raise InputError(f"{path} is shaped {array.shape}, and Moving MNIST (20, N, 64, 64)", "leave out --dataset")
+        declared = dataclasses.replace(declared, layout="TNHW")
+    found = arrange(str(path), array, declared, channels=channels, among=_AMONG[dataset])
+    notes = (found.note,) if found.note else ()
+    if "N" in found.layout:
+        if dataset == "grid":
+            raise InputError(
+                f"{path} is {found.layout}, and a grid has no N", "correct --layout, or leave out --dataset"
+            )
+        name = f"Moving MNIST {path.name}" if found.layout == "TNHW" else path.name
+        return ReadyClips(name, found.clips, length, units_of(path.name, found.clips, declared), notes)
     if dataset == "clips":
-        return ReadyClips(path.name, frames if frames.ndim == 5 else frames[:, :, None], length)
-    if dataset == "grid" and frames.ndim == 4:
-        if not np.isfinite(frames).all() or frames.min() < 0:
-            raise InputError(f"{path} holds negative or non-finite values", "shift and clean the grids first")
-        is_bikenyc = frames.shape[1:] == BIKENYC_GRID and len(frames) >= 10 * BIKENYC_TEST
-        return (BikeNYC if is_bikenyc else GridWindows)(path.stem, frames, split, context, horizon, divided_by)
-    raise InputError(f"{path} has shape {frames.shape}, and is no {dataset} data set", "leave out --dataset")
-
-
-def _kind(frames: NDArray[Any]) -> str:
-    """What an array looks like: up to four "frames" a clip are rather the channels of a gridded sequence."""
-    if frames.ndim == 5:
-        return "clips"
-    if frames.shape[0] == 20 and frames.shape[2:] == (64, 64):
-        return "moving-mnist"
-    return "clips" if frames.shape[1] > 4 else "grid"
+        raise InputError(f"{path} is {found.layout}, and clips have an N", "correct --layout, or leave out --dataset")
+    frames = found.clips[0]  # (T, C, H, W)
+    is_bikenyc = frames.shape[1:] == BIKENYC_GRID and len(frames) >= 10 * BIKENYC_TEST
+    kind = BikeNYC if is_bikenyc else GridWindows
+    return kind(path.name, frames, split, context, horizon, divided_by, declared, notes)

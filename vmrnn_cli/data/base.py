@@ -5,8 +5,9 @@ Notation: B batch, T time, C channels, H x W pixels.
 
 from __future__ import annotations
 
+import multiprocessing
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import VMRNNError
 from ..frames import to_float
+from ..readings import fill
 
 ClipArray = NDArray[Any]
 
@@ -27,12 +29,14 @@ class ClipDataset(ABC):
     clip_shape : (T, C, H, W)
     divided_by : what its values were divided by to lie in [0, 1]; None for pictures, which have no units
     has_own_split : whether the clips of a split are no other split's
+    notes : what was taken for granted, a line each
     """
 
     name: str
     clip_shape: tuple[int, int, int, int]
     divided_by: float | None = None
     has_own_split = True
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -42,7 +46,7 @@ class ClipDataset(ABC):
         """Return clip `index` as it is kept, uint8 or float32, of `clip_shape`; randomness comes from `rng` alone."""
 
     def frames(self, index: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """Return clip `index` in [0, 1]; what exceeds what its data set is divided by is above."""
+        """Return clip `index` in [0, 1], NaN where a value is missing; what exceeds the divisor is above."""
         return to_float(self.clip(index, rng))
 
     def group(self, index: int) -> int:
@@ -60,18 +64,22 @@ class _Numbered(Dataset):
     def __init__(self, dataset: ClipDataset, seed: int, epoch: int) -> None:
         self.dataset, self.seed, self.epoch = dataset, seed, epoch
 
-    def __getitem__(self, index: int) -> torch.Tensor | VMRNNError:
+    def __getitem__(self, index: int) -> NDArray[np.float32] | VMRNNError:
         rng = np.random.default_rng((self.seed, self.epoch, index))
         try:
-            return torch.from_numpy(np.array(self.dataset.frames(index, rng)))  # a copy: it may be a view of a file
+            return fill(self.dataset.frames(index, rng))
         except VMRNNError as error:
             return error  # raised in a worker, PyTorch would wrap it
 
 
-def _batch(clips: list[torch.Tensor | VMRNNError]) -> torch.Tensor | VMRNNError:
-    """(B, T, C, H, W), or the first error."""
+def _batch(clips: list[NDArray[np.float32] | VMRNNError]) -> NDArray[np.float32] | VMRNNError:
+    """(B, T, C, H, W), or the first error.
+
+    As an array: tensors would come from workers through shared memory, of which containers have little, and whose end
+    kills a process without a word.
+    """
     errors = [clip for clip in clips if isinstance(clip, VMRNNError)]
-    return errors[0] if errors else torch.stack([clip for clip in clips if isinstance(clip, torch.Tensor)])
+    return errors[0] if errors else np.stack([clip for clip in clips if isinstance(clip, np.ndarray)])
 
 
 def batches(
@@ -85,7 +93,7 @@ def batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[torch.Tensor]:
-    """Yield the batches of an epoch, (B, T, C, H, W) float32 in [0, 1], from batch `start` on.
+    """Yield the batches of an epoch, (B, T, C, H, W) float32 in [0, 1], without missing values, from batch `start` on.
 
     Order and content depend on (seed, epoch) only, not on workers, restarts or ranks: the ranks of `world` get equal
     shares of each batch of `batch_size`, which together are the batch of a single process. Clips that do not fill the
@@ -99,7 +107,29 @@ def batches(
     firsts = range(start * batch_size, len(order) - batch_size + 1, batch_size)
     shares = [order[first : first + batch_size][rank::world].tolist() for first in firsts]
     numbered = _Numbered(dataset, seed, epoch)
-    for batch in DataLoader(numbered, batch_sampler=shares, num_workers=workers, collate_fn=_batch):
+    loader = DataLoader(numbered, batch_sampler=shares, num_workers=workers, collate_fn=_batch)
+    try:
+        if workers:
+            torch.multiprocessing.Queue()  # fails as the loader's would, which then complains a second time
+        loaded = iter(loader)
+    except OSError as error:  # of semaphores, which live in shared memory, or of processes
+        raise VMRNNError(
+            f"cannot start --workers: {error.strerror or error}",
+            "see to /dev/shm (shared memory) and the limits on processes, or pass --workers 0",
+        ) from None
+    while True:
+        try:
+            batch = next(loaded, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            for process in multiprocessing.active_children():  # which wait for one that is gone
+                process.kill()
+            raise VMRNNError(
+                "a process that prepares data was ended from outside", "close other programs, or pass fewer --workers"
+            ) from None
+        if batch is None:
+            return
         if isinstance(batch, VMRNNError):
             raise batch
-        yield batch
+        yield torch.from_numpy(batch)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, VMRNNError
+from .. import network
+from ..errors import InputError, VMRNNError, os_failure
 from ..outputs import atomic_path
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def download(what: str, folder: Path, say: Callable[[str], None]) -> None:
         for file in source.files:
             say(_fetch(file, what, folder))
     except OSError as error:
-        raise VMRNNError(f"cannot write into {folder}: {error.strerror or error}", "free some space") from error
+        raise os_failure(f"cannot write into {folder}", error) from error
 
 
 def _fetch(file: RemoteFile, what: str, folder: Path) -> str:
@@ -135,7 +136,7 @@ def _url(file: RemoteFile, what: str) -> str:
 
 def _retrieve(file: RemoteFile, url: str, folder: Path) -> Path:
     import pooch
-    from requests.exceptions import HTTPError, RequestException
+    from requests.exceptions import ChunkedEncodingError, ConnectionError, HTTPError, RequestException, Timeout
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
@@ -149,17 +150,22 @@ def _retrieve(file: RemoteFile, url: str, folder: Path) -> Path:
                 pooch.retrieve(url, known_hash=file.checksum, fname=file.name, path=folder, downloader=downloader)
             )
         except HTTPError as error:
-            reason, _, _ = str(error).partition(" for url")
+            said, _, _ = str(error).partition(" for url")
             raise VMRNNError(
-                f"{url} cannot be had: {reason}", f"get {file.name} elsewhere and put it into {folder}"
+                f"{url} cannot be had: {said}", f"get {file.name} elsewhere and put it into {folder}"
             ) from error
-        except RequestException as error:
-            raise VMRNNError(
-                f"the download of {url} broke off: {_innermost(error)}",
-                "check the network and try again: what came so far is kept",
-            ) from error
-        except ValueError as error:  # pooch has removed it
-            raise VMRNNError(
+        except (RequestException, OSError, ImportError) as error:
+            broken = f"the download of {url} broke off"
+            cause = network.known_cause(broken, error)
+            if cause is None and not isinstance(error, RequestException):
+                raise  # the disk
+            todo = "check the network and try again: what came so far is kept"
+            lost = isinstance(error, (ConnectionError, Timeout, ChunkedEncodingError))
+            raise cause or VMRNNError(f"{broken}: {network.reason(error)}", todo if lost else "") from error
+        except ValueError as error:
+            if not file.checksum or file.checksum.split(":")[-1] not in str(error):
+                raise VMRNNError(f"the download of {url} failed: {network.reason(error)}") from error
+            raise VMRNNError(  # pooch has removed it
                 f"{url} is not the published file: its checksum is not {file.checksum}", "try again later"
             ) from error
 
@@ -201,13 +207,6 @@ class _Resuming:
             for chunk in response.iter_content(_CHUNK):
                 file.write(chunk)
                 self._progress.advance(task, len(chunk))
-
-
-def _innermost(error: BaseException) -> str:
-    """The reason at the root of an error that others were made from, in one line."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return " ".join(str(error).split())
 
 
 def _extract(archive: Path, member: str, target: Path) -> None:

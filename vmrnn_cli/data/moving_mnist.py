@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..digits import DIGIT_SIZE, STEP
-from ..errors import InputError
+from ..errors import InputError, os_failure
+from ..frames import read_arrays
 from ..outputs import atomic_path
 from .base import ClipArray, ClipDataset
 
 SIZE = 64
+KERAS_KEYS = {"train": "x_train", "test": "x_test"}  # of its mnist.npz
 FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 EPOCH_CLIPS = 10_000  # an epoch of the published protocol, and the size of its test set
 VAL_DIGITS = 5_000  # of the training digits, kept aside
@@ -27,10 +29,15 @@ TEST_SEED = 20_240_325
 
 
 def find_digits(folder: Path, split: str) -> Path | None:
-    """The idx file of a split in a folder, gzipped or not."""
-    for suffix in ("", ".gz"):
-        path = folder / (FILES["test" if split == "test" else "train"] + suffix)
-        if path.exists():
+    """The idx file of a split in a folder or in those below, whatever it is called in the layouts there are.
+
+    MNIST's own names, those of Kaggle (train-images.idx3-ubyte), torchvision's folder MNIST/raw; gzipped or not.
+    """
+    name = FILES["test" if split == "test" else "train"]
+    names = [spelt + suffix for spelt in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+    inner = ("", "raw", "MNIST/raw", *names)  # Kaggle's archive unpacks some files into folders of their own names
+    for path in (folder / each / name for each in inner for name in names):
+        if path.is_file():
             return path
     return None
 
@@ -41,8 +48,14 @@ def has_digits(folder: Path) -> bool:
 
 
 @functools.lru_cache(maxsize=2)
-def _read_once(path: Path, _written: int) -> NDArray[np.uint8]:
-    return read_digits(path)
+def _read_once(path: Path, _written: int, member: str) -> NDArray[np.uint8]:
+    """The digits in an idx file; in an .npz, those called `member`."""
+    if not member:
+        return read_digits(path)
+    digits = read_arrays(path).arrays[member]
+    if digits.shape[1:] != (DIGIT_SIZE, DIGIT_SIZE) or digits.dtype != np.uint8:
+        raise InputError(f"{path}: {member} is {digits.dtype} {digits.shape}, no digits (N, 28, 28)", "download MNIST")
+    return digits
 
 
 def read_digits(path: Path) -> NDArray[np.uint8]:
@@ -52,6 +65,8 @@ def read_digits(path: Path) -> NDArray[np.uint8]:
         raw = path.read_bytes()
         content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise os_failure(f"cannot read {path}", error) from None
         raise InputError(f"cannot read {path}: {error}", todo) from None
     if len(content) < 16:
         raise InputError(f"{path} is not an idx file: it is too short", todo)
@@ -94,10 +109,12 @@ class MovingMNIST(ClipDataset):
     """Clips by number: an epoch is 10,000 of them. Training clips are new in every epoch, others stay the same."""
 
     def __init__(self, folder: Path, split: str, length: int, **_: object) -> None:
-        path = find_digits(folder, split)
+        """`folder` has MNIST's idx files; or is Keras' mnist.npz."""
+        path = folder if folder.is_file() else find_digits(folder, split)
         if path is None:
             raise InputError(f"{folder} has no {FILES['test' if split == 'test' else 'train']}", "download MNIST")
-        digits = _read_once(path, path.stat().st_mtime_ns)
+        member = KERAS_KEYS["test" if split == "test" else "train"] if folder.is_file() else ""
+        digits = _read_once(path, path.stat().st_mtime_ns, member)
         if split in ("train", "val"):
             kept = min(VAL_DIGITS, len(digits) // 10)
             digits = digits[:-kept] if split == "train" else digits[-kept:]

@@ -22,8 +22,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, VMRNNError
-from ..frames import VIDEO_SUFFIXES
+from ..errors import InputError, os_failure
+from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from ..text import printable
 from . import cache
 from .base import ClipArray, ClipDataset
 from .cache import Video
@@ -88,7 +89,8 @@ class FolderClips(_VideoWindows):
         self.clip_shape = (length, channels, side, side)
         self._videos: list[Video] = []
         sets: list[str] = []
-        skipped = []
+        skipped: list[str] = []
+        told: list[str] = []
         for entry in _with_progress(entries, f"decoding {folder.name}"):
             try:
                 video = cache.decode(entry.file, channels, size)
@@ -96,13 +98,18 @@ class FolderClips(_VideoWindows):
                 skipped.append(str(error))
                 continue
             if len(video) < length:
-                skipped.append(f"{entry.file} has only {len(video)} of {length} frames")
+                flaw = "".join(f" ({note})" for note in video.notes[:1])
+                skipped.append(f"{entry.file} has only {len(video)} of {length} frames{flaw}")
             else:
+                told += [f"warning: {entry.file}: {note}" for note in video.notes]
                 self._videos.append(video)
                 sets.append(entry.set)
         if not self._videos:
             why = f", for example: {skipped[0]}" if skipped else ""
             raise InputError(f"{folder} has no usable clip in the {split} split{why}", "give longer or more clips")
+        self._notes += told[:MAX_LISTED]
+        if len(told) > MAX_LISTED:
+            self._notes.append(f"warning: {len(told) - MAX_LISTED} more of that kind")
         self._notes += [f"skipped: {reason}" for reason in skipped[:MAX_LISTED]]
         if len(skipped) > MAX_LISTED:
             self._notes.append(f"skipped: {len(skipped) - MAX_LISTED} more")
@@ -169,11 +176,27 @@ def _split_files(folder: Path, split: str) -> tuple[list[_Entry], bool]:
         return _read_split_table(table, split), True
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     if not files:
-        raise InputError(f"{folder} holds no video files", "give a folder of clips, or another --dataset")
+        raise _no_videos(folder)
     every = [_Entry(file, "") for file in files]
     chosen = [entry for entry in every if split in ("all", _by_hash(entry.file.relative_to(folder)))]
     # A handful of clips, and the split is empty by chance: to use them all is better than nothing, if it is said.
     return chosen or every, bool(chosen)
+
+
+def _no_videos(folder: Path) -> InputError:
+    """What a folder without videos holds instead."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    kinds = {
+        "images, clips as frames (.jpg, .png, ...), which are not read": IMAGE_SUFFIXES,
+        "arrays, each a data set of its own": {".npy", ".npz"},
+    }
+    for kind, suffixes in kinds.items():
+        found = sorted(path for path in files if path.suffix.lower() in suffixes)
+        if found:
+            todo = f"name one of them, such as {found[0]}" if ".npz" in suffixes else "give the clips as video files"
+            return InputError(f"{folder} holds no video files but {len(found)} {kind}, such as {found[0]}", todo)
+    other = f"; {len(files)} other files, such as {min(files)}" if files else ""
+    return InputError(f"{folder} holds no video files{other}", "give a folder of clips, or another --dataset")
 
 
 def _read_split_table(table: Path, split: str) -> list[_Entry]:
@@ -186,7 +209,7 @@ def _read_split_table(table: Path, split: str) -> list[_Entry]:
     except (KeyError, csv.Error, UnicodeDecodeError):
         raise InputError(f"{table} has no columns file and split", "add them, or remove the file") from None
     except OSError as error:
-        raise InputError(f"cannot read {table}: {error.strerror or error}", "check the file") from error
+        raise os_failure(f"cannot read {table}", error) from error
     chosen = [row for row in rows if split in ("all", row["split"])]
     entries = [_Entry(table.parent / row["file"], row.get("set") or "") for row in chosen]
     missing = [entry.file for entry in entries if not entry.file.exists()]
@@ -204,9 +227,10 @@ def _with_progress(items: list[Item], label: str) -> Iterable[Item]:
     if not sys.stderr.isatty():
         return items
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import track
 
-    return track(items, description=label, console=Console(stderr=True), transient=True)
+    return track(items, description=escape(printable(label)), console=Console(stderr=True), transient=True)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -309,7 +333,7 @@ def _decode_member(archive: Path, member: zipfile.ZipInfo, content: str) -> Vide
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{archive} is damaged: {error}", "download it again") from error
         except OSError as error:
-            raise VMRNNError(f"cannot unpack {archive}: {error}", "free some space") from error
+            raise os_failure(f"cannot unpack {archive}", error) from error
         try:
             return cache.decode(file, 1, KTH_SIZE, content)
         except InputError as error:  # it names a file that is gone with this function

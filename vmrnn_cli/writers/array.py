@@ -32,9 +32,8 @@ class ArrayWriter(Writer):
         clips = {"context": list(self.forecast.context), "prediction": [step.prediction for step in self._steps]}
         if known := [step.truth for step in self._steps if step.truth is not None]:
             clips["truth"] = known
-        arrays: dict[str, Any] = {
-            name: np.stack(clip) * np.float32(self.forecast.divided_by) for name, clip in clips.items()
-        }
+        scale, offset = np.float32(self.forecast.divided_by), np.float32(self.forecast.offset)
+        arrays: dict[str, Any] = {name: np.stack(clip) * scale + offset for name, clip in clips.items()}
         arrays |= {name: np.stack([step.extra[name] for step in self._steps]) for name in self._steps[0].extra}
         with path.open("wb") as file:  # as for a name numpy.savez adds ".npz" to all but lower case ones
             np.savez(file, fps=self.forecast.fps, **arrays)
