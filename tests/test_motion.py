@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from moving import SIZE, crossing, error, panning, texture
+from moving import SIZE, crossing, disc, error, panning, texture
 from torch import Tensor
 
 from vmrnn_cli import motion
@@ -178,3 +178,56 @@ def test_large_frames_are_looked_at_in_half_and_drawn_whole() -> None:
     forecast = next(motion.motion_continued(scene[:4], 1))
     inside = (..., slice(50, -50), slice(50, -50))
     assert error(forecast[inside], scene[4][inside]) < 0.3 * error(scene[3][inside], scene[4][inside])
+
+
+def test_what_was_never_seen_behind_is_made_up_from_around_it() -> None:
+    """A disc that moves less than its own width hides a part of the still picture in all given frames."""
+    frames = crossing([((40.0, 40.0), (0.0, 1.5))], 10)
+    still = 0.6 * texture(seed=1)
+    going_on = motion.Continuation(frames, motion.find_matches(frames))
+    plate = going_on.plate(list(frames))
+    hidden = disc((40.0, 47.0), 5) > 0.5
+    seen = motion.resize(going_on.seen, SIZE, SIZE)
+    assert float(seen[hidden].max()) < 0.1 and float(seen[..., 70:, :].min()) > 0.9
+    assert float(seen[disc((40.0, 29.0), 2) > 0.5].min()) > 0.9  # it left there
+    assert float((plate - still)[hidden].square().mean()) < 0.2 * float((frames[-1] - still)[hidden].square().mean())
+    assert float((plate - still)[..., 70:, :].abs().max()) < 1e-3
+
+
+def test_values_spread_along_what_looks_alike() -> None:
+    guide = torch.zeros(1, 1, 32, 32)
+    guide[..., 10:22, 10:22] = 0.8
+    known = torch.zeros_like(guide)
+    known[..., 11, 11:21] = known[..., 8, 8:24] = 1.0  # a row within, of value 1, and one outside it, of value 0
+    spread = motion._spread((guide > 0).float(), known, guide)
+    assert float(spread[..., 11:16, 11:21].min()) > 0.5 and float(spread[..., 3:9, :].abs().max()) < 0.02
+    assert float(spread[..., 29:, :].abs().max()) < 1e-6  # nothing is known there
+
+
+def test_the_unknown_is_filled_from_around() -> None:
+    known = torch.ones(1, 1, 20, 27)
+    known[..., 4:15, 5:20] = 0
+    ramp = torch.linspace(0, 1, 27).expand(1, 3, 20, 27)
+    torch.testing.assert_close(motion._fill(ramp, torch.ones_like(known)), ramp)
+    hole = ramp.masked_fill(known == 0, 7.0)
+    assert float((motion._fill(hole, known) - ramp).abs().max()) < 0.25
+    assert torch.isfinite(motion._fill(hole, torch.zeros_like(known))).all()
+
+
+def test_where_hypotheses_disagree_their_mean_is_drawn_once() -> None:
+    frames = panning((0.0, 2.0), 10)
+    going_on = motion.Continuation(frames, motion.find_matches(frames))
+    steps = going_on.steps(3)
+    last, plate = frames[-1], going_on.plate(list(frames))
+    logits = torch.full_like(steps.prior()[2], -30.0)
+    logits[:, :2] = 0.0  # half still, half moved by 6 pixels
+    fields, shares = motion.agree(steps.fields[2], logits, 0.9)
+    weights = torch.softmax(shares, 1)
+    torch.testing.assert_close(weights.sum(1), torch.ones_like(weights[:, 0]))
+    assert weights[0, :, 20, 20].tolist() == pytest.approx([0.05, 0.05, 0, 0, 0, 0, 0.9], abs=1e-5)
+    torch.testing.assert_close(fields[:, 5], steps.fields[2, :, 0] / 2)
+    once = motion.warp(last, motion.resize(fields[:, 5], SIZE, SIZE))
+    twice = motion.draw(last, plate, steps.fields[2], logits)
+    torch.testing.assert_close(motion.draw(last, plate, fields, shares), 0.9 * once + 0.1 * twice)
+    logits[:, 5] = 50.0  # what stands behind is no motion of the last frame
+    assert torch.softmax(motion.agree(steps.fields[2], logits, 0.9)[1], 1)[:, 5].min() > 0.99

@@ -13,6 +13,7 @@ Backward: what is at x now was at x + d. Frames are float32 in [0, 1], of one ch
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -224,6 +225,50 @@ def _smooth(values: Tensor, weight: Tensor, size: int) -> Tensor:
     return values
 
 
+def _spread(values: Tensor, weight: Tensor, guide: Tensor, size: int = 13) -> Tensor:
+    """Values from where they are known to where they are not, along what looks alike and not across its edges.
+
+    A guided filter (He, Sun and Tang 2013) with weights: in each window the values are fitted as a linear function of
+    the guide. Where nothing is known nearby, the result is 0.
+
+    Args:
+        values: (B, 1, H, W).
+        weight: (B, 1, H, W), at least 0: how well each value is known.
+        guide: (B, 1, H, W) in [0, 1].
+        size: of the windows, odd.
+
+    Returns:
+        (B, 1, H, W).
+    """
+    doubt, contrast = 0.05, 1e-3  # weight of the 0 that is believed at first, and squared contrast of what is an edge
+    parts = torch.cat([weight, weight * values, weight * guide, weight * values * guide, weight * guide**2], 1)
+    total, v, g, vg, gg = box_mean(parts, size).split(1, 1)
+    plain_g, plain_gg = box_mean(torch.cat([guide, guide**2], 1), size).split(1, 1)
+    total, g, gg = total + doubt, g + doubt * plain_g, gg + doubt * plain_gg
+    v, g, vg, gg = v / total, g / total, vg / total, gg / total
+    slope = (vg - v * g) / (gg - g**2 + contrast)
+    lines = box_mean(torch.cat([total, total * slope, total * (v - slope * g)], 1), size)
+    return (lines[:, 1:2] * guide + lines[:, 2:]) / lines[:, :1]
+
+
+def _step_up(values: Tensor, low: float, high: float) -> Tensor:
+    """0 up to `low`, 1 from `high` on, smoothly between."""
+    x = ((values - low) / (high - low)).clamp(0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def _fill(picture: Tensor, known: Tensor) -> Tensor:
+    """What is not known (0, to 1) from what is known around, the smoother the farther: pictures at half the size, and
+    at half of that, give it. (B, C, H, W) with (B, 1, H, W) likewise.
+    """
+    H, W = picture.shape[-2:]
+    if max(H, W) == 1:
+        return picture
+    small = halve(known)
+    below = _fill(halve(picture * known) / (small + 1e-6), small)
+    return known * picture + (1 - known) * resize(below, H, W)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Going on
 
@@ -240,12 +285,13 @@ class Steps(NamedTuple):
     mask: Tensor
 
     def prior(self) -> Tensor:
-        """Logarithms of the weights that the hypotheses have when nothing else is known, (K, B, M, h, w).
+        """Logarithms of the weights that the hypotheses have when nothing else is known, (K, B, M, h, w), not of sum 1.
 
-        Each a fifth, "matter" and "plate" together.
+        Where "matter" is, it counts double, and what does not move by itself less: it was found to move.
         """
-        known = torch.cat([torch.ones_like(self.mask).expand(-1, -1, 4, -1, -1), self.mask, 1 - self.mask], 2)
-        return (known + 1e-3).log()
+        matter, one = self.mask, torch.ones_like(self.mask)
+        known = [one - 0.5 * matter, one, one, one - 0.8 * matter, 2 * matter, 0.5 * (1 - matter)]
+        return (torch.cat(known, 2) + 1e-3).log()
 
 
 class Continuation:
@@ -256,6 +302,8 @@ class Continuation:
     camera : only the motion of the whole picture goes on
     matter : what moves keeps its shape and velocity (cars, people), in front of
     plate : what was seen behind it, moving with the camera
+
+    `seen` (B, 1, h, w) in [0, 1] tells where the plate was seen; elsewhere it is made up.
 
     Args:
         frames: (T, B, 1, H, W) in [0, 1], T at least 2.
@@ -287,6 +335,7 @@ class Continuation:
         h, w = small.shape[-2:]
         kept: tuple[Tensor, Tensor] | None = None
         camera = torch.zeros_like(small[0])
+        votes = torch.zeros_like(small[0]).expand(-1, 2, -1, -1)  # for going, and in all
         pans: list[Tensor] = []
         masks: list[Tensor] = []
         for before, now, match_, camera_ in zip(small, small[1:], matches, cameras, strict=False):
@@ -294,20 +343,34 @@ class Continuation:
             back = _smooth(resize(match_, h, w), texture, 9)
             stays, goes = box_mean((now - warp(before, pan)) ** 2, 3), box_mean((now - warp(before, back)) ** 2, 3)
             speed = (2 * (back - pan)).square().sum(1, keepdim=True)  # in pixels of the frame, squared
-            better = 2 * (stays + _NOISE) / (stays + goes + 2 * _NOISE)  # 1: to go explains no more than to stay
-            mask = speed / (speed + 0.25) * better.clamp(0, 1)
-            velocity = _smooth(-back, mask * texture + 1e-6, 17)
+            vote = (stays - goes) / (stays + goes + 2 * _NOISE)  # in [-1, 1]: to go explains more than to stay, or less
+            for_going = vote.clamp(min=0) * speed / (speed + 0.25)
             if kept is not None:
-                carried, landed = carry(kept[0], kept[0], kept[1] + 1e-4)
+                carried, landed = carry(torch.cat([kept[0], votes], 1), kept[0], kept[1] + 1e-2)
+                votes = 0.7 * carried[:, 2:] * landed / (landed + 0.05)
+            votes = votes + torch.cat([for_going, vote.abs()], 1)
+            going, total = votes.split(1, 1)
+            around = _spread(going / (total + 1e-6), total, now)  # counts where there are no votes, as if it were one
+            mask = (going + around) / (total + 1)
+            velocity = _smooth(-back, mask.clamp(0, 1) * texture + 1e-6, 17)
+            if kept is not None:
                 share = memory * landed / (landed + 0.3)
-                velocity = share * carried + (1 - share) * velocity
-            kept = velocity, mask
+                velocity = share * carried[:, :2] + (1 - share) * velocity
+            kept = velocity, mask.clamp(0, 1)
             camera = (camera + pan) / 2 if pans else pan
             pans.append(pan)
-            masks.append(mask)
-        self._velocity, self._mask, self._camera = velocity, mask, camera
+            masks.append(_step_up(mask, 0.15, 0.55))
+            if len(masks) == 1:
+                first = carry(masks[0], -velocity, masks[0])[1].clamp(max=1)
+        self._velocity, self._mask, self._camera = velocity, masks[-1], camera
         self._source, self._behind = torch.zeros_like(velocity), torch.zeros_like(velocity)
-        self._pans, self._masks = 2 * torch.stack(pans), torch.stack(masks)
+        self._pans, self._kept = 2 * torch.stack(pans), []
+        known, seen = (1 - first) ** 2 + 1e-5, 1 - first
+        for pan, mask in zip(pans, masks, strict=True):
+            old, new = mask * warp(known, pan), (1 - mask) ** 2
+            known, seen = old + new, torch.maximum(warp(seen, pan), 1 - mask)
+            self._kept.append(old / (known + 1e-7))
+        self.seen = _step_up(seen, 0.3, 0.7)
 
     def steps(self, count: int) -> Steps:
         """The next `count` frames ahead; a second call goes on where the first one ended."""
@@ -324,7 +387,8 @@ class Continuation:
         return Steps(2 * torch.stack(fields), torch.stack(masks))
 
     def plate(self, frames: Sequence[Tensor]) -> Tensor:
-        """What stands behind what moves: each frame where nothing moves, else what was seen there before.
+        """What stands behind what moves: each frame where nothing moves, else what was seen there before, else what
+        is seen around.
 
         Args:
             frames: the T given frames, (B, C, H, W) each, of any size and in colour.
@@ -334,10 +398,12 @@ class Continuation:
         """
         plate = frames[0]
         H, W = plate.shape[-2:]
-        for frame, pan, mask in zip(frames[1:], self._pans, self._masks, strict=True):
-            moves = resize(mask, H, W)
-            plate = moves * warp(plate, to_size(pan, H, W)) + (1 - moves) * frame
-        return plate
+        for frame, pan, kept in zip(frames[1:], self._pans, self._kept, strict=True):
+            share = resize(kept, H, W)
+            plate = share * warp(plate, to_size(pan, H, W)) + (1 - share) * frame
+        around = _fill(resize(plate, *self.seen.shape[-2:]), self.seen)
+        seen = resize(self.seen, H, W)
+        return seen * plate + (1 - seen) * resize(around, H, W)
 
 
 def to_size(displacement: Tensor, height: int, width: int) -> Tensor:
@@ -352,21 +418,41 @@ def to_size(displacement: Tensor, height: int, width: int) -> Tensor:
     return resize(displacement, height, width) * scale
 
 
+def agree(fields: Tensor, logits: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Give a share of what all hypotheses but "plate" weigh to one more: that all of them are right on average.
+
+    Where they disagree their mixture shows a thing several times; along the mean of their fields it is there once.
+
+    Args:
+        fields: (..., 5, 2, h, w), as in `Steps`.
+        logits: (..., M, h, w), logarithms of the weights, up to a constant.
+        share: in [0, 1).
+
+    Returns:
+        (..., 6, 2, h, w) and (..., M + 1, h, w).
+    """
+    moving, plate = torch.log_softmax(logits, -3).split([len(HYPOTHESES) - 1, 1], -3)
+    together = moving.logsumexp(-3, keepdim=True)
+    mean = ((moving - together).exp()[..., 1:, None, :, :] * fields[..., :-1, :, :, :]).sum(-4, keepdim=True)
+    logits = torch.cat([moving + math.log(1 - share), plate, together + math.log(max(share, 1e-6))], -3)
+    return torch.cat([fields, mean], -4), logits
+
+
 def draw_each(last: Tensor, plate: Tensor, fields: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """The hypotheses' pictures and their weights.
 
     Args:
         last: the last given frame, (B, C, H, W), of any size.
         plate: likewise.
-        fields: (B, 5, 2, h, w), as in `Steps`.
+        fields: (B, 5, 2, h, w), as in `Steps`, or 6 of `agree`.
         logits: (B, M, h, w), logarithms of the weights, up to a constant.
 
     Returns:
         (B, M, C, H, W), and of sum 1 over M, (B, M, 1, H, W).
     """
-    B, C, H, W = last.shape
-    anchors = torch.stack([last, last, last, last, plate], 1).flatten(0, 1)  # (B * 5, C, H, W)
-    moved = warp(anchors, to_size(fields.flatten(0, 1), H, W)).unflatten(0, (B, 5))
+    B, fields_, H, W = *fields.shape[:2], *last.shape[-2:]
+    anchors = torch.stack([last] * 4 + [plate] + [last] * (fields_ - 5), 1).flatten(0, 1)  # (B * fields, C, H, W)
+    moved = warp(anchors, to_size(fields.flatten(0, 1), H, W)).unflatten(0, (B, fields_))
     weights = torch.softmax(resize(logits, H, W), 1)[:, :, None]
     return torch.cat([last[:, None], moved], 1), weights
 

@@ -13,7 +13,7 @@ from .motion_network import MotionVMRNN, Outlook
 
 _REHEARSAL = 0.3  # weight of the rehearsed frames; the ones ahead have 1
 # Weights of the terms; the squared error has 1.
-_ABSOLUTE, _EDGES, _CHOICE = 0.5, 0.5, 1.0
+_ABSOLUTE, _EDGES, _CHOICE = 0.5, 0.5, 0.3
 _SQUARED_NOISE, _NOISE = 1e-3, 0.01  # added to what the last frame costs: less than that is not worth learning
 
 

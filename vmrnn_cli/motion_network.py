@@ -25,18 +25,30 @@ from torch import Tensor, nn
 
 from .config import MotionConfig
 from .model import PatchEmbedding, PatchExpanding, PatchMerging, ScanNetwork, State, VMRNNCell
-from .motion import HYPOTHESES, Continuation, Steps, draw, draw_each, find_matches, halve, looked_at, resize, warp
+from .motion import (
+    HYPOTHESES,
+    Continuation,
+    Steps,
+    agree,
+    draw,
+    draw_each,
+    find_matches,
+    halve,
+    looked_at,
+    resize,
+    warp,
+)
 
 _M, _FIELDS = len(HYPOTHESES), len(HYPOTHESES) - 1  # all but "still" have a field
-_EVIDENCE = 1 + _FIELDS + _M + 1 + 2 * _FIELDS + 2  # channels, see `_Stage.evidence`
+_EVIDENCE = 1 + _FIELDS + _M + 1 + 2 * _FIELDS + 3  # channels, see `_Stage.evidence`
 _DAMPING = 0.97  # of a correction's velocity, a frame
 
 
 class Outlook(NamedTuple):
     """Frames to be drawn, at any size, from the last given frame and the plate behind it.
 
-    fields : (N, 5, 2, h, w), displacements as in `motion.Steps`, corrected
-    logits : (N, M, h, w), logarithms of the hypotheses' weights
+    fields : (N, 6, 2, h, w), displacements as in `motion.Steps`, corrected, and their mean as of `motion.agree`
+    logits : (N, M + 1, h, w), logarithms of the weights
     light : (N, 1, h/2, w/2), added to the picture
 
     N is whatever is drawn together.
@@ -46,13 +58,17 @@ class Outlook(NamedTuple):
     logits: Tensor
     light: Tensor
 
+    def weights(self) -> Tensor:
+        """Of the hypotheses, (N, M, h, w), of sum 1: that of the mean is given back to those it is the mean of."""
+        moving, plate, _ = torch.softmax(self.logits, 1).split([_M - 1, 1, 1], 1)
+        return torch.cat([moving / moving.sum(1, keepdim=True) * (1 - plate), plate], 1)
+
     def displacement(self) -> Tensor:
         """Where the last frame's pixels are taken from, by the mean of the hypotheses: (N, 2, h, w), in pixels."""
-        weights = torch.softmax(self.logits, 1)[:, 1:, None]  # (N, 5, 1, h, w); "still" has no displacement
-        return (weights * self.fields).sum(1)
+        return (self.weights()[:, 1:, None] * self.fields[:, :_FIELDS]).sum(1)  # "still" has no displacement
 
     def draw_each(self, last: Tensor, plate: Tensor) -> tuple[Tensor, Tensor]:
-        """The hypotheses' pictures (N, M, C, H, W) and their weights, as `motion.draw_each`."""
+        """The hypotheses' pictures and their mean's (N, M + 1, C, H, W), and their weights, as `motion.draw_each`."""
         pictures, weights = draw_each(last, plate, self.fields, self.logits)
         return pictures + resize(self.light, *last.shape[-2:])[:, None], weights
 
@@ -167,7 +183,7 @@ class MotionVMRNN(ScanNetwork):
         correction = velocity * ((1 - _DAMPING**ahead) / (1 - _DAMPING))
         correction = resize(correction.flatten(0, 2), h, w).view_as(steps.fields)
         logits = self.config.decisiveness * (steps.prior() + logits)
-        return Outlook(steps.fields + correction, logits, light)
+        return Outlook(*agree(steps.fields + correction, logits, self.config.consensus), light)
 
 
 @contextlib.contextmanager
@@ -194,6 +210,8 @@ class _Stage:
         self.lead += count
         with _measuring(self._last):
             steps = self.continuation.steps(count)
+            seen = self.continuation.seen.expand(count, -1, -1, -1, -1).flatten(0, 1)
+            self._seen = warp(seen, steps.fields[:, :, -1].flatten(0, 1) / 2).view_as(steps.mask)
             anchors = self._anchors.expand(count, -1, -1, -1, -1).flatten(0, 2)[:, None]  # (S B 5, 1, h, w)
             moved = warp(anchors, steps.fields.flatten(0, 2) / 2).view(count, *self._anchors.shape)
             return steps, torch.cat([self._last.expand(count, -1, -1, -1, -1), moved], 2)
@@ -208,8 +226,8 @@ class _Stage:
                 know it: all but the first one in a rehearsal, only the first one after it.
 
         Returns:
-            (S, B, 25, h, w): the last frame, how the hypotheses differ from it, their errors, the mask, the fields,
-            whether the errors are known, and how far ahead the step is.
+            (S, B, 26, h, w): the last frame, how the hypotheses differ from it, their errors, the mask, the fields,
+            whether the errors are known, how far ahead the step is, and where the plate was seen.
         """
         S, B, _, h, w = pictures.shape
         known, seen = torch.zeros_like(steps.mask), torch.zeros_like(pictures)
@@ -226,6 +244,7 @@ class _Stage:
                 (steps.fields / (4 + 2 * lead[..., None])).flatten(2, 3),
                 known,
                 (lead / 10).clamp(max=3).expand(-1, B, -1, h, w),
+                self._seen,
             ],
             2,
         )

