@@ -16,7 +16,7 @@ from vmrnn_cli import motion
 def continued(scene: Tensor, given: int = 10, ahead: int = 10) -> dict[str, Tensor]:
     """The picture of each hypothesis alone, and of their mean, for all steps ahead: (K, 1, 1, H, W)."""
     frames = scene[:given]
-    going_on = motion.Continuation(frames, motion.find_matches(frames))
+    going_on = motion.Continuation(motion.follow(frames, motion.find_matches(frames)))
     plate, steps = going_on.plate(list(frames)), going_on.steps(ahead)
     pictures = {}
     for number, name in enumerate(motion.HYPOTHESES[:4]):
@@ -131,9 +131,9 @@ def test_after_a_cut_the_forecast_is_of_the_new_scene() -> None:
 
 def test_steps_go_on_where_they_ended() -> None:
     frames = crossing([((48.0, 24.0), (0.5, 2.0))], 8)
-    matches = motion.find_matches(frames)
-    at_once = motion.Continuation(frames, matches).steps(7)
-    piecewise = motion.Continuation(frames, matches)
+    known = motion.follow(frames, motion.find_matches(frames))
+    at_once = motion.Continuation(known).steps(7)
+    piecewise = motion.Continuation(known)
     parts = [piecewise.steps(3), piecewise.steps(4)]
     assert torch.equal(at_once.fields, torch.cat([part.fields for part in parts]))
     assert torch.equal(at_once.mask, torch.cat([part.mask for part in parts]))
@@ -150,7 +150,7 @@ def test_clips_of_a_batch_do_not_meet() -> None:
 def test_the_same_fields_draw_a_larger_picture_in_colour() -> None:
     scene = crossing([((48.0, 24.0), (0.0, 2.0))])
     frames = scene[:10]
-    going_on = motion.Continuation(frames, motion.find_matches(frames))
+    going_on = motion.Continuation(motion.follow(frames, motion.find_matches(frames)))
     steps = going_on.steps(5)
     small = motion.draw(frames[-1], going_on.plate(list(frames)), steps.fields[4], steps.prior()[4])
     tint = torch.tensor([1.0, 0.5, 0.25])[None, :, None, None]

@@ -10,7 +10,7 @@ from torch import Tensor
 from vmrnn_cli import motion
 from vmrnn_cli.config import MotionConfig
 from vmrnn_cli.motion_loss import MotionLoss
-from vmrnn_cli.motion_network import MotionVMRNN, Outlook, Part
+from vmrnn_cli.motion_network import Given, MotionVMRNN, Outlook, Part
 
 SMALL = MotionConfig(embed_dim=16, depths=(1, 1), d_state=2, detail_dim=8, decoder_dim=16)
 
@@ -153,3 +153,32 @@ def test_half_precision_decides_and_float32_measures() -> None:
         rough = forecast(network(), frames, [4])
     assert rough.dtype == torch.float32
     assert 0 < float((rough - exact).abs().mean()) < 0.01
+
+
+@pytest.mark.parametrize("given", [2, 3, 4, 10, 11, 16])
+def test_frames_that_come_one_at_a_time_give_the_same_forecast(given: int) -> None:
+    """What is kept of them is the same as what all of them together tell, and does not grow."""
+    made, frames = network(), crossing([((48.0, 24.0), (0.5, 2.0))], given)
+    kept, plate = Given(SMALL.context), frames[0]
+    with torch.no_grad():
+        for frame in frames:
+            known = kept.add(frame)
+            plate = plate if kept.count == 1 else known.plate(plate, frame)
+        part = list(made.go_on(kept, [4]))[-1]
+        again = list(made.go_on(kept, [4]))[-1]  # a forecast leaves no trace
+    outlooks = (Outlook(*(field[s] for field in part.outlook)) for s in range(4))
+    assert torch.equal(torch.stack([outlook.draw(frames[-1], plate) for outlook in outlooks]),
+                       forecast(made, frames, [4]))  # fmt: skip
+    assert torch.equal(again.outlook.fields, part.outlook.fields)
+    assert len(kept.kept) <= SMALL.context // 2 + 1
+
+
+def test_long_ago_does_not_count_in_the_rehearsal() -> None:
+    frames = torch.cat([panning((3.0, 0.0), 6), crossing([((48.0, 24.0), (0.5, 2.0))], SMALL.context)])
+    kept = Given(SMALL.context)
+    for frame in frames:
+        kept.add(frame)
+    with torch.no_grad():
+        rehearsal, _ = network().go_on(kept, [1])
+    assert (rehearsal.given, len(rehearsal.outlook.light)) == (len(frames) - 5, 5)
+    assert float(kept.change) == pytest.approx(float((frames[7:] - frames[6:-1]).square().mean().sqrt()) + 0.004)

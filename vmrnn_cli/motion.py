@@ -248,6 +248,81 @@ class Steps(NamedTuple):
         return (known + 1e-3).log()
 
 
+class Followed(NamedTuple):
+    """What is known of how frames moved, up to the last one given; the next frame makes another of it.
+
+    It has the same size however many frames there were. All of it is on the half grid and in its pixels.
+
+    small : (B, 1, h, w), the last frame
+    matches : (B, 2, ., .), of the last four frames, each in the one before
+    cameras : (B, 2, ., .), the motion of the whole picture, of the last three
+    pan, mask : (B, 2, h, w) and (B, 1, h, w), the camera's motion to the last frame, and where "matter" is in it
+    velocity, camera : (B, 2, h, w), of "matter", and of the camera, the newest frames counting most
+    """
+
+    small: Tensor
+    matches: tuple[Tensor, ...] = ()
+    cameras: tuple[Tensor, ...] = ()
+    pan: Tensor | None = None
+    mask: Tensor | None = None
+    velocity: Tensor | None = None
+    camera: Tensor | None = None
+
+    @classmethod
+    def first(cls, frame: Tensor) -> Followed:
+        """From the first frame, (B, 1, H, W)."""
+        return cls(halve(frame))
+
+    def then(self, frame: Tensor, match_: Tensor, memory: float = 0.6) -> Followed:
+        """With the next frame.
+
+        Args:
+            frame: (B, 1, H, W).
+            match_: of it in the one before, (B, 2, ., .), as `match` and `refine` give it.
+            memory: how much of a velocity of "matter" that was found before counts.
+        """
+        now, before, match_ = halve(frame), self.small, match_ / 2
+        h, w = now.shape[-2:]
+        camera_ = camera_motion(2 * match_) / 2
+        texture, pan = _texture(now), resize(camera_, h, w)
+        back = _smooth(resize(match_, h, w), texture, 9)
+        stays, goes = box_mean((now - warp(before, pan)) ** 2, 3), box_mean((now - warp(before, back)) ** 2, 3)
+        speed = (2 * (back - pan)).square().sum(1, keepdim=True)  # in pixels of the frame, squared
+        better = 2 * (stays + _NOISE) / (stays + goes + 2 * _NOISE)  # 1: to go explains no more than to stay
+        mask = speed / (speed + 0.25) * better.clamp(0, 1)
+        velocity = _smooth(-back, mask * texture + 1e-6, 17)
+        if self.velocity is not None and self.mask is not None:
+            carried, landed = carry(self.velocity, self.velocity, self.mask + 1e-4)
+            share = memory * landed / (landed + 0.3)
+            velocity = share * carried + (1 - share) * velocity
+        camera = pan if self.camera is None else (self.camera + pan) / 2
+        matches, cameras = (*self.matches, match_)[-4:], (*self.cameras, camera_)[-3:]
+        return Followed(now, matches, cameras, pan, mask, velocity, camera)
+
+    def plate(self, before: Tensor, frame: Tensor) -> Tensor:
+        """What stands behind what moves: the last frame where nothing moves, else what was seen there before.
+
+        Args:
+            before: the plate of the frames before, at first the first frame, (B, C, H, W), of any size and in colour.
+            frame: the last frame, likewise.
+
+        Returns:
+            (B, C, H, W).
+        """
+        assert self.mask is not None and self.pan is not None
+        H, W = frame.shape[-2:]
+        moves = resize(self.mask, H, W)
+        return moves * warp(before, to_size(2 * self.pan, H, W)) + (1 - moves) * frame
+
+
+def follow(frames: Tensor, matches: Tensor) -> list[Followed]:
+    """What is known after each frame: (T, B, 1, H, W), and the matches (T-1, B, 2, ., .) of `find_matches`."""
+    known = [Followed.first(frames[0])]
+    for frame, match_ in zip(frames[1:], matches, strict=True):
+        known.append(known[-1].then(frame, match_))
+    return known
+
+
 class Continuation:
     """What moves in given frames, and how it goes on by five hypotheses.
 
@@ -258,56 +333,23 @@ class Continuation:
     plate : what was seen behind it, moving with the camera
 
     Args:
-        frames: (T, B, 1, H, W) in [0, 1], T at least 2.
-        matches: (T-1, B, 2, ., .), of each frame in the one before, as `match` gives them.
-        memory: how much of a velocity of "matter" that was found before counts.
+        known: after each frame, at least two; the plate of frames before the first of it cannot be had.
         damping: of the velocity of "matter", a frame.
     """
 
-    def __init__(self, frames: Tensor, matches: Tensor, memory: float = 0.6, damping: float = 0.97) -> None:
-        T, B = frames.shape[:2]
-        small = halve(frames.flatten(0, 1)).unflatten(0, (T, B))  # (T, B, 1, h, w)
-        h, w = small.shape[-2:]
-        # Displacements are kept in pixels of the half grid.
-        cameras = camera_motion(matches.flatten(0, 1)).unflatten(0, (T - 1, B)) / 2
-        newest = min(4, T - 1)
-        ramp = torch.arange(1.0, newest + 1, device=frames.device)
-        drift = torch.einsum("t,tbchw->bchw", ramp / ramp.sum(), matches[-newest:]) / 2
-        step = torch.stack([matches[-1] / 2, drift, cameras[-3:].mean(0)], 1)  # (B, 3, 2, ., .)
+    def __init__(self, known: Sequence[Followed], damping: float = 0.97) -> None:
+        self._known, last = known, known[-1]
+        assert last.velocity is not None and last.mask is not None and last.camera is not None
+        h, w = last.small.shape[-2:]
+        matches = torch.stack(last.matches)
+        ramp = torch.arange(1.0, len(matches) + 1, device=matches.device)
+        drift = torch.einsum("t,tbchw->bchw", ramp / ramp.sum(), matches)
+        step = torch.stack([matches[-1], drift, torch.stack(last.cameras).mean(0)], 1)  # (B, 3, 2, ., .)
         self._step = resize(step.flatten(0, 1), h, w)
         self._flow = torch.zeros_like(self._step)
         self._damping = damping
-        self._find_matter(small, matches / 2, cameras, memory)
-
-    def _find_matter(self, small: Tensor, matches: Tensor, cameras: Tensor, memory: float) -> None:
-        """Follow what moves on its own through the given frames: velocity and mask, the camera, and the plate's parts.
-
-        small (T, B, 1, h, w); matches and cameras (T-1, B, 2, ., .), in pixels of the half grid.
-        """
-        h, w = small.shape[-2:]
-        kept: tuple[Tensor, Tensor] | None = None
-        camera = torch.zeros_like(small[0])
-        pans: list[Tensor] = []
-        masks: list[Tensor] = []
-        for before, now, match_, camera_ in zip(small, small[1:], matches, cameras, strict=False):
-            texture, pan = _texture(now), resize(camera_, h, w)
-            back = _smooth(resize(match_, h, w), texture, 9)
-            stays, goes = box_mean((now - warp(before, pan)) ** 2, 3), box_mean((now - warp(before, back)) ** 2, 3)
-            speed = (2 * (back - pan)).square().sum(1, keepdim=True)  # in pixels of the frame, squared
-            better = 2 * (stays + _NOISE) / (stays + goes + 2 * _NOISE)  # 1: to go explains no more than to stay
-            mask = speed / (speed + 0.25) * better.clamp(0, 1)
-            velocity = _smooth(-back, mask * texture + 1e-6, 17)
-            if kept is not None:
-                carried, landed = carry(kept[0], kept[0], kept[1] + 1e-4)
-                share = memory * landed / (landed + 0.3)
-                velocity = share * carried + (1 - share) * velocity
-            kept = velocity, mask
-            camera = (camera + pan) / 2 if pans else pan
-            pans.append(pan)
-            masks.append(mask)
-        self._velocity, self._mask, self._camera = velocity, mask, camera
-        self._source, self._behind = torch.zeros_like(velocity), torch.zeros_like(velocity)
-        self._pans, self._masks = 2 * torch.stack(pans), torch.stack(masks)
+        self._velocity, self._mask, self._camera = last.velocity, last.mask, last.camera
+        self._source, self._behind = torch.zeros_like(last.velocity), torch.zeros_like(last.velocity)
 
     def steps(self, count: int) -> Steps:
         """The next `count` frames ahead; a second call goes on where the first one ended."""
@@ -324,7 +366,7 @@ class Continuation:
         return Steps(2 * torch.stack(fields), torch.stack(masks))
 
     def plate(self, frames: Sequence[Tensor]) -> Tensor:
-        """What stands behind what moves: each frame where nothing moves, else what was seen there before.
+        """What stands behind what moves, see `Followed.plate`.
 
         Args:
             frames: the T given frames, (B, C, H, W) each, of any size and in colour.
@@ -333,10 +375,8 @@ class Continuation:
             (B, C, H, W).
         """
         plate = frames[0]
-        H, W = plate.shape[-2:]
-        for frame, pan, mask in zip(frames[1:], self._pans, self._masks, strict=True):
-            moves = resize(mask, H, W)
-            plate = moves * warp(plate, to_size(pan, H, W)) + (1 - moves) * frame
+        for frame, known in zip(frames[1:], self._known[1:], strict=True):
+            plate = known.plate(plate, frame)
         return plate
 
 
@@ -420,7 +460,7 @@ def motion_continued(frames: Tensor, ahead: int) -> Iterator[Tensor]:
     """
     frames, highest = at_least_two(frames), max(1.0, float(frames.max()))
     small = looked_at(frames)
-    going_on = Continuation(small, find_matches(small))
+    going_on = Continuation(follow(small, find_matches(small)))
     plate = going_on.plate(list(frames))
     for _ in range(ahead):
         step = going_on.steps(1)

@@ -6,7 +6,9 @@ weight that it has when nothing else is known.
 
 It learns from a rehearsal. The hypotheses first continue the first half of the given frames, and the recurrent state
 sees, one frame at a time, how well each of them meets the second half; then it goes on with those that continue all
-given frames, and there is nothing more to see.
+given frames, and there is nothing more to see. Where more frames are given than the weights were trained for (their
+context), the rehearsal is of the last half of a context: `Given` is all that a forecast needs of the frames so far, and
+has the same size for ten of them as for a stream that never ends.
 
 Notation: B batch, T given frames, S steps (rehearsed frames, or frames ahead), M hypotheses, C channels, H x W pixels,
 h x w = H/2 x W/2 the half grid, E width of the tokens, which lie on a grid of H/8 x W/8.
@@ -15,7 +17,8 @@ h x w = H/2 x W/2 the half grid, E width of the tokens, which lie on a grid of H
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,7 +28,19 @@ from torch import Tensor, nn
 
 from .config import MotionConfig
 from .model import PatchEmbedding, PatchExpanding, PatchMerging, ScanNetwork, State, VMRNNCell
-from .motion import HYPOTHESES, Continuation, Steps, draw, draw_each, find_matches, halve, looked_at, resize, warp
+from .motion import (
+    HYPOTHESES,
+    Continuation,
+    Followed,
+    Steps,
+    draw,
+    draw_each,
+    find_matches,
+    halve,
+    looked_at,
+    resize,
+    warp,
+)
 
 _M, _FIELDS = len(HYPOTHESES), len(HYPOTHESES) - 1  # all but "still" have a field
 _EVIDENCE = 1 + _FIELDS + _M + 1 + 2 * _FIELDS + 2  # channels, see `_Stage.evidence`
@@ -103,22 +118,33 @@ class MotionVMRNN(ScanNetwork):
         Yields:
             The rehearsal, left out where there are fewer than four frames, and a part for each number of `ahead`.
         """
-        with _measuring(frames):
-            frames = looked_at(frames)
-            T, half = len(frames), len(frames) // 2
-            matches = find_matches(frames)
-            # Evidence is told in terms of how much the clip changes from frame to frame.
-            change = (frames[1:] - frames[:-1]).square().mean((0, 2, 3, 4)).sqrt()[:, None, None, None] + 0.004
+        given, known = Given(self.config.context), []
+        for frame in frames:
+            known.append(given.add(frame))
+        yield from self.go_on(given, ahead, known)
+
+    def go_on(self, given: Given, ahead: Iterable[int], known: Sequence[Followed] = ()) -> Iterator[Part]:
+        """The same from what is kept of the given frames, which stays as it is.
+
+        Args:
+            given: of at least two frames.
+            ahead: as in `forward`.
+            known: what `given.add` returned for each frame, for who asks the parts' continuations for their plate.
+        """
+        T, rehearsed = given.count, given.rehearsed
+        newest, change = given.kept[-1], given.change
         states, found = None, {}
-        if half >= 2:
-            stage = _Stage(frames[:half], matches[: half - 1], change)
-            steps, pictures = stage.go_on(T - half)
-            with _measuring(frames):
-                errors = (pictures - halve(frames[half:].flatten(0, 1)).unflatten(0, (T - half, -1))).abs()
+        if T - rehearsed >= 2:
+            before = given.kept[-1 - rehearsed]
+            stage = _Stage(known[: T - rehearsed] or [before.known], before, change)
+            steps, pictures = stage.go_on(rehearsed)
+            with _measuring(pictures):
+                truth = torch.cat([kept.known.small for kept in list(given.kept)[-rehearsed:]])
+                errors = (pictures - truth.unflatten(0, (rehearsed, -1))).abs()
             decided, states = self.decide_on(stage.evidence(steps, pictures, {1: errors[:-1]}), states)
             found = {0: errors[-1:]}
-            yield Part(half, stage.continuation, self._outlook(steps, decided, stage.lead))
-        stage = _Stage(frames, matches, change)
+            yield Part(T - rehearsed, stage.continuation, self._outlook(steps, decided, stage.lead))
+        stage = _Stage(known or [newest.known], newest, change)
         for count in ahead:
             steps, pictures = stage.go_on(count)
             decided, states = self.decide_on(stage.evidence(steps, pictures, found), states)
@@ -177,15 +203,68 @@ def _measuring(frames: Tensor) -> Iterator[None]:
         yield
 
 
-class _Stage:
-    """A continuation of some of the given frames, and the evidence that it offers, on the half grid."""
+class _Kept(NamedTuple):
+    """Of one frame: how what came up to it moved, and its plate on the half grid, (B, 1, h, w)."""
 
-    def __init__(self, frames: Tensor, matches: Tensor, change: Tensor) -> None:
-        """Gray frames (T, B, 1, H, W), their matches, and how much the clip changes, (B, 1, 1, 1)."""
-        with _measuring(frames):
-            self.continuation = Continuation(frames, matches)
-            self._last, plate = halve(frames[-1]), halve(self.continuation.plate(list(frames)))
-        self._anchors = torch.cat([self._last] * (_FIELDS - 1) + [plate], 1)  # (B, 5, h, w)
+    known: Followed
+    plate: Tensor
+
+
+class Given:
+    """What a forecast needs of the frames given so far, however many.
+
+    count : of the frames
+    kept : of the last frames, as many as a rehearsal takes and one more
+
+    Args:
+        context: how many of the last frames count for the rehearsal, and for how much the clip changes.
+    """
+
+    def __init__(self, context: int) -> None:
+        self.count = 0
+        self._span = max(2, context)
+        self.kept: deque[_Kept] = deque(maxlen=(self._span + 1) // 2 + 1)
+        self._last: Tensor | None = None  # (B, 1, H, W), gray, as motion is looked for in it
+        self._plate: Tensor | None = None
+        self._changes: deque[Tensor] = deque(maxlen=self._span - 1)  # squared, (B,)
+
+    def add(self, frame: Tensor) -> Followed:
+        """Take the next frame, (B, C, H, W) in [0, 1], and return how what came up to it moved."""
+        with _measuring(frame):
+            (frame,) = looked_at(frame[None])
+            if self._last is None or self._plate is None:
+                known, self._plate = Followed.first(frame), frame
+            else:
+                (match,) = find_matches(torch.stack([self._last, frame]))
+                known = self.kept[-1].known.then(frame, match)
+                self._plate = known.plate(self._plate, frame)
+                self._changes.append((frame - self._last).square().mean((1, 2, 3)))
+            self._last = frame
+            self.kept.append(_Kept(known, halve(self._plate)))
+        self.count += 1
+        return known
+
+    @property
+    def rehearsed(self) -> int:
+        """How many of the last frames are rehearsed."""
+        span = min(self.count, self._span)
+        return span - span // 2
+
+    @property
+    def change(self) -> Tensor:
+        """How much the clip changes from frame to frame, in terms of which evidence is told: (B, 1, 1, 1)."""
+        return torch.stack(list(self._changes)).mean(0).sqrt()[:, None, None, None] + 0.004
+
+
+class _Stage:
+    """A continuation of the given frames up to some, and the evidence that it offers, on the half grid."""
+
+    def __init__(self, known: Sequence[Followed], kept: _Kept, change: Tensor) -> None:
+        """What is known after each frame or after the last one, what is kept of that, and how much the clip changes."""
+        with _measuring(kept.plate):
+            self.continuation = Continuation(known)
+        self._last = kept.known.small
+        self._anchors = torch.cat([self._last] * (_FIELDS - 1) + [kept.plate], 1)  # (B, 5, h, w)
         self._change = change
         self.lead = 0  # frames ahead of the last step
 
