@@ -5,6 +5,8 @@ Notation: T time, B batch, C channels, H x W pixels.
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from moving import SIZE, crossing, disc, error, panning, texture
@@ -16,8 +18,8 @@ from vmrnn_cli import motion
 def continued(scene: Tensor, given: int = 10, ahead: int = 10) -> dict[str, Tensor]:
     """The picture of each hypothesis alone, and of their mean, for all steps ahead: (K, 1, 1, H, W)."""
     frames = scene[:given]
-    going_on = motion.Continuation(frames, motion.find_matches(frames))
-    plate, steps = going_on.plate(list(frames)), going_on.steps(ahead)
+    going_on = motion.Continuation(motion.follow(frames, motion.find_matches(frames)))
+    anchors, steps = going_on.anchors(list(frames)).expand(ahead, -1, -1, -1, -1), going_on.steps(ahead)
     pictures = {}
     for number, name in enumerate(motion.HYPOTHESES[:4]):
         logits = torch.full_like(steps.prior(), -1e4)
@@ -26,10 +28,7 @@ def continued(scene: Tensor, given: int = 10, ahead: int = 10) -> dict[str, Tens
     both = steps.prior()
     both[:, :, :4] = -1e4
     pictures |= {"matter and plate": both, "mean": steps.prior()}
-    last, behind = (part.expand(ahead, -1, -1, -1) for part in (frames[-1], plate))
-    return {
-        name: motion.draw(last, behind, steps.fields[:, 0], logits[:, 0])[:, None] for name, logits in pictures.items()
-    }
+    return {name: motion.draw(anchors, steps.fields[:, 0], logits[:, 0])[:, None] for name, logits in pictures.items()}
 
 
 @pytest.mark.parametrize("velocity", [(0.0, 2.0), (-1.5, 0.5), (0.3, 0.0), (3.0, -4.0), (0.0, 9.0)])
@@ -131,9 +130,9 @@ def test_after_a_cut_the_forecast_is_of_the_new_scene() -> None:
 
 def test_steps_go_on_where_they_ended() -> None:
     frames = crossing([((48.0, 24.0), (0.5, 2.0))], 8)
-    matches = motion.find_matches(frames)
-    at_once = motion.Continuation(frames, matches).steps(7)
-    piecewise = motion.Continuation(frames, matches)
+    known = motion.follow(frames, motion.find_matches(frames))
+    at_once = motion.Continuation(known).steps(7)
+    piecewise = motion.Continuation(known)
     parts = [piecewise.steps(3), piecewise.steps(4)]
     assert torch.equal(at_once.fields, torch.cat([part.fields for part in parts]))
     assert torch.equal(at_once.mask, torch.cat([part.mask for part in parts]))
@@ -150,12 +149,12 @@ def test_clips_of_a_batch_do_not_meet() -> None:
 def test_the_same_fields_draw_a_larger_picture_in_colour() -> None:
     scene = crossing([((48.0, 24.0), (0.0, 2.0))])
     frames = scene[:10]
-    going_on = motion.Continuation(frames, motion.find_matches(frames))
+    going_on = motion.Continuation(motion.follow(frames, motion.find_matches(frames)))
     steps = going_on.steps(5)
-    small = motion.draw(frames[-1], going_on.plate(list(frames)), steps.fields[4], steps.prior()[4])
+    small = motion.draw(going_on.anchors(list(frames)), steps.fields[4], steps.prior()[4])
     tint = torch.tensor([1.0, 0.5, 0.25])[None, :, None, None]
     large = [motion.resize(frame, 2 * SIZE, 2 * SIZE) * tint for frame in frames]
-    drawn = motion.draw(large[-1], going_on.plate(large), steps.fields[4], steps.prior()[4])
+    drawn = motion.draw(going_on.anchors(large), steps.fields[4], steps.prior()[4])
     assert drawn.shape == (1, 3, 2 * SIZE, 2 * SIZE)
     assert error(motion.halve(drawn[:, :1]), small) < 2e-4
     torch.testing.assert_close(drawn[:, 2], drawn[:, 0] / 4, atol=1e-5, rtol=0)
@@ -184,14 +183,16 @@ def test_what_was_never_seen_behind_is_made_up_from_around_it() -> None:
     """A disc that moves less than its own width hides a part of the still picture in all given frames."""
     frames = crossing([((40.0, 40.0), (0.0, 1.5))], 10)
     still = 0.6 * texture(seed=1)
-    going_on = motion.Continuation(frames, motion.find_matches(frames))
-    plate = going_on.plate(list(frames))
+    known = motion.follow(frames, motion.find_matches(frames))
+    plate, past = motion.Continuation(known).anchors(list(frames))[:, -2:].unbind(1)
     hidden = disc((40.0, 47.0), 5) > 0.5
-    seen = motion.resize(going_on.seen, SIZE, SIZE)
+    seen = motion.resize(known[-1].matter.shown(), SIZE, SIZE)
     assert float(seen[hidden].max()) < 0.1 and float(seen[..., 70:, :].min()) > 0.9
     assert float(seen[disc((40.0, 29.0), 2) > 0.5].min()) > 0.9  # it left there
     assert float((plate - still)[hidden].square().mean()) < 0.2 * float((frames[-1] - still)[hidden].square().mean())
     assert float((plate - still)[..., 70:, :].abs().max()) < 1e-3
+    first_seen = (frames[0] - still)[hidden].square().mean()
+    assert float((past - frames[0])[hidden].square().mean()) < 0.5 * float(first_seen)  # nothing is made up in it
 
 
 def test_values_spread_along_what_looks_alike() -> None:
@@ -216,18 +217,33 @@ def test_the_unknown_is_filled_from_around() -> None:
 
 def test_where_hypotheses_disagree_their_mean_is_drawn_once() -> None:
     frames = panning((0.0, 2.0), 10)
-    going_on = motion.Continuation(frames, motion.find_matches(frames))
-    steps = going_on.steps(3)
-    last, plate = frames[-1], going_on.plate(list(frames))
-    logits = torch.full_like(steps.prior()[2], -30.0)
+    going_on = motion.Continuation(motion.follow(frames, motion.find_matches(frames)))
+    steps, anchors = going_on.steps(3), going_on.anchors(list(frames))
+    logits = torch.full((1, len(motion.HYPOTHESES) + 3, SIZE // 2, SIZE // 2), -30.0)
     logits[:, :2] = 0.0  # half still, half moved by 6 pixels
-    fields, shares = motion.agree(steps.fields[2], logits, 0.9)
+    logits[:, 7] = math.log(9)
+    fields, shares = motion.agree(steps.fields[2], logits)
     weights = torch.softmax(shares, 1)
     torch.testing.assert_close(weights.sum(1), torch.ones_like(weights[:, 0]))
-    assert weights[0, :, 20, 20].tolist() == pytest.approx([0.05, 0.05, 0, 0, 0, 0, 0.9], abs=1e-5)
+    assert weights[0, :, 20, 20].tolist() == pytest.approx([0.05, 0.05, 0, 0, 0, 0, 0, 0.9, 0, 0], abs=1e-5)
     torch.testing.assert_close(fields[:, 5], steps.fields[2, :, 0] / 2)
-    once = motion.warp(last, motion.resize(fields[:, 5], SIZE, SIZE))
-    twice = motion.draw(last, plate, steps.fields[2], logits)
-    torch.testing.assert_close(motion.draw(last, plate, fields, shares), 0.9 * once + 0.1 * twice)
+    once = motion.warp(frames[-1], motion.resize(fields[:, 5], SIZE, SIZE))
+    twice = motion.draw(anchors, steps.fields[2], logits[:, :7])
+    torch.testing.assert_close(motion.draw(anchors, fields, shares), 0.9 * once + 0.1 * twice)
     logits[:, 5] = 50.0  # what stands behind is no motion of the last frame
-    assert torch.softmax(motion.agree(steps.fields[2], logits, 0.9)[1], 1)[:, 5].min() > 0.99
+    assert torch.softmax(motion.agree(steps.fields[2], logits)[1], 1)[:, 5].min() > 0.99
+
+
+def test_where_nothing_can_be_known_their_mean_is_blurred() -> None:
+    frames = panning((0.0, 2.0), 10)
+    going_on = motion.Continuation(motion.follow(frames, motion.find_matches(frames)))
+    fields, anchors = going_on.steps(1).fields[0], going_on.anchors(list(frames))
+    slopes = []
+    for blur in range(3):
+        logits = torch.full((1, len(motion.HYPOTHESES) + 3, SIZE // 2, SIZE // 2), -30.0)
+        logits[:, 7] = 30.0
+        logits[:, 7 + blur] = 30.0
+        drawn = motion.draw(anchors, *motion.agree(fields, logits))
+        slopes.append(float((drawn[..., 1:] - drawn[..., :-1]).abs().mean()))
+        assert float(drawn.mean()) == pytest.approx(float(frames[-1].mean()), abs=5e-3)
+    assert slopes[1] < 0.85 * slopes[0] and slopes[2] < 0.8 * slopes[1]

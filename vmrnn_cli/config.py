@@ -67,7 +67,6 @@ class MotionConfig:
     detail_dim: int = 32
     decoder_dim: int = 64
     decisiveness: float = 1.0  # above 1, likelier hypotheses get more than their share: sharper, with fewer ghosts
-    consensus: float = 0.3  # share of the picture along the mean of the motions: one thing instead of its ghosts
     context: int = 10
     horizon: int = 20
     divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
@@ -80,8 +79,6 @@ class MotionConfig:
             raise ValueError(f"depths must be those of two cells, got {self.depths}")
         if not 0.0 < self.decisiveness <= 100.0:
             raise ValueError(f"decisiveness must be above 0 and at most 100, got {self.decisiveness}")
-        if not 0.0 <= self.consensus < 1.0:
-            raise ValueError(f"consensus must be at least 0 and below 1, got {self.consensus}")
 
     # What a network over frames has, and this one always has alike.
     variant = "D"

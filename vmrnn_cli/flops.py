@@ -13,7 +13,7 @@ from .config import MotionConfig, NetworkConfig, VMRNNConfig
 from .scan.operators import scan_flops
 
 K = 4
-EVIDENCE, DECISIONS = 26, 35  # channels, as `motion_network` has them
+EVIDENCE, DECISIONS = 28, 51  # channels, as `motion_network` has them
 
 
 def published_macs_per_step(config: NetworkConfig, size: tuple[int, int]) -> int:

@@ -1,19 +1,19 @@
-"""How the picture goes on if what moves goes on moving: displacement, warping, and five ways to continue them.
+"""How the picture goes on if what moves goes on moving: displacement, warping, and ways to continue them.
 
 This is ours and not the paper's. Nothing here is trained. The idea is that of motion compensation with several
 hypotheses, as video coding knows it: none is right everywhere, and a network (`motion_network.py`) decides where which
-is. Each hypothesis is a displacement field into a picture that is known (an anchor: the last frame, or the plate, which
-is what stands behind what moves), so that it can be drawn at any size and in colour.
+is. Each hypothesis is a displacement field into a picture that is known (an anchor: the last frame, or what stands
+behind what moves), so that it can be drawn at any size and in colour.
 
-Notation: B batch, T time, K frames ahead, M hypotheses, C channels, H x W pixels, h x w = H/2 x W/2 the half grid on
-which fields live. A displacement is (B, 2, ., .), (dy, dx), in pixels of the full frame unless it says otherwise.
-Backward: what is at x now was at x + d. Frames are float32 in [0, 1], of one channel where motion is looked for.
+Notation: B batch, T time, K frames ahead, M hypotheses, A anchors, P pictures that are mixed, C channels, H x W pixels,
+h x w = H/2 x W/2 the half grid on which fields live. A displacement is (B, 2, ., .), (dy, dx), in pixels of the full
+frame unless it says otherwise. Backward: what is at x now was at x + d. Frames are float32 in [0, 1], of one channel
+where motion is looked for.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,8 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# What each hypothesis says. "still" has no field: it is the last frame itself.
-HYPOTHESES = ("still", "place", "drift", "camera", "matter", "plate")
+# What each hypothesis says. "still" has no field: it is the last frame itself. "past" has that of "plate".
+HYPOTHESES = ("still", "place", "drift", "camera", "matter", "plate", "past")
+FIELDS = 5  # of "place" to "plate"
+FRONT = 5  # hypotheses in the last frame, "still" to "matter"; the others are of what is behind
+BLURS = (3, 7)  # pixels: windows, each passed over twice, of which the last frame is blurred
 
 _NOISE = 2e-4  # a squared difference of pixels that means nothing
 _STRIDE, _WINDOW = 4, 16  # block matching: a displacement every 4 pixels, from windows of 16
@@ -276,8 +279,8 @@ def _fill(picture: Tensor, known: Tensor) -> Tensor:
 class Steps(NamedTuple):
     """The hypotheses for K frames ahead.
 
-    fields : (K, B, 5, 2, h, w), displacements of all but "still", in pixels of the full frame; that of "plate" into the
-        plate, the others into the last frame
+    fields : (K, B, 5, 2, h, w), displacements of "place" to "plate", in pixels of the full frame; the last one into
+        what is behind, the others into the last frame
     mask : (K, B, 1, h, w) in [0, 1], where "matter" is, carried along; elsewhere "plate" is
     """
 
@@ -290,87 +293,194 @@ class Steps(NamedTuple):
         Where "matter" is, it counts double, and what does not move by itself less: it was found to move.
         """
         matter, one = self.mask, torch.ones_like(self.mask)
-        known = [one - 0.5 * matter, one, one, one - 0.8 * matter, 2 * matter, 0.5 * (1 - matter)]
+        behind = [0.5 * (1 - matter), 0.1 * (1 - matter)]
+        known = [one - 0.5 * matter, one, one, one - 0.8 * matter, 2 * matter, *behind]
         return (torch.cat(known, 2) + 1e-3).log()
 
 
+class Matter(NamedTuple):
+    """What moves on its own, as (B, ., h, w) on the half grid, in its pixels.
+
+    pan : 2 channels, the camera's motion to this frame, backward
+    camera : 2, the same with that of earlier frames, the newest counting most
+    velocity : 2, forward
+    votes : 2, of the frames so far: that it moves, and in all
+    found : 1, at least 0: how sure it is
+    mask : 1, in [0, 1]: where it is
+    kept : 1, in [0, 1]: how much of the plate stays what it was
+    weight, seen : 1 each: how much free sight the plate is made of, and whether it was seen at all
+    """
+
+    pan: Tensor
+    camera: Tensor
+    velocity: Tensor
+    votes: Tensor
+    found: Tensor
+    mask: Tensor
+    kept: Tensor
+    weight: Tensor
+    seen: Tensor
+
+    def shown(self) -> Tensor:
+        """Where the plate was seen, (B, 1, h, w) in [0, 1]; elsewhere it is made up."""
+        return _step_up(self.seen, 0.3, 0.7)
+
+    @classmethod
+    def in_frame(cls, before: Tensor, now: Tensor, match_: Tensor, pan: Tensor, last: Matter | None) -> Matter:
+        """Find it by votes: that to go explains a place better than to stay counts for it, frame by frame; votes go
+        along with what moves, and spread to where there are none along what looks alike.
+
+        Args:
+            before: the frame before, (B, 1, h, w).
+            now: the frame.
+            match_: where its places were before, (B, 2, ., .).
+            pan: the same if nothing but the camera moves, (B, 2, h, w).
+            last: what was found in the frame before, if there was one.
+        """
+        memory = 0.6  # how much of a velocity that was found before counts
+        texture = _texture(now)
+        back = _smooth(resize(match_, *now.shape[-2:]), texture, 9)
+        stays, goes = box_mean((now - warp(before, pan)) ** 2, 3), box_mean((now - warp(before, back)) ** 2, 3)
+        speed = (2 * (back - pan)).square().sum(1, keepdim=True)  # in pixels of the frame, squared
+        vote = (stays - goes) / (stays + goes + 2 * _NOISE)  # in [-1, 1]: to go explains more than to stay, or less
+        votes = torch.cat([vote.clamp(min=0) * speed / (speed + 0.25), vote.abs()], 1)
+        if last is not None:
+            carried, landed = carry(torch.cat([last.velocity, last.votes], 1), last.velocity, last.found + 1e-2)
+            votes = votes + 0.7 * carried[:, 2:] * landed / (landed + 0.05)
+        going, total = votes.split(1, 1)
+        around = _spread(going / (total + 1e-6), total, now)  # counts where there are no votes, as if it were one
+        found = (going + around) / (total + 1)
+        mask = _step_up(found, 0.15, 0.55)
+        found = found.clamp(0, 1)
+        velocity = _smooth(-back, found * texture + 1e-6, 17)
+        if last is None:
+            camera = pan
+            hidden = carry(mask, -velocity, mask)[1].clamp(max=1)  # by what was there in the first frame
+            weight, seen = (1 - hidden) ** 2 + 1e-5, 1 - hidden
+        else:
+            share = memory * landed / (landed + 0.3)
+            velocity = share * carried[:, :2] + (1 - share) * velocity
+            camera, weight, seen = (last.camera + pan) / 2, last.weight, last.seen
+        kept = mask * warp(weight, pan)
+        weight, seen = kept + (1 - mask) ** 2, torch.maximum(warp(seen, pan), 1 - mask)
+        return cls(pan, camera, velocity, votes, found, mask, kept / (weight + 1e-7), weight, seen)
+
+
+class Followed(NamedTuple):
+    """What is known of how frames moved, up to the last one given; the next frame makes another of it.
+
+    It has the same size however many frames there were. All of it is on the half grid and in its pixels.
+
+    small : (B, 1, h, w), the last frame
+    matches : (B, 2, ., .), of the last four frames, each in the one before
+    cameras : (B, 2, ., .), the motion of the whole picture, of the last three
+    matter : what moves on its own in the last frame, None before there are two
+    """
+
+    small: Tensor
+    matches: tuple[Tensor, ...] = ()
+    cameras: tuple[Tensor, ...] = ()
+    matter: Matter | None = None
+
+    @classmethod
+    def first(cls, frame: Tensor) -> Followed:
+        """From the first frame, (B, 1, H, W)."""
+        return cls(halve(frame))
+
+    def then(self, frame: Tensor, match_: Tensor) -> Followed:
+        """With the next frame.
+
+        Args:
+            frame: (B, 1, H, W).
+            match_: of it in the one before, (B, 2, ., .), as `match` and `refine` give it.
+        """
+        now, match_ = halve(frame), match_ / 2
+        camera = camera_motion(2 * match_) / 2
+        matter = Matter.in_frame(self.small, now, match_, resize(camera, *now.shape[-2:]), self.matter)
+        return Followed(now, (*self.matches, match_)[-4:], (*self.cameras, camera)[-3:], matter)
+
+    def behind(self, before: Tensor, frame: Tensor) -> Tensor:
+        """What stands behind what moves, as far as frames have shown it.
+
+        Args:
+            before: that of the frames before, at first `nothing_behind`; (B, 2, C, H, W), of any size and in colour.
+            frame: the last frame, likewise (B, C, H, W).
+
+        Returns:
+            (B, 2, C, H, W): the "plate", to which each frame adds as much as it shows free, and the "past", which is
+            the last frame where nothing moves, else what was there before, whether it moved or not.
+        """
+        assert self.matter is not None
+        H, W = frame.shape[-2:]
+        kept = torch.cat([self.matter.kept, self.matter.mask], 1)
+        share = resize(kept, H, W)[:, :, None]  # (B, 2, 1, H, W)
+        moved = warp(before.flatten(1, 2), to_size(2 * self.matter.pan, H, W)).view_as(before)
+        return share * moved + (1 - share) * frame[:, None]
+
+    def anchors(self, behind: Tensor, frame: Tensor) -> Tensor:
+        """What forecasts are drawn from.
+
+        Args:
+            behind: of `behind`.
+            frame: the last frame, (B, C, H, W).
+
+        Returns:
+            (B, A, C, H, W): the frame, twice blurred, the plate, filled from around where it was never seen, and the
+            past.
+        """
+        assert self.matter is not None
+        H, W = frame.shape[-2:]
+        h, w = self.small.shape[-2:]
+        plate, past = behind.unbind(1)
+        around = resize(_fill(resize(plate, h, w), self.matter.shown()), H, W)
+        shown = resize(self.matter.shown(), H, W)
+        same = (2 * h, 2 * w) == (H + H % 2, W + W % 2)
+        looked_at = frame if same else F.adaptive_avg_pool2d(frame, (2 * h, 2 * w))
+        blurred = [resize(box_mean(box_mean(looked_at, window), window), H, W) for window in BLURS]
+        return torch.stack([frame, *blurred, shown * plate + (1 - shown) * around, past], 1)
+
+
+def nothing_behind(frame: Tensor) -> Tensor:
+    """What `Followed.behind` begins with: the first frame, (B, C, H, W) -> (B, 2, C, H, W)."""
+    return torch.stack([frame, frame], 1)
+
+
+def follow(frames: Tensor, matches: Tensor) -> list[Followed]:
+    """What is known after each frame: (T, B, 1, H, W), and the matches (T-1, B, 2, ., .) of `find_matches`."""
+    known = [Followed.first(frames[0])]
+    for frame, match_ in zip(frames[1:], matches, strict=True):
+        known.append(known[-1].then(frame, match_))
+    return known
+
+
 class Continuation:
-    """What moves in given frames, and how it goes on by five hypotheses.
+    """What moves in given frames, and how it goes on.
 
     place : the motion field stays where it is, and the picture flows through it (zooms, pans, weather)
     drift : the same, with the mean field of the last four frames, the newest counting most
     camera : only the motion of the whole picture goes on
     matter : what moves keeps its shape and velocity (cars, people), in front of
-    plate : what was seen behind it, moving with the camera
-
-    `seen` (B, 1, h, w) in [0, 1] tells where the plate was seen; elsewhere it is made up.
+    plate : what was seen behind it, or is made up from around, moving with the camera; and
+    past : what was there before, if it was only something else that moved
 
     Args:
-        frames: (T, B, 1, H, W) in [0, 1], T at least 2.
-        matches: (T-1, B, 2, ., .), of each frame in the one before, as `match` gives them.
-        memory: how much of a velocity of "matter" that was found before counts.
+        known: after each frame, at least two; the anchors of frames before the first of it cannot be had.
         damping: of the velocity of "matter", a frame.
     """
 
-    def __init__(self, frames: Tensor, matches: Tensor, memory: float = 0.6, damping: float = 0.97) -> None:
-        T, B = frames.shape[:2]
-        small = halve(frames.flatten(0, 1)).unflatten(0, (T, B))  # (T, B, 1, h, w)
-        h, w = small.shape[-2:]
-        # Displacements are kept in pixels of the half grid.
-        cameras = camera_motion(matches.flatten(0, 1)).unflatten(0, (T - 1, B)) / 2
-        newest = min(4, T - 1)
-        ramp = torch.arange(1.0, newest + 1, device=frames.device)
-        drift = torch.einsum("t,tbchw->bchw", ramp / ramp.sum(), matches[-newest:]) / 2
-        step = torch.stack([matches[-1] / 2, drift, cameras[-3:].mean(0)], 1)  # (B, 3, 2, ., .)
+    def __init__(self, known: Sequence[Followed], damping: float = 0.97) -> None:
+        self._known, last = known, known[-1]
+        assert last.matter is not None
+        h, w = last.small.shape[-2:]
+        matches = torch.stack(last.matches)
+        ramp = torch.arange(1.0, len(matches) + 1, device=matches.device)
+        drift = torch.einsum("t,tbchw->bchw", ramp / ramp.sum(), matches)
+        step = torch.stack([matches[-1], drift, torch.stack(last.cameras).mean(0)], 1)  # (B, 3, 2, ., .)
         self._step = resize(step.flatten(0, 1), h, w)
         self._flow = torch.zeros_like(self._step)
         self._damping = damping
-        self._find_matter(small, matches / 2, cameras, memory)
-
-    def _find_matter(self, small: Tensor, matches: Tensor, cameras: Tensor, memory: float) -> None:
-        """Follow what moves on its own through the given frames: velocity and mask, the camera, and the plate's parts.
-
-        small (T, B, 1, h, w); matches and cameras (T-1, B, 2, ., .), in pixels of the half grid.
-        """
-        h, w = small.shape[-2:]
-        kept: tuple[Tensor, Tensor] | None = None
-        camera = torch.zeros_like(small[0])
-        votes = torch.zeros_like(small[0]).expand(-1, 2, -1, -1)  # for going, and in all
-        pans: list[Tensor] = []
-        masks: list[Tensor] = []
-        for before, now, match_, camera_ in zip(small, small[1:], matches, cameras, strict=False):
-            texture, pan = _texture(now), resize(camera_, h, w)
-            back = _smooth(resize(match_, h, w), texture, 9)
-            stays, goes = box_mean((now - warp(before, pan)) ** 2, 3), box_mean((now - warp(before, back)) ** 2, 3)
-            speed = (2 * (back - pan)).square().sum(1, keepdim=True)  # in pixels of the frame, squared
-            vote = (stays - goes) / (stays + goes + 2 * _NOISE)  # in [-1, 1]: to go explains more than to stay, or less
-            for_going = vote.clamp(min=0) * speed / (speed + 0.25)
-            if kept is not None:
-                carried, landed = carry(torch.cat([kept[0], votes], 1), kept[0], kept[1] + 1e-2)
-                votes = 0.7 * carried[:, 2:] * landed / (landed + 0.05)
-            votes = votes + torch.cat([for_going, vote.abs()], 1)
-            going, total = votes.split(1, 1)
-            around = _spread(going / (total + 1e-6), total, now)  # counts where there are no votes, as if it were one
-            mask = (going + around) / (total + 1)
-            velocity = _smooth(-back, mask.clamp(0, 1) * texture + 1e-6, 17)
-            if kept is not None:
-                share = memory * landed / (landed + 0.3)
-                velocity = share * carried[:, :2] + (1 - share) * velocity
-            kept = velocity, mask.clamp(0, 1)
-            camera = (camera + pan) / 2 if pans else pan
-            pans.append(pan)
-            masks.append(_step_up(mask, 0.15, 0.55))
-            if len(masks) == 1:
-                first = carry(masks[0], -velocity, masks[0])[1].clamp(max=1)
-        self._velocity, self._mask, self._camera = velocity, masks[-1], camera
-        self._source, self._behind = torch.zeros_like(velocity), torch.zeros_like(velocity)
-        self._pans, self._kept = 2 * torch.stack(pans), []
-        known, seen = (1 - first) ** 2 + 1e-5, 1 - first
-        for pan, mask in zip(pans, masks, strict=True):
-            old, new = mask * warp(known, pan), (1 - mask) ** 2
-            known, seen = old + new, torch.maximum(warp(seen, pan), 1 - mask)
-            self._kept.append(old / (known + 1e-7))
-        self.seen = _step_up(seen, 0.3, 0.7)
+        self._velocity, self._mask, self._camera = last.matter.velocity, last.matter.mask, last.matter.camera
+        self._source, self._behind = torch.zeros_like(self._velocity), torch.zeros_like(self._velocity)
 
     def steps(self, count: int) -> Steps:
         """The next `count` frames ahead; a second call goes on where the first one ended."""
@@ -386,24 +496,19 @@ class Continuation:
             masks.append(self._mask)
         return Steps(2 * torch.stack(fields), torch.stack(masks))
 
-    def plate(self, frames: Sequence[Tensor]) -> Tensor:
-        """What stands behind what moves: each frame where nothing moves, else what was seen there before, else what
-        is seen around.
+    def anchors(self, frames: Sequence[Tensor]) -> Tensor:
+        """What forecasts are drawn from, see `Followed.anchors`.
 
         Args:
             frames: the T given frames, (B, C, H, W) each, of any size and in colour.
 
         Returns:
-            (B, C, H, W).
+            (B, A, C, H, W).
         """
-        plate = frames[0]
-        H, W = plate.shape[-2:]
-        for frame, pan, kept in zip(frames[1:], self._pans, self._kept, strict=True):
-            share = resize(kept, H, W)
-            plate = share * warp(plate, to_size(pan, H, W)) + (1 - share) * frame
-        around = _fill(resize(plate, *self.seen.shape[-2:]), self.seen)
-        seen = resize(self.seen, H, W)
-        return seen * plate + (1 - seen) * resize(around, H, W)
+        behind = nothing_behind(frames[0])
+        for frame, known in zip(frames[1:], self._known[1:], strict=True):
+            behind = known.behind(behind, frame)
+        return self._known[-1].anchors(behind, frames[-1])
 
 
 def to_size(displacement: Tensor, height: int, width: int) -> Tensor:
@@ -418,48 +523,55 @@ def to_size(displacement: Tensor, height: int, width: int) -> Tensor:
     return resize(displacement, height, width) * scale
 
 
-def agree(fields: Tensor, logits: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Give a share of what all hypotheses but "plate" weigh to one more: that all of them are right on average.
+def agree(fields: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Add what the hypotheses in front agree on: that all of them are right on average.
 
-    Where they disagree their mixture shows a thing several times; along the mean of their fields it is there once.
+    Where they disagree their mixture shows a thing several times; along the mean of their fields it is there once,
+    sharp or, where nothing can be known, blurred.
 
     Args:
         fields: (..., 5, 2, h, w), as in `Steps`.
-        logits: (..., M, h, w), logarithms of the weights, up to a constant.
-        share: in [0, 1).
+        logits: (..., M + 3, h, w), of the hypotheses, logarithms of their weights up to a constant; of the mean
+            against those that it is the mean of; and of both blurs against none.
 
     Returns:
-        (..., 6, 2, h, w) and (..., M + 1, h, w).
+        (..., 6, 2, h, w), and the logarithms of the weights of P = M + 3 pictures, (..., P, h, w): the hypotheses, and
+        the mean, sharp and blurred.
     """
-    moving, plate = torch.log_softmax(logits, -3).split([len(HYPOTHESES) - 1, 1], -3)
-    together = moving.logsumexp(-3, keepdim=True)
-    mean = ((moving - together).exp()[..., 1:, None, :, :] * fields[..., :-1, :, :, :]).sum(-4, keepdim=True)
-    logits = torch.cat([moving + math.log(1 - share), plate, together + math.log(max(share, 1e-6))], -3)
-    return torch.cat([fields, mean], -4), logits
+    own, share, blur = logits.split([len(HYPOTHESES), 1, len(BLURS)], -3)
+    front, behind = torch.log_softmax(own, -3).split([FRONT, len(HYPOTHESES) - FRONT], -3)
+    together = front.logsumexp(-3, keepdim=True)
+    mean = ((front - together).exp()[..., 1:, None, :, :] * fields[..., :-1, :, :, :]).sum(-4, keepdim=True)
+    sharpness = torch.log_softmax(torch.cat([torch.zeros_like(share), blur], -3), -3)
+    weights = [front + F.logsigmoid(-share), behind, together + F.logsigmoid(share) + sharpness]
+    return torch.cat([fields, mean], -4), torch.cat(weights, -3)
 
 
-def draw_each(last: Tensor, plate: Tensor, fields: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The hypotheses' pictures and their weights.
+def draw_each(anchors: Tensor, fields: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The pictures that are mixed, and their weights.
 
     Args:
-        last: the last given frame, (B, C, H, W), of any size.
-        plate: likewise.
-        fields: (B, 5, 2, h, w), as in `Steps`, or 6 of `agree`.
-        logits: (B, M, h, w), logarithms of the weights, up to a constant.
+        anchors: (B, A, C, H, W), of any size, as `Followed.anchors` gives them.
+        fields: (B, 6, 2, h, w), of `agree`; or 5, as in `Steps`.
+        logits: (B, P, h, w), of `agree`; or (B, M, h, w): logarithms of the weights, up to a constant.
 
     Returns:
-        (B, M, C, H, W), and of sum 1 over M, (B, M, 1, H, W).
+        (B, P, C, H, W), and of sum 1 over P, (B, P, 1, H, W); or M of them.
     """
-    B, fields_, H, W = *fields.shape[:2], *last.shape[-2:]
-    anchors = torch.stack([last] * 4 + [plate] + [last] * (fields_ - 5), 1).flatten(0, 1)  # (B * fields, C, H, W)
-    moved = warp(anchors, to_size(fields.flatten(0, 1), H, W)).unflatten(0, (B, fields_))
-    weights = torch.softmax(resize(logits, H, W), 1)[:, :, None]
-    return torch.cat([last[:, None], moved], 1), weights
+    B, A, C, H, W = anchors.shape
+    last, blurred = anchors[:, :1], 1 + len(BLURS)
+    sized = to_size(fields.flatten(0, 1), H, W).unflatten(0, (B, -1))
+    moved = warp(last.expand(-1, FRONT - 1, -1, -1, -1).flatten(0, 1), sized[:, : FRONT - 1].flatten(0, 1))
+    behind = warp(anchors[:, blurred:].flatten(1, 2), sized[:, FIELDS - 1])
+    pictures = [last, moved.view(B, FRONT - 1, C, H, W), behind.view(B, A - blurred, C, H, W)]
+    if fields.shape[1] > FIELDS:
+        pictures.append(warp(anchors[:, :blurred].flatten(1, 2), sized[:, FIELDS]).view(B, blurred, C, H, W))
+    return torch.cat(pictures, 1), torch.softmax(resize(logits, H, W), 1)[:, :, None]
 
 
-def draw(last: Tensor, plate: Tensor, fields: Tensor, logits: Tensor) -> Tensor:
-    """The mean of all hypotheses' pictures, each as its weight says: (B, C, H, W). Arguments as for `draw_each`."""
-    pictures, weights = draw_each(last, plate, fields, logits)
+def draw(anchors: Tensor, fields: Tensor, logits: Tensor) -> Tensor:
+    """The mean of all pictures, each as its weight says: (B, C, H, W). Arguments as for `draw_each`."""
+    pictures, weights = draw_each(anchors, fields, logits)
     return (weights * pictures).sum(1)
 
 
@@ -506,8 +618,8 @@ def motion_continued(frames: Tensor, ahead: int) -> Iterator[Tensor]:
     """
     frames, highest = at_least_two(frames), max(1.0, float(frames.max()))
     small = looked_at(frames)
-    going_on = Continuation(small, find_matches(small))
-    plate = going_on.plate(list(frames))
+    going_on = Continuation(follow(small, find_matches(small)))
+    anchors = going_on.anchors(list(frames))
     for _ in range(ahead):
         step = going_on.steps(1)
-        yield draw(frames[-1], plate, step.fields[0], step.prior()[0]).clamp(0, highest)
+        yield draw(anchors, step.fields[0], step.prior()[0]).clamp(0, highest)

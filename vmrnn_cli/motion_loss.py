@@ -13,7 +13,7 @@ from .motion_network import MotionVMRNN, Outlook
 
 _REHEARSAL = 0.3  # weight of the rehearsed frames; the ones ahead have 1
 # Weights of the terms; the squared error has 1.
-_ABSOLUTE, _EDGES, _CHOICE = 0.5, 0.5, 0.3
+_ABSOLUTE, _EDGES, _CHOICE = 0.5, 0.5, 0.5
 _SQUARED_NOISE, _NOISE = 1e-3, 0.01  # added to what the last frame costs: less than that is not worth learning
 
 
@@ -36,15 +36,14 @@ class MotionLoss(nn.Module):
         given, ahead = at_least_two(frames[:context]), frames[context:]
         parts = list(self.model(given, [len(ahead)]))
         with torch.no_grad():
-            plates = [part.continuation.plate(list(given[: part.given])) for part in parts]
+            anchors = [part.continuation.anchors(list(given[: part.given])) for part in parts]
             scale = _Scale(given[-1:] - ahead)
         losses = []
         for clip in range(clips.shape[0]):  # drawn one by one, they stay in the processor's cache
-            for part, plate in zip(parts, plates, strict=True):
+            for part, anchor in zip(parts, anchors, strict=True):
                 outlook = Outlook(*(field[:, clip] for field in part.outlook))
                 S = len(outlook.light)
-                last = given[part.given - 1, clip].expand(S, -1, -1, -1)
-                pictures, weights = outlook.draw_each(last, plate[clip].expand(S, -1, -1, -1))
+                pictures, weights = outlook.draw_each(anchor[clip].expand(S, -1, -1, -1, -1))
                 rehearsed = part.given < len(given)
                 truth = (given if rehearsed else ahead)[-S:, clip]
                 losses.append((_REHEARSAL if rehearsed else 1.0) * scale.loss(pictures - truth[:, None], weights, clip))
@@ -62,7 +61,7 @@ class _Scale:
         self._slopes = down.abs().mean((0, 2, 3, 4)) + across.abs().mean((0, 2, 3, 4)) + _NOISE
 
     def loss(self, differences: Tensor, weights: Tensor, clip: int) -> Tensor:
-        """Of one clip, from the differences of all hypotheses, (S, M, C, H, W), and their weights (S, M, 1, H, W)."""
+        """Of one clip, from the differences of all pictures, (S, P, C, H, W), and their weights (S, P, 1, H, W)."""
         difference = (weights * differences).sum(1)  # (S, C, H, W), that of their mean
         step = torch.arange(len(difference)).clamp(max=len(self._squared) - 1)  # a rehearsal may be the longer one
         squared = (difference.square().mean((1, 2, 3)) / self._squared[step, clip]).mean()

@@ -6,16 +6,20 @@ weight that it has when nothing else is known.
 
 It learns from a rehearsal. The hypotheses first continue the first half of the given frames, and the recurrent state
 sees, one frame at a time, how well each of them meets the second half; then it goes on with those that continue all
-given frames, and there is nothing more to see.
+given frames, and there is nothing more to see. Where more frames are given than the weights were trained for (their
+context), the rehearsal is of the last half of a context: `Given` is all that a forecast needs of the frames so far, and
+has the same size for ten of them as for a stream that never ends.
 
 Notation: B batch, T given frames, S steps (rehearsed frames, or frames ahead), M hypotheses, C channels, H x W pixels,
-h x w = H/2 x W/2 the half grid, E width of the tokens, which lie on a grid of H/8 x W/8.
+h x w = H/2 x W/2 the half grid, P pictures that are mixed, A anchors, E width of the tokens, which lie on a grid of
+H/8 x W/8.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,8 +30,12 @@ from torch import Tensor, nn
 from .config import MotionConfig
 from .model import PatchEmbedding, PatchExpanding, PatchMerging, ScanNetwork, State, VMRNNCell
 from .motion import (
+    BLURS,
+    FIELDS,
+    FRONT,
     HYPOTHESES,
     Continuation,
+    Followed,
     Steps,
     agree,
     draw,
@@ -35,20 +43,23 @@ from .motion import (
     find_matches,
     halve,
     looked_at,
+    nothing_behind,
     resize,
     warp,
 )
 
-_M, _FIELDS = len(HYPOTHESES), len(HYPOTHESES) - 1  # all but "still" have a field
-_EVIDENCE = 1 + _FIELDS + _M + 1 + 2 * _FIELDS + 3  # channels, see `_Stage.evidence`
+_M = len(HYPOTHESES)
+_P = _M + 1 + len(BLURS)  # pictures that are mixed, see `motion.agree`
+_EVIDENCE = 1 + (_M - 1) + _M + 1 + 2 * FIELDS + 3  # channels, see `_Stage.evidence`
+_AGREEMENT, _BLUR = 1.5, -3.0  # logits of the mean's share and of its blurs, before anything is decided
 _DAMPING = 0.97  # of a correction's velocity, a frame
 
 
 class Outlook(NamedTuple):
-    """Frames to be drawn, at any size, from the last given frame and the plate behind it.
+    """Frames to be drawn, at any size, from the anchors of the given ones.
 
     fields : (N, 6, 2, h, w), displacements as in `motion.Steps`, corrected, and their mean as of `motion.agree`
-    logits : (N, M + 1, h, w), logarithms of the weights
+    logits : (N, P, h, w), logarithms of the weights of the pictures that are mixed
     light : (N, 1, h/2, w/2), added to the picture
 
     N is whatever is drawn together.
@@ -59,29 +70,32 @@ class Outlook(NamedTuple):
     light: Tensor
 
     def weights(self) -> Tensor:
-        """Of the hypotheses, (N, M, h, w), of sum 1: that of the mean is given back to those it is the mean of."""
-        moving, plate, _ = torch.softmax(self.logits, 1).split([_M - 1, 1, 1], 1)
-        return torch.cat([moving / moving.sum(1, keepdim=True) * (1 - plate), plate], 1)
+        """Of the hypotheses, (N, M, h, w), of sum 1: what their mean has is given back to those it is the mean of."""
+        front, behind, _ = torch.softmax(self.logits, 1).split([FRONT, _M - FRONT, _P - _M], 1)
+        shares = front / front.sum(1, keepdim=True).clamp(min=1e-12)
+        return torch.cat([shares * (1 - behind.sum(1, keepdim=True)), behind], 1)
 
     def displacement(self) -> Tensor:
-        """Where the last frame's pixels are taken from, by the mean of the hypotheses: (N, 2, h, w), in pixels."""
-        return (self.weights()[:, 1:, None] * self.fields[:, :_FIELDS]).sum(1)  # "still" has no displacement
+        """Where pixels are taken from, by the mean of the hypotheses: (N, 2, h, w), in pixels."""
+        front, behind = self.weights().split([FRONT, _M - FRONT], 1)
+        weights = torch.cat([front[:, 1:], behind.sum(1, keepdim=True)], 1)  # "still" has no displacement
+        return (weights[:, :, None] * self.fields[:, :FIELDS]).sum(1)
 
-    def draw_each(self, last: Tensor, plate: Tensor) -> tuple[Tensor, Tensor]:
-        """The hypotheses' pictures and their mean's (N, M + 1, C, H, W), and their weights, as `motion.draw_each`."""
-        pictures, weights = draw_each(last, plate, self.fields, self.logits)
-        return pictures + resize(self.light, *last.shape[-2:])[:, None], weights
+    def draw_each(self, anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """The pictures that are mixed (N, P, C, H, W), and their weights, as `motion.draw_each`."""
+        pictures, weights = draw_each(anchors, self.fields, self.logits)
+        return pictures + resize(self.light, *anchors.shape[-2:])[:, None], weights
 
-    def draw(self, last: Tensor, plate: Tensor) -> Tensor:
-        """(N, C, H, W) from two pictures of that shape, in [0, 1]; of any value, with the gradient of what it is."""
-        return draw(last, plate, self.fields, self.logits) + resize(self.light, *last.shape[-2:])
+    def draw(self, anchors: Tensor) -> Tensor:
+        """(N, C, H, W) from anchors (N, A, C, H, W) in [0, 1]; of any value, with the gradient of what it is."""
+        return draw(anchors, self.fields, self.logits) + resize(self.light, *anchors.shape[-2:])
 
 
 class Part(NamedTuple):
     """Some frames of a forecast.
 
     given : how many of the given frames it was made from
-    continuation : how their motion goes on; gathers the plate from them
+    continuation : how their motion goes on; gathers the anchors from them
     outlook : (S, B, ...)
     """
 
@@ -105,9 +119,10 @@ class MotionVMRNN(ScanNetwork):
         self.detail = nn.Conv2d(_EVIDENCE, config.detail_dim, 2, stride=2)  # what the patches are too coarse for
         self.join = nn.Conv2d(2 * dim + config.detail_dim, width, 3, padding=1)
         self.refine = nn.Conv2d(width, width, 3, padding=1)
-        self.decide = nn.Conv2d(width, 4 * _M + 2 * _FIELDS + 1, 1)
-        for parameter in self.decide.parameters():  # untrained, it corrects nothing
-            nn.init.zeros_(parameter)
+        self.decide = nn.Conv2d(width, 4 * _P + 2 * FIELDS + 1, 1)
+        nn.init.zeros_(self.decide.weight)  # untrained, it corrects nothing
+        bias = torch.tensor([0.0] * _M + [_AGREEMENT] + [_BLUR] * len(BLURS)).repeat_interleave(4)
+        self.decide.bias = nn.Parameter(torch.cat([bias, torch.zeros(2 * FIELDS + 1)]))
 
     def forward(self, frames: Tensor, ahead: Iterable[int]) -> Iterator[Part]:
         """Forecast the second half of the given frames from the first, then the frames ahead from all of them.
@@ -119,22 +134,33 @@ class MotionVMRNN(ScanNetwork):
         Yields:
             The rehearsal, left out where there are fewer than four frames, and a part for each number of `ahead`.
         """
-        with _measuring(frames):
-            frames = looked_at(frames)
-            T, half = len(frames), len(frames) // 2
-            matches = find_matches(frames)
-            # Evidence is told in terms of how much the clip changes from frame to frame.
-            change = (frames[1:] - frames[:-1]).square().mean((0, 2, 3, 4)).sqrt()[:, None, None, None] + 0.004
+        given, known = Given(self.config.context), []
+        for frame in frames:
+            known.append(given.add(frame))
+        yield from self.go_on(given, ahead, known)
+
+    def go_on(self, given: Given, ahead: Iterable[int], known: Sequence[Followed] = ()) -> Iterator[Part]:
+        """The same from what is kept of the given frames, which stays as it is.
+
+        Args:
+            given: of at least two frames.
+            ahead: as in `forward`.
+            known: what `given.add` returned for each frame, for who asks the parts' continuations for their anchors.
+        """
+        T, rehearsed = given.count, given.rehearsed
+        newest, change = given.kept[-1], given.change
         states, found = None, {}
-        if half >= 2:
-            stage = _Stage(frames[:half], matches[: half - 1], change)
-            steps, pictures = stage.go_on(T - half)
-            with _measuring(frames):
-                errors = (pictures - halve(frames[half:].flatten(0, 1)).unflatten(0, (T - half, -1))).abs()
+        if T - rehearsed >= 2:
+            before = given.kept[-1 - rehearsed]
+            stage = _Stage(known[: T - rehearsed] or [before.known], before, change)
+            steps, pictures = stage.go_on(rehearsed)
+            with _measuring(pictures):
+                truth = torch.cat([kept.known.small for kept in list(given.kept)[-rehearsed:]])
+                errors = (pictures - truth.unflatten(0, (rehearsed, -1))).abs()
             decided, states = self.decide_on(stage.evidence(steps, pictures, {1: errors[:-1]}), states)
             found = {0: errors[-1:]}
-            yield Part(half, stage.continuation, self._outlook(steps, decided, stage.lead))
-        stage = _Stage(frames, matches, change)
+            yield Part(T - rehearsed, stage.continuation, self._outlook(steps, decided, stage.lead))
+        stage = _Stage(known or [newest.known], newest, change)
         for count in ahead:
             steps, pictures = stage.go_on(count)
             decided, states = self.decide_on(stage.evidence(steps, pictures, found), states)
@@ -151,8 +177,9 @@ class MotionVMRNN(ScanNetwork):
             states: of the cells; None at first.
 
         Returns:
-            What to add to the logarithms of the weights (S, B, M, h, w), to the fields' velocities, in pixels a frame
-            (S, B, 5, 2, h/2, w/2), and to the picture (S, B, 1, h/2, w/2); and the states after the last step.
+            What to add to the logarithms of the weights, with the logits of what `motion.agree` adds (S, B, P, h, w);
+            to the fields' velocities, in pixels a frame (S, B, 5, 2, h/2, w/2); and to the picture
+            (S, B, 1, h/2, w/2); and the states after the last step.
         """
         S, B, _, h, w = evidence.shape
         padded = F.pad(evidence.flatten(0, 1), (0, -w % 8, 0, -h % 8), mode="replicate")
@@ -169,10 +196,10 @@ class MotionVMRNN(ScanNetwork):
         seen = F.interpolate(seen, scale_factor=2, mode="bilinear", align_corners=False)
         x = F.gelu(self.join(torch.cat([seen, detail], 1)))
         x = self.decide(x + F.gelu(self.refine(x))).float()
-        logits, velocity, light = x.split([4 * _M, 2 * _FIELDS, 1], 1)
+        logits, velocity, light = x.split([4 * _P, 2 * FIELDS, 1], 1)
         logits = F.pixel_shuffle(logits, 2)[..., :h, :w]
         velocity, light = (part[..., : -(-h // 2), : -(-w // 2)] for part in (velocity, light))
-        decided = logits, 0.5 * velocity.unflatten(1, (_FIELDS, 2)), 0.1 * light
+        decided = logits, 0.5 * velocity.unflatten(1, (FIELDS, 2)), 0.1 * light
         return tuple(part.unflatten(0, (S, B)) for part in decided), (first, second)
 
     def _outlook(self, steps: Steps, decided: tuple[Tensor, Tensor, Tensor], lead: int) -> Outlook:
@@ -182,8 +209,9 @@ class MotionVMRNN(ScanNetwork):
         ahead = torch.arange(lead - S + 1.0, lead + 1, device=velocity.device)[:, None, None, None, None, None]
         correction = velocity * ((1 - _DAMPING**ahead) / (1 - _DAMPING))
         correction = resize(correction.flatten(0, 2), h, w).view_as(steps.fields)
-        logits = self.config.decisiveness * (steps.prior() + logits)
-        return Outlook(*agree(steps.fields + correction, logits, self.config.consensus), light)
+        own, agreement = logits.split([_M, _P - _M], 2)
+        logits = torch.cat([self.config.decisiveness * (steps.prior() + own), agreement], 2)
+        return Outlook(*agree(steps.fields + correction, logits), light)
 
 
 @contextlib.contextmanager
@@ -193,15 +221,72 @@ def _measuring(frames: Tensor) -> Iterator[None]:
         yield
 
 
-class _Stage:
-    """A continuation of some of the given frames, and the evidence that it offers, on the half grid."""
+class _Kept(NamedTuple):
+    """Of one frame: how what came up to it moved, and what is behind it on the half grid, (B, 2, h, w)."""
 
-    def __init__(self, frames: Tensor, matches: Tensor, change: Tensor) -> None:
-        """Gray frames (T, B, 1, H, W), their matches, and how much the clip changes, (B, 1, 1, 1)."""
-        with _measuring(frames):
-            self.continuation = Continuation(frames, matches)
-            self._last, plate = halve(frames[-1]), halve(self.continuation.plate(list(frames)))
-        self._anchors = torch.cat([self._last] * (_FIELDS - 1) + [plate], 1)  # (B, 5, h, w)
+    known: Followed
+    behind: Tensor
+
+
+class Given:
+    """What a forecast needs of the frames given so far, however many.
+
+    count : of the frames
+    kept : of the last frames, as many as a rehearsal takes and one more
+
+    Args:
+        context: how many of the last frames count for the rehearsal, and for how much the clip changes.
+    """
+
+    def __init__(self, context: int) -> None:
+        self.count = 0
+        self._span = max(2, context)
+        self.kept: deque[_Kept] = deque(maxlen=(self._span + 1) // 2 + 1)
+        self._last: Tensor | None = None  # (B, 1, H, W), gray, as motion is looked for in it
+        self._behind: Tensor | None = None  # (B, 2, 1, H, W)
+        self._changes: deque[Tensor] = deque(maxlen=self._span - 1)  # squared, (B,)
+
+    def add(self, frame: Tensor) -> Followed:
+        """Take the next frame, (B, C, H, W) in [0, 1], and return how what came up to it moved."""
+        with _measuring(frame):
+            (frame,) = looked_at(frame[None])
+            if self._last is None or self._behind is None:
+                known, self._behind = Followed.first(frame), nothing_behind(frame)
+                behind = self._behind[:, :, 0]
+            else:
+                (match,) = find_matches(torch.stack([self._last, frame]))
+                known = self.kept[-1].known.then(frame, match)
+                self._behind = known.behind(self._behind, frame)
+                behind = known.anchors(self._behind, frame)[:, -2:, 0]
+                self._changes.append((frame - self._last).square().mean((1, 2, 3)))
+            self._last = frame
+            self.kept.append(_Kept(known, halve(behind)))
+        self.count += 1
+        return known
+
+    @property
+    def rehearsed(self) -> int:
+        """How many of the last frames are rehearsed."""
+        span = min(self.count, self._span)
+        return span - span // 2
+
+    @property
+    def change(self) -> Tensor:
+        """How much the clip changes from frame to frame, in terms of which evidence is told: (B, 1, 1, 1)."""
+        return torch.stack(list(self._changes)).mean(0).sqrt()[:, None, None, None] + 0.004
+
+
+class _Stage:
+    """A continuation of the given frames up to some, and the evidence that it offers, on the half grid."""
+
+    def __init__(self, known: Sequence[Followed], kept: _Kept, change: Tensor) -> None:
+        """What is known after each frame or after the last one, what is kept of that, and how much the clip changes."""
+        with _measuring(kept.behind):
+            self.continuation = Continuation(known)
+        self._last = kept.known.small
+        self._anchors = torch.cat([self._last] * (FRONT - 1) + [kept.behind], 1)  # (B, M - 1, h, w)
+        assert kept.known.matter is not None
+        self._shown = kept.known.matter.shown()
         self._change = change
         self.lead = 0  # frames ahead of the last step
 
@@ -210,10 +295,11 @@ class _Stage:
         self.lead += count
         with _measuring(self._last):
             steps = self.continuation.steps(count)
-            seen = self.continuation.seen.expand(count, -1, -1, -1, -1).flatten(0, 1)
-            self._seen = warp(seen, steps.fields[:, :, -1].flatten(0, 1) / 2).view_as(steps.mask)
-            anchors = self._anchors.expand(count, -1, -1, -1, -1).flatten(0, 2)[:, None]  # (S B 5, 1, h, w)
-            moved = warp(anchors, steps.fields.flatten(0, 2) / 2).view(count, *self._anchors.shape)
+            shown = self._shown.expand(count, -1, -1, -1, -1).flatten(0, 1)
+            self._visible = warp(shown, steps.fields[:, :, -1].flatten(0, 1) / 2).view_as(steps.mask)
+            anchors = self._anchors.expand(count, -1, -1, -1, -1).flatten(0, 2)[:, None]  # (S B (M-1), 1, h, w)
+            fields = torch.cat([steps.fields, steps.fields[:, :, -1:]], 2)  # "past" has that of "plate"
+            moved = warp(anchors, fields.flatten(0, 2) / 2).view(count, *self._anchors.shape)
             return steps, torch.cat([self._last.expand(count, -1, -1, -1, -1), moved], 2)
 
     def evidence(self, steps: Steps, pictures: Tensor, found: dict[int, Tensor]) -> Tensor:
@@ -226,7 +312,7 @@ class _Stage:
                 know it: all but the first one in a rehearsal, only the first one after it.
 
         Returns:
-            (S, B, 26, h, w): the last frame, how the hypotheses differ from it, their errors, the mask, the fields,
+            (S, B, 28, h, w): the last frame, how the hypotheses differ from it, their errors, the mask, the fields,
             whether the errors are known, how far ahead the step is, and where the plate was seen.
         """
         S, B, _, h, w = pictures.shape
@@ -244,7 +330,7 @@ class _Stage:
                 (steps.fields / (4 + 2 * lead[..., None])).flatten(2, 3),
                 known,
                 (lead / 10).clamp(max=3).expand(-1, B, -1, h, w),
-                self._seen,
+                self._visible,
             ],
             2,
         )

@@ -96,7 +96,7 @@ class Predictor:
         small = at_least_two(torch.stack([self._input(frame) for frame in context]))
         large = None if shown is None else at_least_two(torch.stack([self._input(frame) for frame in shown]))
         parts = model(small, _blocks(frames))
-        plate = large_plate = None
+        anchors = large_anchors = None
         while True:
             with self._computing(timing):
                 part = next(parts, None)
@@ -108,12 +108,13 @@ class Predictor:
             for number in range(len(part.outlook.light)):
                 with self._computing(timing):
                     outlook = Outlook(*(field[number] for field in part.outlook))
-                    plate = part.continuation.plate(list(small)) if plate is None else plate
-                    frame = outlook.draw(small[-1], plate).clamp(0, 1)[0].cpu().numpy()
+                    anchors = part.continuation.anchors(list(small)) if anchors is None else anchors
+                    frame = outlook.draw(anchors).clamp(0, 1)[0].cpu().numpy()
                     picture = None
                     if large is not None:
-                        large_plate = part.continuation.plate(list(large)) if large_plate is None else large_plate
-                        picture = outlook.draw(large[-1], large_plate).clamp(0, 1)[0].cpu().numpy()
+                        if large_anchors is None:
+                            large_anchors = part.continuation.anchors(list(large))
+                        picture = outlook.draw(large_anchors).clamp(0, 1)[0].cpu().numpy()
                 drawn = {name: _EXTRA[name](outlook) for name in extra if name in _EXTRA}
                 yield Output(_finite(frame, self.model), picture, drawn)
 
@@ -163,9 +164,9 @@ class Predictor:
         with torch.inference_mode(), autocast(self.device, self.dtype):
             for part in model(inputs, _blocks(frames)):
                 if part.given == len(inputs):
-                    plate = part.continuation.plate(list(inputs))
+                    anchors = part.continuation.anchors(list(inputs))
                     outlooks = (Outlook(*fields) for fields in zip(*part.outlook, strict=True))
-                    drawn += [outlook.draw(inputs[-1], plate).clamp(0, 1) for outlook in outlooks]
+                    drawn += [outlook.draw(anchors).clamp(0, 1) for outlook in outlooks]
             return _finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
 
