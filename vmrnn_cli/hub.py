@@ -8,7 +8,6 @@ terminal, and keeps files in its cache, which processes share.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import sys
@@ -38,6 +37,7 @@ from huggingface_hub.utils import (
     hf_raise_for_status,
     http_backoff,
 )
+from huggingface_hub.utils.sha import sha_fileobj
 
 from . import network
 from .errors import InputError, VMRNNError, os_failure
@@ -191,11 +191,8 @@ def _verified(folder: Path, sha256: str | None, name: str) -> Path:
     if expected is None:
         return folder
     with weights.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(2**20):
-            digest.update(block)
-    if digest.hexdigest() == expected:
-        return folder
+        if sha_fileobj(file).hex() == expected:
+            return folder
     blob = weights.resolve()
     weights.unlink()
     blob.unlink(missing_ok=True)

@@ -93,9 +93,10 @@ def predict(
     """Predict how clips go on, and show the forecast beside what really came. Under torchrun, processes share clips."""
     with interrupts.deferred():
         from .. import batch, render
+        from ..readings import Declared
 
     layout, axes = render.split_layouts(layouts or [])
-    declared = options.declared(axes, value_range, missing)
+    declared = Declared.parse(axes, value_range, missing)
     if weights == "":
         raise InputError("--weights is empty", "name some, or leave it out")
     if overwrite and skip_existing:

@@ -37,7 +37,7 @@ def list_weights(as_json: bool = JSON, debug: bool = DEBUG) -> None:
         print(f"{name}{'  (default)' if entry.get('default') else ''}")
         for key in ("data", "budget", "metrics", "licence", "size", "where"):
             if key in entry:
-                print(f"  {key:<8} {_megabytes(entry[key]) if key == 'size' else entry[key]}")
+                print(f"  {key:<8} {f'{entry[key] / 1e6:.1f} MB' if key == 'size' else entry[key]}")
 
 
 @app.command()
@@ -142,10 +142,6 @@ def _whereabouts(name: str) -> dict[str, Any]:
     """Where weights are, and how many bytes they take if that is on this machine."""
     where, folder = known.find(name)
     return {"where": where, **({"size": (folder / WEIGHTS_NAME).stat().st_size} if folder else {})}
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
 
 
 def _summary(model: Network) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-import shutil
 import sys
 import zipfile
 import zlib
@@ -339,10 +338,9 @@ def _person(name: str) -> int:
 def _decode_member(archive: Path, member: zipfile.ZipInfo, content: str) -> Video:
     """Unpack one member of a zip file into a temporary file, and decode that."""
     with TemporaryDirectory() as temporary:
-        file = Path(temporary) / PurePosixPath(member.filename).name
         try:
-            with zipfile.ZipFile(archive) as members, members.open(member) as packed, file.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
+            with zipfile.ZipFile(archive) as members:
+                file = Path(members.extract(member, temporary))
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{archive} is damaged: {error}", "download it again") from error
         except OSError as error:
