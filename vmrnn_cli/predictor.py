@@ -30,7 +30,7 @@ from .model import VMRNN, rollout
 from .motion import at_least_two
 from .motion_network import MotionVMRNN, Outlook
 from .outputs import given_name
-from .readings import Declared, fill
+from .readings import Declared, fill, missing_note
 from .rivals import RIVALS
 
 Network = VMRNN | MotionVMRNN
@@ -286,6 +286,7 @@ def open_forecast(
             notes=notes, missing=missing,
         )  # fmt: skip
         notes += [f"{clip.name}: {flaw}" for flaw in clip.flaws()]  # of what has been read by now
+        notes += [missing_note(clip.name, missing.count, missing.total)] if missing.count else []
 
 
 def _open_shown(

@@ -205,19 +205,12 @@ def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:
         "picture_size": list(forecast.shape[:0:-1]),
         "fps": forecast.fps,
         "divided_by": forecast.divided_by,
-        "notes": [*forecast.notes, *_missing(str(outcome.source), forecast)],
+        "notes": forecast.notes,
         "known_frames": forecast.score.frames,
         "timing": dataclasses.asdict(forecast.timing),
         "metrics": forecast.metrics,
         **forecast.baselines,
     }
-
-
-def _missing(name: str, forecast: Forecast) -> list[str]:
-    from ..readings import missing_note
-
-    missing = forecast.missing
-    return [missing_note(name, missing.count, missing.total)] if missing.count else []
 
 
 def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, os_failure
+from ..errors import InputError, os_failures
 from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..text import printable
 from . import cache
@@ -208,14 +208,13 @@ def _no_videos(folder: Path) -> InputError:
 def _read_split_table(table: Path, split: str) -> list[_Entry]:
     """The rows of a `split.csv` (columns file, split, and perhaps set) that belong to a split."""
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:  # with the mark that spreadsheets put in front
+        # With the mark that spreadsheets put in front.
+        with os_failures(f"cannot read {table}"), table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         if not all(row["file"] and row["split"] for row in rows):
             raise InputError(f"{table} has rows without file or split", "fill them in, or remove the file")
     except (KeyError, csv.Error, UnicodeDecodeError):
         raise InputError(f"{table} has no columns file and split", "add them, or remove the file") from None
-    except OSError as error:
-        raise os_failure(f"cannot read {table}", error) from error
     chosen = [row for row in rows if split in ("all", row["split"])]
     entries = [_Entry(table.parent / row["file"], row.get("set") or "") for row in chosen]
     missing = [entry.file for entry in entries if not entry.file.exists()]
@@ -339,12 +338,10 @@ def _decode_member(archive: Path, member: zipfile.ZipInfo, content: str) -> Vide
     """Unpack one member of a zip file into a temporary file, and decode that."""
     with TemporaryDirectory() as temporary:
         try:
-            with zipfile.ZipFile(archive) as members:
+            with os_failures(f"cannot unpack {archive}"), zipfile.ZipFile(archive) as members:
                 file = Path(members.extract(member, temporary))
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{archive} is damaged: {error}", "download it again") from error
-        except OSError as error:
-            raise os_failure(f"cannot unpack {archive}", error) from error
         try:
             return cache.decode(file, 1, KTH_SIZE, content)
         except InputError as error:  # it names a file that is gone with this function
