@@ -27,7 +27,7 @@ from .frames import Frame, parse_size
 from .gpu import GraphedStep, Record, record_cuda_graph
 from .metrics import Score
 from .model import VMRNN, rollout
-from .motion import at_least_two
+from .motion import Continuation, at_least_two
 from .motion_network import MotionVMRNN, Outlook
 from .outputs import given_name
 from .readings import Declared, fill, missing_note
@@ -95,27 +95,17 @@ class Predictor:
         """The same by a network that decides how the picture goes on."""
         small = at_least_two(torch.stack([self._input(frame) for frame in context]))
         large = None if shown is None else at_least_two(torch.stack([self._input(frame) for frame in shown]))
-        parts = model(small, _blocks(frames))
-        plate = large_plate = None
-        while True:
+        clips = [small] if large is None else [small, large]
+        decided = _decided(model, small, frames, timing)
+        plates: list[torch.Tensor] = []
+        for _ in range(frames):
             with self._computing(timing):
-                part = next(parts, None)
-            if part is None:
-                return
-            timing.steps += len(part.outlook.light)
-            if part.given < len(small):
-                continue  # the rehearsal
-            for number in range(len(part.outlook.light)):
-                with self._computing(timing):
-                    outlook = Outlook(*(field[number] for field in part.outlook))
-                    plate = part.continuation.plate(list(small)) if plate is None else plate
-                    frame = outlook.draw(small[-1], plate).clamp(0, 1)[0].cpu().numpy()
-                    picture = None
-                    if large is not None:
-                        large_plate = part.continuation.plate(list(large)) if large_plate is None else large_plate
-                        picture = outlook.draw(large[-1], large_plate).clamp(0, 1)[0].cpu().numpy()
-                drawn = {name: _EXTRA[name](outlook) for name in extra if name in _EXTRA}
-                yield Output(_finite(frame, self.model), picture, drawn)
+                continuation, outlook = next(decided)
+                plates = plates or [continuation.plate(list(clip)) for clip in clips]
+                drawn = [outlook.draw(clip[-1], plate).clamp(0, 1) for clip, plate in zip(clips, plates, strict=True)]
+                frame, *picture = (each[0].cpu().numpy() for each in drawn)
+            extras = {name: _EXTRA[name](outlook) for name in extra if name in _EXTRA}
+            yield Output(_finite(frame, self.model), picture[0] if picture else None, extras)
 
     def _input(self, frame: Frame) -> torch.Tensor:
         """(C, H, W) -> (1, C, H, W) on the device; what exceeds 1 is cut off."""
@@ -159,19 +149,22 @@ class Predictor:
 
     def _batch_carried_on(self, model: MotionVMRNN, inputs: torch.Tensor, frames: int) -> NDArray[np.float32]:
         """(T, B, C, H, W) -> (B, frames, C, H, W)."""
-        drawn = []
+        plate, drawn = None, []
         with torch.inference_mode(), autocast(self.device, self.dtype):
-            for part in model(inputs, _blocks(frames)):
-                if part.given == len(inputs):
-                    plate = part.continuation.plate(list(inputs))
-                    outlooks = (Outlook(*fields) for fields in zip(*part.outlook, strict=True))
-                    drawn += [outlook.draw(inputs[-1], plate).clamp(0, 1) for outlook in outlooks]
+            for continuation, outlook in _decided(model, inputs, frames, Timing()):
+                plate = continuation.plate(list(inputs)) if plate is None else plate
+                drawn.append(outlook.draw(inputs[-1], plate).clamp(0, 1))
             return _finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
 
-def _blocks(frames: int) -> Iterator[int]:
-    """How many frames ahead to decide on together, until there are `frames`."""
-    return (min(_BLOCK, frames - done) for done in range(0, frames, _BLOCK))
+def _decided(
+    model: MotionVMRNN, given: torch.Tensor, ahead: int, timing: Timing
+) -> Iterator[tuple[Continuation, Outlook]]:
+    """What a network decides on each frame ahead, without the rehearsal; given (T, B, C, H, W)."""
+    for part in model(given, (min(_BLOCK, ahead - done) for done in range(0, ahead, _BLOCK))):
+        timing.steps += len(part.outlook.light)
+        if part.given == len(given):
+            yield from ((part.continuation, Outlook(*fields)) for fields in zip(*part.outlook, strict=True))
 
 
 class Output(NamedTuple):

@@ -293,13 +293,16 @@ class KTH(_VideoWindows):
 class _KTHClip(NamedTuple):
     """A clip of a person: a file of a folder, or a member of a zip file that is still packed."""
 
-    person: int
     file: Path
     member: zipfile.ZipInfo | None = None
 
     @property
     def name(self) -> str:
         return PurePosixPath(self.member.filename).name if self.member else self.file.name
+
+    @property
+    def person(self) -> int:
+        return int(self.name.removeprefix("person")[:2])
 
     def decode(self) -> Video:
         if self.member is None:
@@ -315,7 +318,7 @@ def _kth_files(folder: Path, action: str) -> list[Path]:
 
 def _kth_clips(folder: Path, action: str) -> Iterator[_KTHClip]:
     """The clips of an action, from its folder, else from its zip file."""
-    clips = [_KTHClip(_person(file.name), file) for file in _kth_files(folder, action)]
+    clips = [_KTHClip(file) for file in _kth_files(folder, action)]
     archive = folder / f"{action}.zip"
     if not clips and archive.is_file():
         try:
@@ -323,15 +326,11 @@ def _kth_clips(folder: Path, action: str) -> Iterator[_KTHClip]:
                 infos = sorted(members.infolist(), key=lambda info: info.filename)
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             raise InputError(f"{archive} is damaged: {error}", "download it again") from error
-        found = [info for info in infos if _KTH_NAME.fullmatch(PurePosixPath(info.filename).name)]
-        clips = [_KTHClip(_person(PurePosixPath(info.filename).name), archive, info) for info in found]
+        packed = (_KTHClip(archive, info) for info in infos)
+        clips = [clip for clip in packed if _KTH_NAME.fullmatch(clip.name)]
         if not clips:
             raise InputError(f"{archive} holds no KTH clip", "download it again")
     yield from _with_progress(clips, action)
-
-
-def _person(name: str) -> int:
-    return int(name[len("person") :][:2])
 
 
 def _decode_member(archive: Path, member: zipfile.ZipInfo, content: str) -> Video:
