@@ -38,10 +38,8 @@ class ArrayClips(ClipDataset):
 
     def _take(self, name: str, units: Units, arrays: list[NDArray[Any]], notes: tuple[str, ...] = ()) -> None:
         self.name, self.units = name, units
-        missing, total = (
-            sum(readings.survey(name, array, units) for array in arrays),
-            sum(array.size for array in arrays),
-        )
+        missing = sum(readings.survey(name, array, units) for array in arrays)
+        total = sum(array.size for array in arrays)
         if missing == total:
             raise InputError(f"{name} holds NaN or other missing values only", "give another file")
         counted = readings.missing_note(name, missing, total) if missing else ""
