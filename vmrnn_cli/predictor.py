@@ -39,6 +39,7 @@ Size = int | tuple[int, int] | str | None
 Fit = Callable[[tuple[int, int, int]], tuple[int, int] | None]  # (C, H, W) -> (H, W), None for as it is
 
 _MOST_FRAMES = 2**31 - 1
+_EXTRA = ("motion", "weights")  # panels that show what a network decides
 _BLOCK = 16  # frames ahead that a network decides on together: more would be no faster, and need more memory
 
 
@@ -104,7 +105,7 @@ class Predictor:
                 plates = plates or [continuation.plate(list(clip)) for clip in clips]
                 drawn = [outlook.draw(clip[-1], plate).clamp(0, 1) for clip, plate in zip(clips, plates, strict=True)]
                 frame, *picture = (each[0].cpu().numpy() for each in drawn)
-            extras = {name: _EXTRA[name](outlook) for name in extra if name in _EXTRA}
+            extras = {panel: _extra(panel, outlook) for panel in extra if panel in _EXTRA}
             yield Output(_finite(frame, self.model), picture[0] if picture else None, extras)
 
     def _input(self, frame: Frame) -> torch.Tensor:
@@ -180,19 +181,13 @@ class Output(NamedTuple):
     extra: Mapping[str, Frame] = {}
 
 
-def _motion(outlook: Outlook) -> Frame:
-    from .render import motion_colours  # forecasts of training are not drawn
+def _extra(panel: str, outlook: Outlook) -> Frame:
+    """The picture of a panel of `_EXTRA`."""
+    from . import render  # forecasts of training are not drawn
 
-    return motion_colours(outlook.displacement()[0].cpu().numpy())
-
-
-def _weights(outlook: Outlook) -> Frame:
-    from .render import weight_colours
-
-    return weight_colours(torch.softmax(outlook.logits, 1)[0].cpu().numpy())
-
-
-_EXTRA: dict[str, Callable[[Outlook], Frame]] = {"motion": _motion, "weights": _weights}
+    if panel == "motion":
+        return render.motion_colours(outlook.displacement()[0].cpu().numpy())
+    return render.weight_colours(torch.softmax(outlook.logits, 1)[0].cpu().numpy())
 
 
 def _finite(frames: NDArray[np.float32], model: Network) -> NDArray[np.float32]:

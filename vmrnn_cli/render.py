@@ -371,9 +371,7 @@ class Swipe(Comparison):
 
 def film(frame_shape: tuple[int, int, int], *, layout: str | None = None, **look: Any) -> Comparison:
     """What draws a film in one of LAYOUTS; other arguments are those of `Comparison`."""
-    if layout == "swipe":
-        return Swipe(frame_shape, layout=layout, **look)
-    return Comparison(frame_shape, layout=layout, **look)
+    return (Swipe if layout == "swipe" else Comparison)(frame_shape, layout=layout, **look)
 
 
 def _arranged(frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int]:

@@ -328,10 +328,8 @@ class Trainer:
 
     def total_steps(self) -> int | None:
         """Steps of the whole run, None where only time limits it."""
-        limits = [self.config.steps] if self.config.steps else []
-        if self.config.epochs:
-            limits.append(self.config.epochs * self.batches_per_epoch)
-        return min(limits) if limits else None
+        limits = self.config.steps, self.config.epochs * self.batches_per_epoch
+        return min(filter(None, limits), default=None)
 
     def share(self) -> float:
         """How much of the run is done, in [0, 1]; by steps if they are limited, so that speed plays no part."""

@@ -16,12 +16,7 @@ from .options import DEBUG, JSON, REPLACE
 if TYPE_CHECKING:
     from ..networks import Network
 
-app = typer.Typer(no_args_is_help=True)
-
-
-@app.callback()
-def weights() -> None:
-    """List, download, convert and share weights."""
+app = typer.Typer(no_args_is_help=True, help="List, download, convert and share weights.")
 
 
 @app.command("list")

@@ -36,10 +36,7 @@ def find_digits(folder: Path, split: str) -> Path | None:
     name = FILES["test" if split == "test" else "train"]
     names = [spelt + suffix for spelt in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
     inner = ("", "raw", "MNIST/raw", *names)  # Kaggle's archive unpacks some files into folders of their own names
-    for path in (folder / each / name for each in inner for name in names):
-        if path.is_file():
-            return path
-    return None
+    return next(filter(Path.is_file, (folder / each / name for each in inner for name in names)), None)
 
 
 def has_digits(folder: Path) -> bool:
