@@ -61,18 +61,17 @@ def evaluate(
     """Score weights on a data set, beside forecasts that cost nothing. Under torchrun, processes share the clips."""
     pictures = _check_before_loading(report, plot, out, save_worst, overwrite)
     with interrupts.deferred():
-        from .. import batch, devices, metrics
+        from .. import batch, devices, metrics, readings
         from .. import evaluate as evaluation
         from ..data import DataSource
         from ..frames import parse_side
         from ..ranks import DAY, Ranks
-        from ..readings import Declared
 
     if lpips:
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
     side = parse_side(size)
-    source = DataSource(data, dataset, Declared.parse(layout, value_range, missing))
+    source = DataSource(data, dataset, readings.Declared.parse(layout, value_range, missing))
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
     loaded = batch.load(_fitting(weights, source, split), device=str(ranks.device), dtype=dtype, scan_backend=scan)
