@@ -18,9 +18,9 @@ from .. import render
 from ..frames import Frame, to_uint8
 from ..rivals import RIVAL_NAMES
 
+# Of rivals: what they are called, and the style sheet's class for them.
+RIVAL_LOOKS = {key: (name.capitalize(), f"s{place}") for place, (key, name) in enumerate(RIVAL_NAMES.items(), 1)}
 _QUALITY = 88  # of WebP: what it loses is below what the error overlay shows
-# What rivals are called, and the style sheet's classes for them.
-RIVALS = {key: (name.capitalize(), f"s{place}") for place, (key, name) in enumerate(RIVAL_NAMES.items(), 1)}
 _SMALL = 64  # pixels: up to this shorter side every one counts, and nothing is lost
 
 

@@ -72,7 +72,7 @@ class Album:
                 "name": self._dataset.label(index), "look": film.look(), "ahead": len(truth), "fps": None,
                 "clock": False, "given": [film.encode(f) for f in clip[max(0, self._context - _GIVEN) : self._context]],
                 "truth": [film.encode(frame) for frame in truth],
-                "tracks": [media.track(*media.RIVALS["baseline_last_frame"])],
+                "tracks": [media.track(*media.RIVAL_LOOKS["baseline_last_frame"])],
             }  # fmt: skip
             kept["tracks"][0]["errors"] = [media.error(clip[self._context - 1], frame, peak) for frame in truth]
             self.clips[index] = kept
@@ -97,7 +97,7 @@ def write_evaluation(
         command: that makes it again.
         notes: what to beware of.
     """
-    forecasts = [("Forecast", "ours", summary), *((*look, summary[key]) for key, look in media.RIVALS.items())]
+    forecasts = [("Forecast", "ours", summary), *((*look, summary[key]) for key, look in media.RIVAL_LOOKS.items())]
     ours, last = _per_clip(result.model), _per_clip(result.baselines["baseline_last_frame"])
     order = sorted(album, key=lambda index: (ours[index], index))
     places = {index: place for place, index in enumerate(order)}
@@ -133,7 +133,7 @@ def write_comparison(
         command: that makes it again.
     """
     forecasts = [(label, style(place), found) for place, (label, found) in enumerate(summary["weights"].items())]
-    forecasts.append((*media.RIVALS["baseline_last_frame"], summary["baseline_last_frame"]))
+    forecasts.append((*media.RIVAL_LOOKS["baseline_last_frame"], summary["baseline_last_frame"]))
     labels, errors = list(scores), [_per_clip(each) for each in scores.values()]
     order = sorted(album, key=lambda index: (errors[0][index], index))
     places = {index: place for place, index in enumerate(order)}

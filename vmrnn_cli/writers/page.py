@@ -32,7 +32,7 @@ class PageWriter(Writer):
         self._truth: list[str] = []
         self._rivals = {name: rival(forecast.context[None], forecast.frames) for name, rival in RIVALS.items()}
         self._tracks = {"prediction": media.track("Forecast", "ours")}
-        self._tracks |= {name: media.track(*look) for name, look in media.RIVALS.items()}
+        self._tracks |= {name: media.track(*look) for name, look in media.RIVAL_LOOKS.items()}
 
     @classmethod
     def fit(cls, frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int] | None:
