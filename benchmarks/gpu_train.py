@@ -216,9 +216,13 @@ class Training:
         self._make_adam_state()
         self.kept = 0.0  # bytes that the backward pass keeps of a step of the network for one clip; 0: not known yet
         self.told = torch.zeros(2, device=device)  # loss and gradient norm of the last step
-        self.flops = flops_per_step(network, network.image_size)  # of a step of the network for one frame
         self.clips = torch.empty(0)
         self.replay: Callable[[], None] | None = None
+
+    @functools.cached_property
+    def flops(self) -> int:
+        """Operations of a step of the network for one frame."""
+        return flops_per_step(self.model.config, self.model.config.image_size)
 
     def _make_adam_state(self) -> None:
         """What AdamW would make in its first step, which must not be the recorded one."""

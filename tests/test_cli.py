@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -112,6 +113,23 @@ def test_closed_streams(tmp_path, stream):
         capture_output=True, text=True, preexec_fn=lambda: os.close(number),
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (2 if stream == "stderr" else 0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(socket, "SOCK_SEQPACKET"), reason="this system has no sockets that keep writes apart")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("stream", "arguments"), [("stdout", ["list"]), ("stderr", ["pull", "no where"])])
+def test_lines_are_written_whole(stream, arguments, unbuffered):
+    """Of processes that share a stream, each line is a write of its own: else they end up within each other."""
+    command = [sys.executable, "-m", "vmrnn_cli", "weights", *arguments]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        process = subprocess.Popen(command, env=environment, **{stream: theirs})
+        theirs.close()
+        writes = list(iter(lambda: ours.recv(2**16), b""))
+        process.wait(60)
+    assert len(writes) > 10 if stream == "stdout" else len(writes) == 1
+    assert all(write.endswith(b"\n") and write.count(b"\n") == 1 for write in writes)
 
 
 def test_names_that_the_terminal_cannot_show(tiny, tmp_path):

@@ -165,11 +165,11 @@ def test_every_position_has_its_own_label():
 
 
 def test_labels_count_from_one_and_give_seconds():
-    clip = render._Clip((1, 8, 8), 10, 20, 25, WITH_TRUTH)
+    clip = render._Picture((1, 8, 8), 10, 20, 25, WITH_TRUTH)
     assert clip.context_label(2) == "context 3/10"
     assert clip.predicted_label(4) == "predicted +5 · 0.20 s"
-    assert render._Clip((1, 8, 8), 10, 20, 240, WITH_TRUTH).predicted_label(0) == "predicted +1 · 0.0042 s"
-    timeless = render._Clip((1, 8, 8), 10, 20, None, WITH_TRUTH)
+    assert render._Picture((1, 8, 8), 10, 20, 240, WITH_TRUTH).predicted_label(0) == "predicted +1 · 0.0042 s"
+    timeless = render._Picture((1, 8, 8), 10, 20, None, WITH_TRUTH)
     assert (timeless.predicted_label(4), timeless.horizon) == ("predicted +5", "predicted · 20 frames")
 
 

@@ -94,13 +94,17 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _make_printing_safe() -> None:
-    """Escape what the terminal cannot show, file names above all, and print nowhere where a stream is closed."""
+    """Escape what the terminal cannot show, file names above all, and print nowhere where a stream is closed.
+
+    Each line is written at once and whole: processes that work together share their streams.
+    """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the program runs
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            # PYTHONUNBUFFERED would write a line and its end apart.
+            stream.reconfigure(errors="backslashreplace", line_buffering=True, write_through=False)
 
 
 def _silence_libraries() -> None:

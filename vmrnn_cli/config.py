@@ -31,8 +31,6 @@ class VMRNNConfig:
     divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "depths", "depths_up"):  # JSON has lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
         _check_common(self, (self.image_channels, self.embed_dim, self.d_state))
         if self.variant not in ("B", "D"):
             raise ValueError(f"variant must be 'B' or 'D', not {self.variant!r}")
@@ -72,8 +70,6 @@ class MotionConfig:
     divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "depths"):  # JSON has lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
         _check_common(self, (self.embed_dim, self.detail_dim, self.decoder_dim, self.d_state))
         if len(self.depths) != 2:
             raise ValueError(f"depths must be those of two cells, got {self.depths}")
@@ -93,6 +89,9 @@ NetworkConfig = VMRNNConfig | MotionConfig
 
 def _check_common(config: NetworkConfig, widths: tuple[int, ...]) -> None:
     """Raise ValueError for what no network can have; `widths` are those that its architecture has."""
+    for name, value in vars(config).items():
+        if isinstance(value, list):  # as JSON has it
+            object.__setattr__(config, name, tuple(value))
     if len(config.image_size) != 2:
         raise ValueError(f"image_size must be height and width, got {config.image_size}")
     if not 1.0 <= config.divided_by <= LARGEST_VALUE:

@@ -2,7 +2,8 @@
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from vmrnn_cli.text import one_line
 
@@ -78,6 +79,15 @@ def os_failure(what: str, error: OSError, elsewhere: str = "use another place") 
     if error.errno in _WRONG_PATHS:
         return InputError(what, _WRONG_PATHS[error.errno])
     return VMRNNError(what, _FAILURES.get(error.errno or 0, "").format(elsewhere=elsewhere))
+
+
+@contextmanager
+def os_failures(what: str, elsewhere: str = "use another place") -> Iterator[None]:
+    """Raise what the operating system cannot do in the block as `os_failure` has it."""
+    try:
+        yield
+    except OSError as error:
+        raise os_failure(what, error, elsewhere) from error
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -54,12 +54,25 @@ class Scores:
         table: dict[str, Any] = {"per_frame": {}, "interval_95": {}, "per_frame_interval_95": {}}
         for name, rows in self.values.items():
             values = np.array(rows)
-            owners = np.arange(len(values)) if groups is None else np.array(groups)
-            table[name] = _mean(values)
-            table["per_frame"][name] = [_mean(column) for column in values.T]
-            table["interval_95"][name] = _intervals(values.mean(1, keepdims=True), owners, seed)[0]
-            table["per_frame_interval_95"][name] = _intervals(values, owners, seed)
+            table[name], found = _means(values, range(len(values)) if groups is None else groups, seed)
+            for kind, numbers in found.items():
+                table[kind][name] = numbers
         return table
+
+    def lower_than(self, other: Scores) -> float:
+        """On which share of the clips the MSE is lower."""
+        ours, theirs = (np.mean(each.values["mse"], 1) for each in (self, other))
+        return float(np.mean(ours < theirs))
+
+
+def _means(values: NDArray[np.float64], groups: Sequence[int], seed: int) -> tuple[float | None, dict[str, Any]]:
+    """The mean of a metric, (clips, frames ahead); and by frames ahead, and the intervals of both."""
+    owners = np.asarray(groups)
+    return _mean(values), {
+        "interval_95": _intervals(values.mean(1, keepdims=True), owners, seed)[0],
+        "per_frame": [_mean(column) for column in values.T],
+        "per_frame_interval_95": _intervals(values, owners, seed),
+    }
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
@@ -126,14 +139,10 @@ class Evaluation:
     def summary(self) -> dict[str, Any]:
         """What `vmrnn eval --json` prints of it; of a baseline also on which share of the clips its MSE is higher."""
         baselines = {
-            name: {**scores.summary(self.groups), "beaten_on": self._beaten_on(scores)}
+            name: {**scores.summary(self.groups), "beaten_on": self.model.lower_than(scores)}
             for name, scores in self.baselines.items()
         }
         return {**self.model.summary(self.groups), **baselines, "clips": self.clips}
-
-    def _beaten_on(self, scores: Scores) -> float:
-        ours, theirs = (np.mean(each.values["mse"], 1) for each in (self.model, scores))
-        return float(np.mean(ours < theirs))
 
 
 def evaluate(
@@ -197,9 +206,8 @@ def compared(scores: Mapping[str, Scores], groups: Sequence[int]) -> list[dict[s
     """
     found = []
     for (less, theirs), (of, ours) in itertools.combinations(scores.items(), 2):
-        lower = float(np.mean(np.mean(ours.values["mse"], 1) < np.mean(theirs.values["mse"], 1)))
         by_metric = {name: _difference(ours.values[name], theirs.values[name], groups) for name in ours.values}
-        found.append({"of": of, "less": less, "lower_mse_on": lower, **by_metric})
+        found.append({"of": of, "less": less, "lower_mse_on": ours.lower_than(theirs), **by_metric})
     return found
 
 
@@ -215,13 +223,8 @@ def _difference(
     with np.errstate(invalid="ignore"):
         values = one - other
     values[np.isinf(one) & np.isinf(other)] = math.inf  # of two frames met exactly, PSNRs differ by no number
-    owners = np.array(groups)
-    return {
-        "difference": _mean(values),
-        "interval_95": _intervals(values.mean(1, keepdims=True), owners, seed)[0],
-        "per_frame": [_mean(column) for column in values.T],
-        "per_frame_interval_95": _intervals(values, owners, seed),
-    }
+    mean, found = _means(values, groups, seed)
+    return {"difference": mean, **found}
 
 
 def open_clips(

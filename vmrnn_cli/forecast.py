@@ -83,7 +83,7 @@ class Forecast:
     scored_on : (C, H, W) of the network's own picture, on which scores are; None where that is what is shown
     score, rivals : of the prediction, and of forecasts that cost nothing, by name; they grow with the steps
     timing : grows likewise
-    notes : what people should know of the clip; those of damage come as it is read, and with the end of the forecast
+    notes : what people should know of the clip; those of damage and of missing values come with the forecast's end
     """
 
     context: Frame

@@ -8,7 +8,6 @@ terminal, and keeps files in its cache, which processes share.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import sys
@@ -17,27 +16,11 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, get_token, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, get_token, hf_hub_download, hf_hub_url, try_to_load_from_cache, utils
+from huggingface_hub import errors as theirs
 from huggingface_hub.constants import REPOCARD_NAME as CARD_NAME
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HFValidationError,
-    HTTPError,  # of the library below: httpx, or what came after it
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import (
-    are_progress_bars_disabled,
-    build_hf_headers,
-    disable_progress_bars,
-    enable_progress_bars,
-    hf_raise_for_status,
-    http_backoff,
-)
+from huggingface_hub.errors import HTTPError  # of the library below: httpx, or what came after it
+from huggingface_hub.utils.sha import sha_fileobj
 
 from . import network
 from .errors import InputError, VMRNNError, os_failure
@@ -83,7 +66,7 @@ def download(
     with _in_one_line(name):
         if local_files_only or constants.HF_HUB_OFFLINE:
             if copy is None:
-                raise OfflineModeIsEnabled
+                raise theirs.OfflineModeIsEnabled
             return _verified(copy, sha256, name)
         asking = partial(_ask, repository, revision, token)
         if copy is None or force_download:
@@ -100,7 +83,7 @@ def download(
                 return _verified(copy, sha256, name)
         get = partial(hf_hub_download, repository, token=token, cache_dir=cache_dir, force_download=force_download)
         folder = Path(get(WEIGHTS_NAME, revision=commit)).parent
-        with suppress(EntryNotFoundError):
+        with suppress(theirs.EntryNotFoundError):
             get(CARD_NAME, revision=folder.name)
         get(CONFIG_NAME, revision=folder.name)
         _verified(folder, sha256, name)
@@ -152,15 +135,15 @@ def pushing(repository: str, token: str | bool | None = None) -> Iterator[None]:
         raise InputError(f"'{repository}' cannot be pushed to in offline mode", "unset HF_HUB_OFFLINE")
     if not token and get_token() is None:
         raise InputError(f"pushing to '{repository}' takes a token of the Hub", f"{_LOG_IN} to one that may write")
-    shown = sys.stderr.isatty() or are_progress_bars_disabled()  # uploads would show theirs in a log file too
+    shown = sys.stderr.isatty() or utils.are_progress_bars_disabled()  # uploads would show theirs in a log file too
     if not shown:
-        disable_progress_bars()
+        utils.disable_progress_bars()
     try:
         with _in_one_line(repository):
             yield
     finally:
         if not shown:
-            enable_progress_bars()
+            utils.enable_progress_bars()
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -171,16 +154,16 @@ def _ask(repository: str, revision: str | None, token: str | bool | None, tries:
 
     huggingface_hub itself would look into the cache and keep that to itself.
     """
-    answer = http_backoff(
+    answer = utils.http_backoff(
         "HEAD",
         hf_hub_url(repository, CONFIG_NAME, revision=revision),
-        headers=build_hf_headers(token=token),
+        headers=utils.build_hf_headers(token=token),
         timeout=constants.HF_HUB_ETAG_TIMEOUT,
         max_retries=tries - 1,
         retry_on_exceptions=(),
         retry_on_status_codes=_BUSY,
     )
-    hf_raise_for_status(answer)
+    utils.hf_raise_for_status(answer)
     return answer.headers.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT, revision)
 
 
@@ -191,11 +174,8 @@ def _verified(folder: Path, sha256: str | None, name: str) -> Path:
     if expected is None:
         return folder
     with weights.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(2**20):
-            digest.update(block)
-    if digest.hexdigest() == expected:
-        return folder
+        if sha_fileobj(file).hex() == expected:
+            return folder
     blob = weights.resolve()
     weights.unlink()
     blob.unlink(missing_ok=True)
@@ -222,13 +202,13 @@ def _in_one_line(name: str) -> Iterator[None]:
 
 def _explained(error: BaseException, name: str) -> VMRNNError:
     """What to tell about a failure. The order matters: the classes of errors overlap."""
-    if isinstance(error, (LocalEntryNotFoundError, RuntimeError)) and error.__cause__ is not None:
+    if isinstance(error, (theirs.LocalEntryNotFoundError, RuntimeError)) and error.__cause__ is not None:
         return _explained(error.__cause__, name)
-    if isinstance(error, LocalTokenNotFoundError):
+    if isinstance(error, theirs.LocalTokenNotFoundError):
         return InputError(f"'{name}' is asked for with a token, and there is none", _LOG_IN)
     if isinstance(error, UnicodeEncodeError):
         return InputError("HF_TOKEN holds what no token of the Hub does", _LOG_IN)
-    if isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)):
+    if isinstance(error, (theirs.OfflineModeIsEnabled, theirs.LocalEntryNotFoundError)):
         return InputError(
             f"weights '{name}' are neither here nor in the cache, and the Hub is not asked in offline mode",
             "unset HF_HUB_OFFLINE, or check the name",
@@ -240,19 +220,19 @@ def _explained(error: BaseException, name: str) -> VMRNNError:
         return VMRNNError(_outage(error, name), f"check the network{where}, or try again later")
     refused = f"the Hub refuses '{name}': {_reason(error)}"
     status = _status(error)
-    if isinstance(error, GatedRepoError) or status == 403:
+    if isinstance(error, theirs.GatedRepoError) or status == 403:
         return InputError(refused, f"ask for access on the page of the repository, and {_LOG_IN}")
-    if isinstance(error, RevisionNotFoundError):
+    if isinstance(error, theirs.RevisionNotFoundError):
         return InputError(refused, "check the revision: a branch, a tag or a commit")
-    if isinstance(error, RepositoryNotFoundError) or (
-        status in (401, 404) and not isinstance(error, EntryNotFoundError)
+    if isinstance(error, theirs.RepositoryNotFoundError) or (
+        status in (401, 404) and not isinstance(error, theirs.EntryNotFoundError)
     ):
         return InputError(refused, f"check the name; if the repository is private, {_LOG_IN}")
-    if isinstance(error, EntryNotFoundError):
+    if isinstance(error, theirs.EntryNotFoundError):
         return InputError(f"'{name}' is not the repository of a VMRNN: {_reason(error)}", "check the name")
     if status is not None:
         return (InputError if status < 500 else VMRNNError)(refused)
-    if isinstance(error, HFValidationError):
+    if isinstance(error, theirs.HFValidationError):
         return InputError(f"'{name}' does not do for the Hub: {_reason(error)}", "write it as owner/name[@revision]")
     if isinstance(error, OSError) and error.errno:
         where = error.filename or constants.HF_HUB_CACHE

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vmrnn_cli.errors import InputError, os_failure
+from vmrnn_cli.errors import InputError, os_failures
 
 try:
     import fcntl
@@ -48,7 +48,7 @@ def check_folder(folder: Path, option: str) -> None:
 
 def make_folder(folder: Path) -> None:
     """Make a folder, and those above it, unless it is there. Raises VMRNNError if that fails."""
-    with _machine_failures(folder):
+    with os_failures(f"cannot write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -83,7 +83,7 @@ def locked(target: Path, *, shared: bool = False, inside: bool = False) -> Itera
         else hashlib.sha256(b"." if inside else os.fsencode(target.name)).hexdigest()[:16]
     )
     path = folder / f"{_PREFIX}{key}{_LOCK}"
-    with _machine_failures(target):
+    with os_failures(f"cannot write {target}"):
         _remove_leftovers_once(folder)
         with _taking:
             file = _take(path)
@@ -113,7 +113,7 @@ def atomic_path(target: Path, overwrite: bool, *, shared: bool = False) -> Itera
         check_target(target, overwrite)  # another run may just have ended
         temporary = _temporary_name(target, key)
         try:
-            with _machine_failures(target):
+            with os_failures(f"cannot write {target}"):
                 yield temporary
                 check_target(target, overwrite)  # not every drive has locks
                 temporary.replace(target)
@@ -143,7 +143,7 @@ def atomic_folder(target: Path, overwrite: bool) -> Iterator[Path]:
             )
         temporary = _temporary_name(target, key)
         try:
-            with _machine_failures(target):
+            with os_failures(f"cannot write {target}"):
                 temporary.mkdir()
                 yield temporary
                 if target.exists():
@@ -225,11 +225,3 @@ def _check_folder_of(target: Path) -> None:
 def _temporary_name(target: Path, key: str) -> Path:
     # A name of its own, not one made from the target's: that may already be as long as the file system allows.
     return target.with_name(f"{_PREFIX}{key}-{secrets.token_hex(6)}{target.suffix}")
-
-
-@contextmanager
-def _machine_failures(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise os_failure(f"cannot write {target}", error) from error

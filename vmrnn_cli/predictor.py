@@ -27,10 +27,10 @@ from .frames import Frame, parse_size
 from .gpu import GraphedStep, Record, record_cuda_graph
 from .metrics import Score
 from .model import VMRNN, rollout
-from .motion import at_least_two
+from .motion import Continuation, at_least_two
 from .motion_network import MotionVMRNN, Outlook
 from .outputs import given_name
-from .readings import Declared, fill
+from .readings import Declared, fill, missing_note
 from .rivals import RIVALS
 
 Network = VMRNN | MotionVMRNN
@@ -39,6 +39,7 @@ Size = int | tuple[int, int] | str | None
 Fit = Callable[[tuple[int, int, int]], tuple[int, int] | None]  # (C, H, W) -> (H, W), None for as it is
 
 _MOST_FRAMES = 2**31 - 1
+_EXTRA = ("motion", "weights")  # panels that show what a network decides
 _BLOCK = 16  # frames ahead that a network decides on together: more would be no faster, and need more memory
 
 
@@ -95,28 +96,17 @@ class Predictor:
         """The same by a network that decides how the picture goes on."""
         small = at_least_two(torch.stack([self._input(frame) for frame in context]))
         large = None if shown is None else at_least_two(torch.stack([self._input(frame) for frame in shown]))
-        parts = model(small, _blocks(frames))
-        anchors = large_anchors = None
-        while True:
+        clips = [small] if large is None else [small, large]
+        decided = _decided(model, small, frames, timing)
+        anchors: list[torch.Tensor] = []
+        for _ in range(frames):
             with self._computing(timing):
-                part = next(parts, None)
-            if part is None:
-                return
-            timing.steps += len(part.outlook.light)
-            if part.given < len(small):
-                continue  # the rehearsal
-            for number in range(len(part.outlook.light)):
-                with self._computing(timing):
-                    outlook = Outlook(*(field[number] for field in part.outlook))
-                    anchors = part.continuation.anchors(list(small)) if anchors is None else anchors
-                    frame = outlook.draw(anchors).clamp(0, 1)[0].cpu().numpy()
-                    picture = None
-                    if large is not None:
-                        if large_anchors is None:
-                            large_anchors = part.continuation.anchors(list(large))
-                        picture = outlook.draw(large_anchors).clamp(0, 1)[0].cpu().numpy()
-                drawn = {name: _EXTRA[name](outlook) for name in extra if name in _EXTRA}
-                yield Output(_finite(frame, self.model), picture, drawn)
+                continuation, outlook = next(decided)
+                anchors = anchors or [continuation.anchors(list(clip)) for clip in clips]
+                drawn = [outlook.draw(of_clip).clamp(0, 1) for of_clip in anchors]
+                frame, *picture = (each[0].cpu().numpy() for each in drawn)
+            extras = {panel: _extra(panel, outlook) for panel in extra if panel in _EXTRA}
+            yield Output(_finite(frame, self.model), picture[0] if picture else None, extras)
 
     def _input(self, frame: Frame) -> torch.Tensor:
         """(C, H, W) -> (1, C, H, W) on the device; what exceeds 1 is cut off."""
@@ -160,19 +150,22 @@ class Predictor:
 
     def _batch_carried_on(self, model: MotionVMRNN, inputs: torch.Tensor, frames: int) -> NDArray[np.float32]:
         """(T, B, C, H, W) -> (B, frames, C, H, W)."""
-        drawn = []
+        anchors, drawn = None, []
         with torch.inference_mode(), autocast(self.device, self.dtype):
-            for part in model(inputs, _blocks(frames)):
-                if part.given == len(inputs):
-                    anchors = part.continuation.anchors(list(inputs))
-                    outlooks = (Outlook(*fields) for fields in zip(*part.outlook, strict=True))
-                    drawn += [outlook.draw(anchors).clamp(0, 1) for outlook in outlooks]
+            for continuation, outlook in _decided(model, inputs, frames, Timing()):
+                anchors = continuation.anchors(list(inputs)) if anchors is None else anchors
+                drawn.append(outlook.draw(anchors).clamp(0, 1))
             return _finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
 
-def _blocks(frames: int) -> Iterator[int]:
-    """How many frames ahead to decide on together, until there are `frames`."""
-    return (min(_BLOCK, frames - done) for done in range(0, frames, _BLOCK))
+def _decided(
+    model: MotionVMRNN, given: torch.Tensor, ahead: int, timing: Timing
+) -> Iterator[tuple[Continuation, Outlook]]:
+    """What a network decides on each frame ahead, without the rehearsal; given (T, B, C, H, W)."""
+    for part in model(given, (min(_BLOCK, ahead - done) for done in range(0, ahead, _BLOCK))):
+        timing.steps += len(part.outlook.light)
+        if part.given == len(given):
+            yield from ((part.continuation, Outlook(*fields)) for fields in zip(*part.outlook, strict=True))
 
 
 class Output(NamedTuple):
@@ -188,19 +181,13 @@ class Output(NamedTuple):
     extra: Mapping[str, Frame] = {}
 
 
-def _motion(outlook: Outlook) -> Frame:
-    from .render import motion_colours  # forecasts of training are not drawn
+def _extra(panel: str, outlook: Outlook) -> Frame:
+    """The picture of a panel of `_EXTRA`."""
+    from . import render  # forecasts of training are not drawn
 
-    return motion_colours(outlook.displacement()[0].cpu().numpy())
-
-
-def _weights(outlook: Outlook) -> Frame:
-    from .render import weight_colours
-
-    return weight_colours(outlook.weights()[0].cpu().numpy())
-
-
-_EXTRA: dict[str, Callable[[Outlook], Frame]] = {"motion": _motion, "weights": _weights}
+    if panel == "motion":
+        return render.motion_colours(outlook.displacement()[0].cpu().numpy())
+    return render.weight_colours(outlook.weights()[0].cpu().numpy())
 
 
 def _finite(frames: NDArray[np.float32], model: Network) -> NDArray[np.float32]:
@@ -287,6 +274,7 @@ def open_forecast(
             notes=notes, missing=missing,
         )  # fmt: skip
         notes += [f"{clip.name}: {flaw}" for flaw in clip.flaws()]  # of what has been read by now
+        notes += [missing_note(clip.name, missing.count, missing.total)] if missing.count else []
 
 
 def _open_shown(

@@ -142,14 +142,13 @@ def _read_pickled(path: Path) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMBERS):
             warnings.simplefilter("ignore")  # of unusual pickle protocols: what matters is raised
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling what is no pickle raises anything
         if "weights_only" in str(error).lower() or "Unsupported" in str(error):
             what = f"{path} needs code of its own{_foreign(path)} to be unpickled and was refused unread"
         else:
             what = f"{path} is not a PyTorch checkpoint, or a damaged one"
         raise InputError(what, "give a file with nothing but tensors in it (a state dict)") from None
-    return content
 
 
 def _one_network(content: Any, path: Path) -> tuple[str, dict[str, Tensor]]:

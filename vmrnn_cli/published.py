@@ -183,10 +183,7 @@ def published_parameters(model: ScanNetwork) -> int:
     """Parameters as the published code counts them, with the tensors that nothing uses; all, of other networks."""
     if not isinstance(model, VMRNN):
         return sum(p.numel() for p in model.parameters())
-    unused = sum(2 * cell.dim**2 + cell.dim for cell in (*model.down, *model.up) for _ in range(len(cell.blocks) - 1))
-    if model.config.variant == "D":
-        unused += sum(p.numel() for p in model.patch_embedding.parameters())
-    return sum(p.numel() for p in model.parameters()) + unused
+    return sum(tensor.numel() for tensor in to_published(model).values())
 
 
 def some(names: list[str], most: int = 5) -> str:

@@ -112,9 +112,7 @@ class Declared:
         if self.range is not None:
             low, high = map(float, self.range)
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise InputError(
-                    f"{low:g},{high:g} is no range", "write the lowest and the highest value: --range 0,255"
-                )
+                raise InputError(f"{low:g},{high:g} is no range", _WRITE_RANGE)
             object.__setattr__(self, "range", (low, high))
 
     @classmethod

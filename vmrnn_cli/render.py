@@ -128,59 +128,91 @@ def check_layout(layout: str | None, panels: Sequence[str] | None) -> None:
 
 
 class _Picture:
-    """What draws a clip.
+    """What draws a clip: what is in it, how it is labelled, and whether a frame belongs to it.
 
     frame_shape : (C, H, W)
     context, frames : how many frames are given and how many are predicted, both at least 1
     fps : frames per second, for the labels; None if nobody knows
     panels : any of PANELS, in the order shown. WITHOUT_TRUTH holds the last given frame beside the prediction
-    title : shown in the corner, cut to the room there is
-    peak : the value at the bright end of the colours; gridded data that stays far below 1 wants its own
     raises : ValueError for arguments outside these
     """
 
     def __init__(
         self,
         frame_shape: tuple[int, int, int],
-        *,
         context: int,
         frames: int,
         fps: float | None,
         panels: Sequence[str] = WITH_TRUTH,
-        title: str = "",
-        peak: float = 1.0,
     ) -> None:
-        self._clip = _Clip(frame_shape, context, frames, fps, panels)
-        self._lay_out(tuple(panels), title, peak)
+        if len(frame_shape) != 3 or min(frame_shape) < 1:
+            raise ValueError(f"frame_shape is {frame_shape}, not (C, H, W)")
+        if context < 1 or frames < 1:
+            raise ValueError(f"context ({context}) and frames ({frames}) must be at least 1")
+        if fps is not None and not (math.isfinite(fps) and fps > 0):
+            raise ValueError(f"fps must be positive, not {fps}")
+        if not panels or len(set(panels)) < len(panels) or not set(panels) <= set(PANELS):
+            raise ValueError(f"panels must be some of {', '.join(PANELS)}, each once, not {list(panels)}")
+        self._frame_shape, self._context, self._frames, self._total = frame_shape, context, frames, context + frames
+        self._fps, self._panels = fps, tuple(panels)
 
-    def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
-        raise NotImplementedError
+    def context_label(self, index: int) -> str:
+        """What is said of given frame number `index`."""
+        return f"context {index + 1}/{self._context}"
+
+    def predicted_label(self, index: int) -> str:
+        """What is said of predicted frame number `index`."""
+        return f"predicted +{index + 1}{self._seconds(' · {} s', index + 1)}"
+
+    @property
+    def horizon(self) -> str:
+        """What is said of all predicted frames."""
+        if self._fps is None:
+            return f"predicted · {self._frames} frames"
+        return f"predicted · +{self._frames}{self._seconds(' is {} s ahead', self._frames)}"
+
+    def _seconds(self, form: str, frames: int) -> str:
+        if self._fps is None:
+            return ""
+        digits = 2 if self._fps <= 100 else 4  # slow-motion footage has steps below a hundredth of a second
+        return form.format(f"{frames / self._fps:.{digits}f}")
+
+    def _check(self, index: int, count: int, *frames: Frame | None) -> None:
+        if not 0 <= index < count:
+            raise ValueError(f"frame {index} of {count}")
+        for frame in frames:
+            if frame is not None and frame.shape != self._frame_shape:
+                raise ValueError(f"a frame of shape {frame.shape} in a clip of {self._frame_shape}")
+            if frame is not None and not np.isfinite(frame).all():
+                raise ValueError("a frame holds NaN or infinity")
 
 
 class Comparison(_Picture):
     """Draws one canvas per frame: the panels side by side, what is given and what is predicted, and where the clip is.
 
-    All canvases have the same size, with even width and height as video formats want. `layout` is a "row" of panels, a
-    "column" or a "grid"; None takes a row, or a column of very wide frames. Other arguments are those of `_Picture`.
+    All canvases have the same size, with even width and height as video formats want.
+
+    layout : a "row" of panels, a "column" or a "grid"; None takes a row, or a column of very wide frames
+    title : shown in the corner, cut to the room there is
+    peak : the value at the bright end of the colours; gridded data that stays far below 1 wants its own
+    clip : the other arguments of `_Picture`
     """
 
     def __init__(
-        self, frame_shape: tuple[int, int, int], *, layout: str | None = None, **look: Any
+        self, frame_shape: tuple[int, int, int], *, layout: str | None = None, title: str = "", peak: float = 1.0,
+        **clip: Any,
     ) -> None:  # fmt: skip
-        self._layout = layout
-        super().__init__(frame_shape, **look)
-
-    def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
-        frame_shape, total = self._clip.frame_shape, self._clip.total
-        self._panels = panels
-        across, down = _arranged(frame_shape, len(panels), self._layout)
-        self._painter = _film_painter(frame_shape, len(panels), peak, self._layout)
+        super().__init__(frame_shape, **clip)
+        panels, total = self._panels, self._total
+        across, down = _arranged(frame_shape, len(panels), layout)
+        self._painter = _film_painter(frame_shape, len(panels), peak, layout)
         picture_width, picture_height = self._painter.size
         slot_width = max(picture_width, _NARROWEST_SLOT)
         slot_height = _CAPTION + picture_height + _GAP
         row_width = across * (slot_width + _GAP) - _GAP
         # The rest is left to the title.
-        header_width = max(_length(label, 18) for label in self._clip.longest_labels) + 12
+        longest = self.context_label(self._context - 1), self.predicted_label(self._frames - 1)
+        header_width = max(_length(label, 18) for label in longest) + 12
         width = _even(max(row_width, header_width, 280) + 2 * _MARGIN)
         height = _even(_HEADER + down * slot_height + _FOOTER)
         left = (width - row_width) // 2
@@ -203,11 +235,11 @@ class Comparison(_Picture):
         returns : (height, width, 3) uint8
         raises : ValueError for an index or a frame outside the clip
         """
-        self._clip.check_context(index, frame)
+        self._check(index, self._context, frame)
         picture = self._painter.values(frame)
         self._last_given = picture
         alone = not {"truth", "context"} & set(self._panels)
-        canvas, draw = self._begin(index, self._clip.context_label(index), _CONTEXT)
+        canvas, draw = self._begin(index, self.context_label(index), _CONTEXT)
         for panel, box in zip(self._panels, self._boxes, strict=True):
             if panel == "prediction":
                 canvas.paste(picture if alone else _dimmed(picture), box)
@@ -226,8 +258,8 @@ class Comparison(_Picture):
         returns : (height, width, 3) uint8
         raises : ValueError for an index or a frame outside the clip
         """
-        self._clip.check_predicted(index, prediction, truth)
-        canvas, draw = self._begin(self._clip.context + index, self._clip.predicted_label(index), _PREDICTED)
+        self._check(index, self._frames, prediction, truth)
+        canvas, draw = self._begin(self._context + index, self.predicted_label(index), _PREDICTED)
         for panel, box in zip(self._panels, self._boxes, strict=True):
             picture = self._shown(panel, prediction, truth, extra)
             if picture is not None:
@@ -255,7 +287,7 @@ class Comparison(_Picture):
         draw = ImageDraw.Draw(canvas)
         draw.rectangle((_MARGIN, 17, _MARGIN + 3, 34), fill=colour)
         draw.text((_MARGIN + 12, 32), label, colour, _font(18), anchor="ls")
-        total = self._clip.total
+        total = self._total
         counter_right = canvas.width - _MARGIN
         draw.text((counter_right, self._bar_top + 9), f"{position + 1}/{total}", _MUTED, _font(13), anchor="rs")
         filled = round(self._bar_done.width * (position + 1) / total)
@@ -289,7 +321,7 @@ class Comparison(_Picture):
             frame = (left - 1, top - 1, left + picture_width, top + picture_height)
             draw.rectangle(frame, fill=_EMPTY, outline=_OUTLINE)
         canvas.paste(self._bar_ahead, (self._bar_left, self._bar_top))
-        boundary = self._bar_left + round(self._bar_done.width * self._clip.context / self._clip.total)
+        boundary = self._bar_left + round(self._bar_done.width * self._context / self._total)
         draw.line((boundary, self._bar_top - 5, boundary, self._bar_top + 12), fill=_TEXT)
         return canvas
 
@@ -297,7 +329,7 @@ class Comparison(_Picture):
         """Draw the progress bar, one cell per frame while there is room for cells."""
         bar = Image.new("RGB", (width, 8), _BACKGROUND)
         draw = ImageDraw.Draw(bar)
-        context, total = self._clip.context, self._clip.total
+        context, total = self._context, self._total
         gap = 1 if width >= 6 * total else 0
         edges = [round(width * i / total) for i in (range(total + 1) if gap else (0, context, total))]
         for left, right in pairwise(edges):
@@ -310,9 +342,9 @@ class Comparison(_Picture):
 class Swipe(Comparison):
     """Draws two panels as one picture, the first left of a line that moves to and fro, the second right of it."""
 
-    def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
+    def __init__(self, frame_shape: tuple[int, int, int], *, panels: Sequence[str] = WITH_TRUTH, **look: Any) -> None:
         self._pair = panels[0], panels[1]
-        super()._lay_out(panels[1:2], title, peak)
+        super().__init__(frame_shape, panels=panels[1:2], **look)
 
     def _caption(self, panel: str) -> str:
         return " | ".join(self._pair)
@@ -333,16 +365,14 @@ class Swipe(Comparison):
 
     def _share(self, index: int) -> float:
         """Where the line is, from the left: at the middle first, then once to and fro in about forty frames."""
-        frames = self._clip.frames
+        frames = self._frames
         turns = max(1, round(frames / 40))
         return 0.5 + 0.42 * math.sin(2 * math.pi * turns * (index + 0.5) / frames)
 
 
 def film(frame_shape: tuple[int, int, int], *, layout: str | None = None, **look: Any) -> Comparison:
     """What draws a film in one of LAYOUTS; other arguments are those of `Comparison`."""
-    if layout == "swipe":
-        return Swipe(frame_shape, layout=layout, **look)
-    return Comparison(frame_shape, layout=layout, **look)
+    return (Swipe if layout == "swipe" else Comparison)(frame_shape, layout=layout, **look)
 
 
 def _arranged(frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int]:
@@ -375,10 +405,12 @@ class FilmStrip(_Picture):
     first given frame); the others are ignored. The given frames stand in the first row, so a "context" panel adds none.
     """
 
-    def _lay_out(self, panels: tuple[str, ...], title: str, peak: float) -> None:
-        frame_shape = self._clip.frame_shape
-        self._rows = [panel for panel in panels if panel != "context"] or ["prediction"]
-        self.columns = _strip_columns(self._clip.context, self._clip.frames, most=_most_columns(frame_shape))
+    def __init__(
+        self, frame_shape: tuple[int, int, int], *, title: str = "", peak: float = 1.0, **clip: Any
+    ) -> None:  # fmt: skip
+        super().__init__(frame_shape, **clip)
+        self._rows = [panel for panel in self._panels if panel != "context"] or ["prediction"]
+        self.columns = _strip_columns(self._context, self._frames, most=_most_columns(frame_shape))
         count = len(self.columns)
         self._painter = _Painter(
             frame_shape,
@@ -396,7 +428,7 @@ class FilmStrip(_Picture):
 
     def context_frame(self, index: int, frame: Frame) -> None:
         """Take given frame number `index`, counted from 0; arguments and errors as for Comparison."""
-        self._clip.check_context(index, frame)
+        self._check(index, self._context, frame)
         if index in self.columns and self._rows[0] != "error":
             self._image.paste(self._painter.values(frame), self._corner(self.columns.index(index), 0))
 
@@ -404,10 +436,10 @@ class FilmStrip(_Picture):
         self, index: int, prediction: Frame, truth: Frame | None, extra: Mapping[str, Frame] | None = None
     ) -> None:
         """Take predicted frame number `index`, counted from 0; arguments and errors as for Comparison."""
-        self._clip.check_predicted(index, prediction, truth)
-        if self._clip.context + index not in self.columns:
+        self._check(index, self._frames, prediction, truth)
+        if self._context + index not in self.columns:
             return
-        column = self.columns.index(self._clip.context + index)
+        column = self.columns.index(self._context + index)
         for row, panel in enumerate(self._rows):
             picture = self._painter.panel(panel, prediction, truth, extra or {})
             left, top = self._corner(column, row)
@@ -432,7 +464,7 @@ class FilmStrip(_Picture):
         draw = ImageDraw.Draw(self._image)
         draw.text((_MARGIN, 32), _fitted(title, 16, self._image.width - 2 * _MARGIN), _TEXT, _font(16), anchor="ls")
         cell_width, cell_height = self._painter.size
-        context = self._clip.context
+        context = self._context
         for row, panel in enumerate(self._rows):
             top = self._corner(0, row)[1]
             draw.text((_MARGIN, top + 14), panel, _TEXT, _font(15), anchor="ls")
@@ -449,7 +481,7 @@ class FilmStrip(_Picture):
             draw.text((left, _STRIP_HEADER - 8), name, colour, _font(13), anchor="ls")
         given = sum(position < context for position in self.columns)
         self._draw_group(0, given, ["context"], _CONTEXT)
-        self._draw_group(given, len(self.columns), [self._clip.horizon, "predicted"], _PREDICTED)
+        self._draw_group(given, len(self.columns), [self.horizon, "predicted"], _PREDICTED)
 
     def _draw_group(self, first: int, stop: int, names: Sequence[str], colour: Colour) -> None:
         """Draw a line over the columns from `first` to before `stop`, named by the first name that fits."""
@@ -458,62 +490,6 @@ class FilmStrip(_Picture):
         draw.line((left, _STRIP_HEADER - 26, right - 1, _STRIP_HEADER - 26), fill=colour, width=2)
         name = _first_fitting(names, 14, right + _GAP - left)
         draw.text((left, _STRIP_HEADER - 33), name, colour, _font(14), anchor="ls")
-
-
-class _Clip:
-    """What both pictures know of the clip: its lengths, its labels, and whether a frame belongs to it."""
-
-    def __init__(
-        self, frame_shape: tuple[int, int, int], context: int, frames: int, fps: float | None, panels: Sequence[str]
-    ) -> None:
-        if len(frame_shape) != 3 or min(frame_shape) < 1:
-            raise ValueError(f"frame_shape is {frame_shape}, not (C, H, W)")
-        if context < 1 or frames < 1:
-            raise ValueError(f"context ({context}) and frames ({frames}) must be at least 1")
-        if fps is not None and not (math.isfinite(fps) and fps > 0):
-            raise ValueError(f"fps must be positive, not {fps}")
-        if not panels or len(set(panels)) < len(panels) or not set(panels) <= set(PANELS):
-            raise ValueError(f"panels must be some of {', '.join(PANELS)}, each once, not {list(panels)}")
-        self.frame_shape, self.context, self.frames, self.total = frame_shape, context, frames, context + frames
-        self._fps = fps
-
-    def context_label(self, index: int) -> str:
-        return f"context {index + 1}/{self.context}"
-
-    def predicted_label(self, index: int) -> str:
-        return f"predicted +{index + 1}{self._seconds(' · {} s', index + 1)}"
-
-    def _seconds(self, form: str, frames: int) -> str:
-        if self._fps is None:
-            return ""
-        digits = 2 if self._fps <= 100 else 4  # slow-motion footage has steps below a hundredth of a second
-        return form.format(f"{frames / self._fps:.{digits}f}")
-
-    @property
-    def horizon(self) -> str:
-        if self._fps is None:
-            return f"predicted · {self.frames} frames"
-        return f"predicted · +{self.frames}{self._seconds(' is {} s ahead', self.frames)}"
-
-    @property
-    def longest_labels(self) -> tuple[str, str]:
-        return self.context_label(self.context - 1), self.predicted_label(self.frames - 1)
-
-    def check_context(self, index: int, frame: Frame) -> None:
-        self._check(index, self.context, frame)
-
-    def check_predicted(self, index: int, prediction: Frame, truth: Frame | None) -> None:
-        self._check(index, self.frames, prediction)
-        if truth is not None:
-            self._check(index, self.frames, truth)
-
-    def _check(self, index: int, count: int, frame: Frame) -> None:
-        if not 0 <= index < count:
-            raise ValueError(f"frame {index} of {count}")
-        if frame.shape != self.frame_shape:
-            raise ValueError(f"a frame of shape {frame.shape} in a clip of {self.frame_shape}")
-        if not np.isfinite(frame).all():
-            raise ValueError("a frame holds NaN or infinity")
 
 
 class _Painter:
@@ -552,8 +528,7 @@ class _Painter:
         if panel == "prediction":
             return self.values(prediction)
         if panel in extra:
-            channels = [Image.fromarray(channel).resize(self.size, self._filter) for channel in to_uint8(extra[panel])]
-            return Image.merge("RGB", channels if len(channels) == 3 else channels * 3)
+            return self._in_colour(to_uint8(extra[panel]))
         if truth is None or panel not in ("truth", "error"):
             return None
         return self.values(truth) if panel == "truth" else self.error(prediction, truth)
@@ -563,8 +538,7 @@ class _Painter:
         levels = to_uint8(frame, self.peak)  # (C, H, W)
         if self.gridded:
             return self._tiled(levels, VALUE_COLOURS)
-        channels = [self._scaled(Image.fromarray(channel)) for channel in levels]
-        return Image.merge("RGB", channels if len(channels) == 3 else channels * 3)
+        return self._in_colour(levels)
 
     def error(self, prediction: Frame, truth: Frame) -> Image.Image:
         """Draw |prediction - truth|; for RGB its mean over the channels."""
@@ -588,6 +562,11 @@ class _Painter:
         draw.rectangle((bar_left - 1, baseline - 9, bar_right, baseline), outline=_OUTLINE)
         draw.text((left, baseline), "0", _MUTED, _font(12), anchor="ls")
         draw.text((right, baseline), high, _MUTED, _font(12), anchor="rs")
+
+    def _in_colour(self, levels: NDArray[np.uint8]) -> Image.Image:
+        """(1 or 3, any height, any width), over all tiles."""
+        channels = [Image.fromarray(channel).resize(self.size, self._filter) for channel in levels]
+        return Image.merge("RGB", channels if len(channels) == 3 else channels * 3)
 
     def _tiled(self, levels: NDArray[np.uint8], colours: NDArray[np.uint8]) -> Image.Image:
         picture = self._mosaic_template.copy()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from . import data, outputs, train, weights
-from .errors import InputError, os_failure
+from .errors import InputError, os_failures
 from .frames import parse_side
 from .recipes import TrainConfig, make_config
 from .run_state import has_state
@@ -100,9 +100,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        with path.open("rb") as file:
+        with os_failures(f"cannot read {path}"), path.open("rb") as file:
             return tomllib.load(file)
-    except OSError as error:
-        raise os_failure(f"cannot read {path}", error) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not TOML: {error}", "write key = value lines") from None

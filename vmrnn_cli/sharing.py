@@ -42,19 +42,6 @@ class _OnTheHub(
     def __init__(self, network: Network) -> None:
         self._network = network
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        target = Path(save_directory)
-        options.setdefault("repo_id", target.name)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make folder {target.parent}: {error.strerror}", "name another folder") from error
-        with atomic_folder(target, overwrite=True) as folder:
-            address = super().save_pretrained(folder, **options)
-            if (target / hub.CARD_NAME).exists():
-                (folder / hub.CARD_NAME).unlink()
-        return address
-
     def _save_pretrained(self, save_directory: Path) -> None:
         pretrained.save_model(self._network, save_directory, half=False)
 
@@ -94,7 +81,17 @@ def _save_pretrained(network: Network, save_directory: str | Path, **options: An
         InputError: the folder cannot be written to.
         VMRNNError: the disk fails.
     """
-    return _OnTheHub(network).save_pretrained(save_directory, **options)
+    target = Path(save_directory)
+    options.setdefault("repo_id", target.name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make folder {target.parent}: {error.strerror}", "name another folder") from error
+    with atomic_folder(target, overwrite=True) as folder:
+        address = _OnTheHub(network).save_pretrained(folder, **options)
+        if (target / hub.CARD_NAME).exists():
+            (folder / hub.CARD_NAME).unlink()
+    return address
 
 
 def _push_to_hub(network: Network, repo_id: str, **options: Any) -> str:

@@ -328,10 +328,8 @@ class Trainer:
 
     def total_steps(self) -> int | None:
         """Steps of the whole run, None where only time limits it."""
-        limits = [self.config.steps] if self.config.steps else []
-        if self.config.epochs:
-            limits.append(self.config.epochs * self.batches_per_epoch)
-        return min(limits) if limits else None
+        limits = self.config.steps, self.config.epochs * self.batches_per_epoch
+        return min(filter(None, limits), default=None)
 
     def share(self) -> float:
         """How much of the run is done, in [0, 1]; by steps if they are limited, so that speed plays no part."""
@@ -462,7 +460,7 @@ class Trainer:
 
     def _write_best(self, summary: dict[str, Any]) -> None:
         folder = self.out / "best"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         pretrained.save_model(self.ema, folder, half=False)
         with atomic_path(folder / "README.md", overwrite=True) as path:
             path.write_text(self._card(summary), "utf-8", "backslashreplace")
@@ -483,7 +481,7 @@ class Trainer:
 
     def _write_sample(self, scores: Evaluation) -> None:
         folder = self.out / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         forecast = scores.worst[0].forecast(f"step {self.progress.step}")
         forecast.save(folder / f"step-{self.progress.step:07d}.png", overwrite=True)
 
@@ -493,7 +491,7 @@ class Trainer:
         """Write the state of the run and its weights; the state before is kept. Rank 0 only."""
         if self.ranks.rank:
             return
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
         state = {
             "config": {**vars(self.config), "data": str(Path(self.config.data).resolve())},
             "network": config_to_dict(self.model.config),

@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vmrnn_cli.errors import InputError, VMRNNError, os_failure
+from vmrnn_cli.errors import InputError, VMRNNError, os_failure, os_failures
 from vmrnn_cli.frames import (
     DEFAULT_FPS,
     IN_MEMORY,
@@ -154,7 +154,7 @@ class Source:
         self.name, self._path = str(path), Path(path)
         if self.name.startswith(("/dev/", "/proc/")):  # standard input, perhaps: the file behind it
             self._path = self._path.resolve()
-        with _reading(self.name):
+        with os_failures(f"cannot read {self.name}"):
             if self._path.is_dir():
                 self.kind, self._files = "images", list_images(self._path)
                 return
@@ -189,7 +189,7 @@ class Source:
                 last, progress, channels=channels, size=size, fps=fps, start=start, divided_by=divided_by
             )
         rate = fps or DEFAULT_FPS
-        with _reading(self.name):
+        with os_failures(f"cannot read {self.name}"):
             if self.kind == "video":
                 return _open_video(self._path, self._probe, channels or 1, size, fps, start)
             if self.kind == "images":
@@ -224,7 +224,7 @@ class Source:
             return Clip(self.name, self.kind, fps, frames, has_clock=options["fps"] is not None, notes=notes)
         near = self._probe.seek_to_last(last, options["fps"]) if self.kind == "video" else 0.0
         if near > options["start"]:
-            with suppress(InputError), _reading(self.name):
+            with suppress(InputError), os_failures(f"cannot read {self.name}"):
                 size, fps = options["size"], options["fps"]
                 clip = _open_video(self._path, self._probe, options["channels"] or 1, size, fps, near, exactly=False)
                 clip.keep_last(last, progress)
@@ -238,7 +238,7 @@ class Source:
     def look_through(self) -> None:
         """Look at all packets of a video, not only its first: `flaws` and `expected` of its clips then tell more."""
         if self.kind == "video" and not self._probe.whole:
-            with _reading(self.name):
+            with os_failures(f"cannot read {self.name}"):
                 self._probe = _probe(self._path, packets=None)
 
     def first_frame(self, start: float = 0.0) -> Frame | None:
@@ -273,14 +273,6 @@ def open_clip(path: str | Path | NDArray[Any], declared: Declared = UNDECLARED, 
     further down the stream (a NaN, an image of another size) raises it from the iteration.
     """
     return Source(path, declared).open(**options)
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # no permission, failing disk
-        raise os_failure(f"cannot read {name}", error) from error
 
 
 def _check_request(name: str, size: Size, fps: float | None, start: float) -> None:

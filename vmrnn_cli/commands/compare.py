@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import sys
 from collections import ChainMap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +119,7 @@ def _score(
     for place, (label, each) in enumerate(loaded.items()):
         if album is not None:
             album.begin(label, place)
-        progress = functools.partial(_count, label, total) if shown and sys.stderr.isatty() else None
+        progress = reports.counter(total, of=f"{printable(label)}: ") if shown else None
         rivals = () if place else ("baseline_last_frame",)
         results[label] = evaluation.evaluate(
             each.predictor, clips, rivals=rivals, watch=album, progress=progress, **settings
@@ -157,30 +155,14 @@ def _open(
     return clips
 
 
-def _count(label: str, total: int, done: int) -> None:
-    print(f"\r{printable(label)}: {done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
-
-
 def _print(summary: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from .. import metrics, score_text
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    columns = {**summary["weights"], "last frame repeated": summary["baseline_last_frame"]}
-    table = Table(title=f"{summary['clips']} clips, {summary['context']} -> {summary['horizon']}")
-    table.add_column("metric")
-    for label in columns:
-        table.add_column(Text(printable(label)), justify="right")
-    names = list(summary["baseline_last_frame"]["per_frame"])
-    for name in names:
-        table.add_row(metrics.NAMES[name], *(score_text.mean_and_interval(scores, name) for scores in columns.values()))
-    console.print(table)
+    last = summary["baseline_last_frame"]
+    reports.print_scores(summary, {**summary["weights"], "last frame repeated": last})
     for pair in summary["differences"]:
         of, less = printable(pair["of"]), printable(pair["less"])  # names may be of files
         print(f"{of} less {less}: lower MSE on {pair['lower_mse_on']:.0%} of the clips")
-        for name in names:
+        for name in last["per_frame"]:
             value, around = score_text.difference(pair[name], name)
             print(f"  {metrics.NAMES[name]:<24} {value:>10}{f'  ({around})' if around else ''}")

@@ -11,12 +11,7 @@ from ..errors import InputError
 from ..text import printable
 from .options import DEBUG, JSON, REPLACE
 
-app = typer.Typer(no_args_is_help=True)
-
-
-@app.callback()
-def data() -> None:
-    """Download or make data sets, or look after decoded videos."""
+app = typer.Typer(no_args_is_help=True, help="Download or make data sets, or look after decoded videos.")
 
 
 @app.command()

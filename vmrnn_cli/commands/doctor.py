@@ -20,7 +20,8 @@ def doctor(debug: bool = DEBUG) -> None:
     device = pick_device("auto")
     print(f"vmrnn {__version__}, Python {platform.python_version()} on {platform.platform()}")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print("device:", _device_line(device))
+    lacking = "this PyTorch was built without it" if torch.version.cuda is None else "no GPU found"
+    print(f"device: {device} ({torch.cuda.get_device_name() if torch.cuda.is_available() else f'no CUDA: {lacking}'})")
     try:
         print("ffmpeg:", imageio_ffmpeg.get_ffmpeg_version())
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
@@ -41,13 +42,3 @@ def doctor(debug: bool = DEBUG) -> None:
     chosen = scan.pick_backend("auto", device)
     dtype = str(pick_dtype("auto", device)).removeprefix("torch.")
     print(f"`vmrnn predict` will use {device}, {dtype}, scan {chosen}")
-
-
-def _device_line(device: object) -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{device} ({torch.cuda.get_device_name()})"
-    return (
-        f"{device} (no CUDA: {'this PyTorch was built without it' if torch.version.cuda is None else 'no GPU found'})"
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import warnings
@@ -19,7 +18,7 @@ from . import options, reports
 from .options import DATA, OUTPUT, option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ..data import ClipDataset, DataSource
     from ..evaluate import Evaluation
@@ -62,7 +61,7 @@ def evaluate(
     """Score weights on a data set, beside forecasts that cost nothing. Under torchrun, processes share the clips."""
     pictures = _check_before_loading(report, plot, out, save_worst, overwrite)
     with interrupts.deferred():
-        from .. import batch, devices, metrics
+        from .. import batch, devices, metrics, readings
         from .. import evaluate as evaluation
         from ..data import DataSource
         from ..frames import parse_side
@@ -72,7 +71,7 @@ def evaluate(
         metrics.lpips_network()  # missing? say so before the data is read
     devices.set_threads(threads)
     side = parse_side(size)
-    source = DataSource(data, dataset, options.declared(layout, value_range, missing))
+    source = DataSource(data, dataset, readings.Declared.parse(layout, value_range, missing))
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
     loaded = batch.load(_fitting(weights, source, split), device=str(ranks.device), dtype=dtype, scan_backend=scan)
@@ -85,7 +84,7 @@ def evaluate(
     result = evaluation.evaluate(
         loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
         names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks, watch=album,
-        progress=_counter(min(len(clips), limit or len(clips))) if shown else None,
+        progress=reports.counter(min(len(clips), limit or len(clips))) if shown else None,
     )  # fmt: skip
     played = ChainMap(*ranks.gather(album.clips if album else {}))
     ranks.leave()
@@ -117,14 +116,6 @@ def _check_before_loading(
         if picture.parent.exists():  # else it is made with the first
             outputs.check_target(picture, overwrite)
     return pictures
-
-
-def _counter(total: int) -> Callable[[int], None] | None:
-    return functools.partial(_count, total) if sys.stderr.isatty() else None
-
-
-def _count(total: int, done: int) -> None:
-    print(f"\r{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
 
 
 def _fitting(weights: str | None, source: DataSource, split: str) -> str:
@@ -165,23 +156,12 @@ def _tell(summary: dict[str, Any], clipped: int, as_json: bool) -> None:
 
 
 def _print_table(summary: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    from .. import metrics, rivals, score_text
+    from .. import rivals
 
     forecasts = {"this network": summary, **{label: summary[key] for key, label in rivals.RIVAL_NAMES.items()}}
-    name = printable(summary["weights"])
-    table = Table(title=Text(f"{name}: {summary['clips']} clips, {summary['context']} -> {summary['horizon']}"))
-    table.add_column("metric")
-    for forecast in forecasts:
-        table.add_column(forecast, justify="right")
-    for key in summary["per_frame"]:
-        label = metrics.NAMES[key]
-        table.add_row(label, *(score_text.mean_and_interval(scores, key) for scores in forecasts.values()))
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
+    console = reports.print_scores(summary, forecasts, of=f"{printable(summary['weights'])}: ")
     for key, label in rivals.RIVAL_NAMES.items():
         print(f"MSE below that of {label} on {summary[key]['beaten_on']:.0%} of the clips")
     ahead = Table(title="MSE by frames ahead")

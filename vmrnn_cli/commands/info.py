@@ -32,7 +32,6 @@ def info(
         print(json.dumps(facts))
         return
     labels = {
-        "parameters": "parameters",
         "parameters_published": "  as published",
         "macs_per_step_published": "multiply-accumulates per step, as published",
         "macs_per_clip_published": "multiply-accumulates per clip, as published",
@@ -42,7 +41,8 @@ def info(
     for key, value in facts.items():
         if "per_" in key and not flops:
             continue
-        text = f"{value:,}" if isinstance(value, int) and value > 9999 else _plain(value)
+        plain = ", ".join(map(str, value)) if isinstance(value, list) else value
+        text = f"{value:,}" if isinstance(value, int) and value > 9999 else plain
         print(f"{labels.get(key, key.replace('_', ' ')):<50} {text}")
     if flops:
         steps = facts["flops_per_clip"] // facts["flops_per_step"]
@@ -95,7 +95,3 @@ def _facts(what: str | None, size: str | None) -> dict[str, Any]:
         "scan_backend": scan.pick_backend("auto", device, config.d_state, model.rank),
         "device": str(device),
     }
-
-
-def _plain(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

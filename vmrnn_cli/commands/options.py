@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import typer
 
 from ..text import printable
 from ..weights import registry
-
-if TYPE_CHECKING:
-    from ..readings import Declared
 
 MODEL, CLIP, DATA, OUTPUT = "Model", "Clip", "Data", "Output"  # panels of --help
 
@@ -57,13 +54,6 @@ class Described(Protocol):
 def announce(*things: Described) -> None:
     """Tell people what is about to be worked with."""
     print(*(printable(line) for thing in things for line in thing.describe()), sep="\n", file=sys.stderr)
-
-
-def declared(layout: str | None, value_range: str | None, missing: str | None) -> Declared:
-    """What is said of arrays and images. Raises InputError if it cannot be."""
-    from ..readings import Declared  # which imports NumPy
-
-    return Declared.parse(layout, value_range, missing)
 
 
 DEBUG = option(None, "Show tracebacks instead of one-line errors.", "--debug", default=False)

@@ -93,9 +93,10 @@ def predict(
     """Predict how clips go on, and show the forecast beside what really came. Under torchrun, processes share clips."""
     with interrupts.deferred():
         from .. import batch, render
+        from ..readings import Declared
 
     layout, axes = render.split_layouts(layouts or [])
-    declared = options.declared(axes, value_range, missing)
+    declared = Declared.parse(axes, value_range, missing)
     if weights == "":
         raise InputError("--weights is empty", "name some, or leave it out")
     if overwrite and skip_existing:
@@ -204,19 +205,12 @@ def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:
         "picture_size": list(forecast.shape[:0:-1]),
         "fps": forecast.fps,
         "divided_by": forecast.divided_by,
-        "notes": [*forecast.notes, *_missing(str(outcome.source), forecast)],
+        "notes": forecast.notes,
         "known_frames": forecast.score.frames,
         "timing": dataclasses.asdict(forecast.timing),
         "metrics": forecast.metrics,
         **forecast.baselines,
     }
-
-
-def _missing(name: str, forecast: Forecast) -> list[str]:
-    from ..readings import missing_note
-
-    missing = forecast.missing
-    return [missing_note(name, missing.count, missing.total)] if missing.count else []
 
 
 def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:

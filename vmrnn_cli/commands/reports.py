@@ -1,16 +1,20 @@
-"""What commands that write a page of an evaluation share."""
+"""What commands that evaluate share: how far they are, the table of scores, and their page."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import interrupts
 from ..errors import InputError
+from ..text import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..batch import Loaded
     from ..data import ClipDataset
     from ..pages.report import Album
@@ -56,3 +60,32 @@ def album(report: Path | None, clips: ClipDataset, limit: int | None, context: i
         from ..pages.report import Album
 
     return Album(clips, min(len(clips), limit or len(clips)), context)
+
+
+def counter(total: int, of: str = "") -> Callable[[int], None] | None:
+    """What counts clips on a line of a terminal, if there is one; `of` says of what."""
+
+    def count(done: int) -> None:
+        print(f"\r{of}{done}/{total} clips", end="" if done < total else "\n", file=sys.stderr)
+
+    return count if sys.stderr.isatty() else None
+
+
+def print_scores(summary: Mapping[str, Any], forecasts: Mapping[str, Mapping[str, Any]], of: str = "") -> Console:
+    """Print a row for each metric and a column for each forecast, by name; returns where it was printed."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from .. import metrics, score_text
+
+    table = Table(title=Text(f"{of}{summary['clips']} clips, {summary['context']} -> {summary['horizon']}"))
+    table.add_column("metric")
+    for label in forecasts:
+        table.add_column(Text(printable(label)), justify="right")
+    for name in next(iter(forecasts.values()))["per_frame"]:
+        means = (score_text.mean_and_interval(scores, name) for scores in forecasts.values())
+        table.add_row(metrics.NAMES[name], *means)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    return console

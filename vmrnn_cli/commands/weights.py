@@ -16,12 +16,7 @@ from .options import DEBUG, JSON, REPLACE
 if TYPE_CHECKING:
     from ..networks import Network
 
-app = typer.Typer(no_args_is_help=True)
-
-
-@app.callback()
-def weights() -> None:
-    """List, download, convert and share weights."""
+app = typer.Typer(no_args_is_help=True, help="List, download, convert and share weights.")
 
 
 @app.command("list")
@@ -37,7 +32,7 @@ def list_weights(as_json: bool = JSON, debug: bool = DEBUG) -> None:
         print(f"{name}{'  (default)' if entry.get('default') else ''}")
         for key in ("data", "budget", "metrics", "licence", "size", "where"):
             if key in entry:
-                print(f"  {key:<8} {_megabytes(entry[key]) if key == 'size' else entry[key]}")
+                print(f"  {key:<8} {f'{entry[key] / 1e6:.1f} MB' if key == 'size' else entry[key]}")
 
 
 @app.command()
@@ -142,10 +137,6 @@ def _whereabouts(name: str) -> dict[str, Any]:
     """Where weights are, and how many bytes they take if that is on this machine."""
     where, folder = known.find(name)
     return {"where": where, **({"size": (folder / WEIGHTS_NAME).stat().st_size} if folder else {})}
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
 
 
 def _summary(model: Network) -> str:

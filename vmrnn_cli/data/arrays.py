@@ -16,20 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import readings
 from ..errors import InputError
 from ..frames import Arrays, only_array
-from ..readings import (
-    MOVING_MNIST,
-    UNDECLARED,
-    Declared,
-    Units,
-    arrange,
-    highest,
-    in_unit,
-    missing_note,
-    survey,
-    units_of,
-)
+from ..readings import MOVING_MNIST, UNDECLARED, Declared, Units
 from .base import ClipArray, ClipDataset
 from .moving_mnist import KERAS_KEYS, MovingMNIST
 
@@ -43,21 +33,28 @@ class ArrayClips(ClipDataset):
     """Clips from arrays in some units, with lines on what was taken for granted and how many values are missing."""
 
     name: str
+    split = ""  # where what is kept has any
     units: Units
 
     def _take(self, name: str, units: Units, arrays: list[NDArray[Any]], notes: tuple[str, ...] = ()) -> None:
         self.name, self.units = name, units
-        missing, total = sum(survey(name, array, units) for array in arrays), sum(array.size for array in arrays)
+        missing = sum(readings.survey(name, array, units) for array in arrays)
+        total = sum(array.size for array in arrays)
         if missing == total:
             raise InputError(f"{name} holds NaN or other missing values only", "give another file")
-        counted = missing_note(name, missing, total) if missing else ""
+        counted = readings.missing_note(name, missing, total) if missing else ""
         self.notes = [note for note in (*notes, units.note, counted) if note]
+
+    def describe(self) -> list[str]:
+        T, C, H, W = self.clip_shape
+        name = f"{self.name}, {self.split}" if self.split else self.name
+        return [f"{name}: {len(self)} clips of {T} frames, {C} x {H} x {W}", *self._warnings()]
 
     def _warnings(self) -> list[str]:
         return [f"warning: {note}" for note in self.notes]
 
     def frames(self, index: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        return in_unit(self.clip(index, rng), self.units, self.name)
+        return readings.in_unit(self.clip(index, rng), self.units, self.name)
 
 
 class ReadyClips(ArrayClips):
@@ -81,10 +78,6 @@ class ReadyClips(ArrayClips):
 
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
         return self._clips[index, : self.clip_shape[0]]
-
-    def describe(self) -> list[str]:
-        T, C, H, W = self.clip_shape
-        return [f"{self.name}: {len(self)} clips of {T} frames, {C} x {H} x {W}", *self._warnings()]
 
 
 class TaxiBJ(ArrayClips):
@@ -134,10 +127,6 @@ class TaxiBJ(ArrayClips):
     def group(self, index: int) -> int:
         return index // self.clip_shape[0]  # clips begin half an hour apart
 
-    def describe(self) -> list[str]:
-        T, C, H, W = self.clip_shape
-        return [f"{self.name}, {self.split}: {len(self)} clips of {T} frames, {C} x {H} x {W}", *self._warnings()]
-
 
 def _taxibj_units(path: Path, arrays: Mapping[str, NDArray[Any]], declared: Declared) -> Units:
     """By all splits, as some of the test split alone may be busy."""
@@ -172,9 +161,9 @@ class GridWindows(ArrayClips):
                 f"{name}: the {split} split has {last - first} frames, too few for {context} + {horizon}",
                 "give a smaller --context or --frames, or another --split",
             )
-        units = units_of(name, frames, declared, divided_by)
+        units = readings.units_of(name, frames, declared, divided_by)
         if units.open and divided_by is None:
-            units = dataclasses.replace(units, high=max(1.0, highest(frames[: edges["train"][1]], units)))
+            units = dataclasses.replace(units, high=max(1.0, readings.highest(frames[: edges["train"][1]], units)))
         self._take(name, units, [frames], notes)
         # Of counts and of what starts at 0, weights that learn from it can be told; of other ranges their users.
         self.divided_by = units.span if units.own and units.low == 0 else 1.0
@@ -227,7 +216,7 @@ def cut_arrays(
         if array.ndim != 4 or (array.shape[0], *array.shape[2:]) != MOVING_MNIST:
             raise InputError(f"{path} is shaped {array.shape}, and Moving MNIST (20, N, 64, 64)", "leave out --dataset")
         declared = dataclasses.replace(declared, layout="TNHW")
-    found = arrange(str(path), array, declared, channels=channels, among=_AMONG[dataset])
+    found = readings.arrange(str(path), array, declared, channels=channels, among=_AMONG[dataset])
     notes = (found.note,) if found.note else ()
     if "N" in found.layout:
         if dataset == "grid":
@@ -235,7 +224,7 @@ def cut_arrays(
                 f"{path} is {found.layout}, and a grid has no N", "correct --layout, or leave out --dataset"
             )
         name = f"Moving MNIST {path.name}" if found.layout == "TNHW" else path.name
-        return ReadyClips(name, found.clips, length, units_of(path.name, found.clips, declared), notes)
+        return ReadyClips(name, found.clips, length, readings.units_of(path.name, found.clips, declared), notes)
     if dataset == "clips":
         raise InputError(f"{path} is {found.layout}, and clips have an N", "correct --layout, or leave out --dataset")
     frames = found.clips[0]  # (T, C, H, W)

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import VMRNNError, os_failure
+from ..errors import VMRNNError, os_failures
 from ..frames import Size, to_uint8
 from ..outputs import atomic_path
 from ..video import Clip, Source
@@ -63,12 +63,9 @@ def content_id(path: Path) -> str:
         InputError: the file cannot be read.
     """
     digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    except OSError as error:
-        raise os_failure(f"cannot read {path}", error) from error
+    with os_failures(f"cannot read {path}"), path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -121,12 +118,8 @@ def decode(source: Path, channels: int, size: Size, content: str | None = None) 
     if video is not None:
         return video
     path = _cached_path(content, channels, size)
-    try:
+    with os_failures(f"cannot make the cache folder {path.parent} (VMRNN_CACHE)", "set VMRNN_CACHE to another"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise os_failure(
-            f"cannot make the cache folder {path.parent} (VMRNN_CACHE)", error, "set VMRNN_CACHE to another"
-        ) from error
     opened = Source(source)
     opened.look_through()
     with (

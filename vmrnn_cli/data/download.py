@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import network
-from ..errors import InputError, VMRNNError, os_failure
+from ..errors import InputError, VMRNNError, os_failures
 from ..outputs import atomic_path
 
 if TYPE_CHECKING:
@@ -102,11 +102,9 @@ def download(what: str, folder: Path, say: Callable[[str], None]) -> None:
         raise InputError(f"{folder} is a file", "name a folder")
     source = SOURCES[what]
     say(f"licence: {source.licence}")
-    try:
+    with os_failures(f"cannot write into {folder}"):
         for file in source.files:
             say(_fetch(file, what, folder))
-    except OSError as error:
-        raise os_failure(f"cannot write into {folder}", error) from error
 
 
 def _fetch(file: RemoteFile, what: str, folder: Path) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..digits import DIGIT_SIZE, STEP
-from ..errors import InputError, os_failure
+from ..errors import InputError, os_failures
 from ..frames import read_arrays
 from ..outputs import atomic_path
 from .base import ClipArray, ClipDataset
@@ -36,10 +36,7 @@ def find_digits(folder: Path, split: str) -> Path | None:
     name = FILES["test" if split == "test" else "train"]
     names = [spelt + suffix for spelt in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
     inner = ("", "raw", "MNIST/raw", *names)  # Kaggle's archive unpacks some files into folders of their own names
-    for path in (folder / each / name for each in inner for name in names):
-        if path.is_file():
-            return path
-    return None
+    return next(filter(Path.is_file, (folder / each / name for each in inner for name in names)), None)
 
 
 def has_digits(folder: Path) -> bool:
@@ -61,12 +58,11 @@ def _read_once(path: Path, _written: int, member: str) -> NDArray[np.uint8]:
 def read_digits(path: Path) -> NDArray[np.uint8]:
     """The images of an idx file, gzipped or not: uint8 (N, 28, 28)."""
     todo = "download the file again"
-    try:
+    with os_failures(f"cannot read {path}"):
         raw = path.read_bytes()
+    try:
         content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise os_failure(f"cannot read {path}", error) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}", todo) from None
     if len(content) < 16:
         raise InputError(f"{path} is not an idx file: it is too short", todo)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-import shutil
 import sys
 import zipfile
 import zlib
@@ -22,7 +21,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, os_failure
+from ..errors import InputError, os_failures
 from ..frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from ..text import printable
 from . import cache
@@ -209,14 +208,13 @@ def _no_videos(folder: Path) -> InputError:
 def _read_split_table(table: Path, split: str) -> list[_Entry]:
     """The rows of a `split.csv` (columns file, split, and perhaps set) that belong to a split."""
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:  # with the mark that spreadsheets put in front
+        # With the mark that spreadsheets put in front.
+        with os_failures(f"cannot read {table}"), table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         if not all(row["file"] and row["split"] for row in rows):
             raise InputError(f"{table} has rows without file or split", "fill them in, or remove the file")
     except (KeyError, csv.Error, UnicodeDecodeError):
         raise InputError(f"{table} has no columns file and split", "add them, or remove the file") from None
-    except OSError as error:
-        raise os_failure(f"cannot read {table}", error) from error
     chosen = [row for row in rows if split in ("all", row["split"])]
     entries = [_Entry(table.parent / row["file"], row.get("set") or "") for row in chosen]
     missing = [entry.file for entry in entries if not entry.file.exists()]
@@ -295,13 +293,16 @@ class KTH(_VideoWindows):
 class _KTHClip(NamedTuple):
     """A clip of a person: a file of a folder, or a member of a zip file that is still packed."""
 
-    person: int
     file: Path
     member: zipfile.ZipInfo | None = None
 
     @property
     def name(self) -> str:
         return PurePosixPath(self.member.filename).name if self.member else self.file.name
+
+    @property
+    def person(self) -> int:
+        return int(self.name.removeprefix("person")[:2])
 
     def decode(self) -> Video:
         if self.member is None:
@@ -317,7 +318,7 @@ def _kth_files(folder: Path, action: str) -> list[Path]:
 
 def _kth_clips(folder: Path, action: str) -> Iterator[_KTHClip]:
     """The clips of an action, from its folder, else from its zip file."""
-    clips = [_KTHClip(_person(file.name), file) for file in _kth_files(folder, action)]
+    clips = [_KTHClip(file) for file in _kth_files(folder, action)]
     archive = folder / f"{action}.zip"
     if not clips and archive.is_file():
         try:
@@ -325,28 +326,21 @@ def _kth_clips(folder: Path, action: str) -> Iterator[_KTHClip]:
                 infos = sorted(members.infolist(), key=lambda info: info.filename)
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             raise InputError(f"{archive} is damaged: {error}", "download it again") from error
-        found = [info for info in infos if _KTH_NAME.fullmatch(PurePosixPath(info.filename).name)]
-        clips = [_KTHClip(_person(PurePosixPath(info.filename).name), archive, info) for info in found]
+        packed = (_KTHClip(archive, info) for info in infos)
+        clips = [clip for clip in packed if _KTH_NAME.fullmatch(clip.name)]
         if not clips:
             raise InputError(f"{archive} holds no KTH clip", "download it again")
     yield from _with_progress(clips, action)
 
 
-def _person(name: str) -> int:
-    return int(name[len("person") :][:2])
-
-
 def _decode_member(archive: Path, member: zipfile.ZipInfo, content: str) -> Video:
     """Unpack one member of a zip file into a temporary file, and decode that."""
     with TemporaryDirectory() as temporary:
-        file = Path(temporary) / PurePosixPath(member.filename).name
         try:
-            with zipfile.ZipFile(archive) as members, members.open(member) as packed, file.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
+            with os_failures(f"cannot unpack {archive}"), zipfile.ZipFile(archive) as members:
+                file = Path(members.extract(member, temporary))
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
             raise InputError(f"{archive} is damaged: {error}", "download it again") from error
-        except OSError as error:
-            raise os_failure(f"cannot unpack {archive}", error) from error
         try:
             return cache.decode(file, 1, KTH_SIZE, content)
         except InputError as error:  # it names a file that is gone with this function

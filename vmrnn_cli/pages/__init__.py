@@ -11,13 +11,11 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .. import interrupts
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
 from ..cards import code_version
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -55,8 +53,6 @@ def number(value: float | None, none: str = "–", digits: int | None = None) ->
 
 @cache
 def _environment() -> Environment:
-    with interrupts.deferred():
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

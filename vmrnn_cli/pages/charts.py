@@ -35,7 +35,11 @@ class Series(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A point of a scatter; `clip` is the number of what it opens, None for nothing, and `css` its class."""
+    """A point of a scatter, as it is given in values, and as it is drawn in pixels of the chart.
+
+    clip : the number of what it opens, None for nothing
+    css : its class
+    """
 
     x: float
     y: float
@@ -52,7 +56,6 @@ class Line(NamedTuple):
     path: str
     band: str
     dots: list[tuple[float, float]]
-    values: list[float | None]
 
 
 class Tick(NamedTuple):
@@ -60,14 +63,6 @@ class Tick(NamedTuple):
 
     place: float
     label: str
-
-
-class Dot(NamedTuple):
-    """A point as it is drawn."""
-
-    x: float
-    y: float
-    point: Point
 
 
 class Chart(NamedTuple):
@@ -80,7 +75,7 @@ class Chart(NamedTuple):
     y_label: str
     described: str
     lines: list[Line]
-    dots: list[Dot]
+    dots: list[Point]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     domain: tuple[float, float]
@@ -149,7 +144,7 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str) -> Chart:
     low, high = min(values) / 1.15, max(values) * 1.15
     x_axis = _Axis(low, high, _LEFT, _WIDTH - _RIGHT, log=True)
     y_axis = _Axis(low, high, _HEIGHT - _BOTTOM, _TOP, log=True)
-    dots = [Dot(x_axis.place(max(p.x, low)), y_axis.place(max(p.y, low)), p) for p in points]
+    dots = [p._replace(x=x_axis.place(max(p.x, low)), y=y_axis.place(max(p.y, low))) for p in points]
     below = sum(point.y < point.x for point in points)
     described = f"{y_label} against {x_label}: lower on {below} of {len(points)} clips"
     diagonal = f"M{_LEFT} {_HEIGHT - _BOTTOM}L{_WIDTH - _RIGHT} {_TOP}"
@@ -170,8 +165,8 @@ def _drawable(value: float | None, log: bool) -> bool:
 
 
 def _line(series: Series, x_axis: _Axis, y_axis: _Axis, log: bool) -> Line:
-    known = [(x, y, i) for i, (x, y) in enumerate(zip(series.x, series.y, strict=True)) if _drawable(y, log)]
-    dots = [(x_axis.place(x), y_axis.place(y)) for x, y, _ in known if y is not None]
+    known = [(x, y) for x, y in zip(series.x, series.y, strict=True) if y is not None and _drawable(y, log)]
+    dots = [(x_axis.place(x), y_axis.place(y)) for x, y in known]
     band = ""
     pairs = [(x, pair) for x, pair in zip(series.x, series.intervals or (), strict=False) if pair]
     if pairs and all(_drawable(edge, log) for _, pair in pairs for edge in pair):
@@ -179,7 +174,7 @@ def _line(series: Series, x_axis: _Axis, y_axis: _Axis, log: bool) -> Line:
         lower = [(x_axis.place(x), y_axis.place(pair[0])) for x, pair in reversed(pairs)]
         band = f"M{'L'.join(f'{x} {y}' for x, y in upper + lower)}Z"
     path = f"M{'L'.join(f'{x} {y}' for x, y in dots)}" if dots else ""
-    return Line(series.label, series.css, path, band, dots, list(series.y))
+    return Line(series.label, series.css, path, band, dots)
 
 
 def _in_words(series: Series, log: bool) -> str:

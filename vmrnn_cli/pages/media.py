@@ -11,12 +11,15 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from einops import rearrange
 from PIL import Image
 
 from .. import render
 from ..frames import Frame, to_uint8
+from ..rivals import RIVAL_NAMES
 
+# Of rivals: what they are called, and the style sheet's class for them.
+RIVAL_LOOKS = {key: (name.capitalize(), f"s{place}") for place, (key, name) in enumerate(RIVAL_NAMES.items(), 1)}
 _QUALITY = 88  # of WebP: what it loses is below what the error overlay shows
 _SMALL = 64  # pixels: up to this shorter side every one counts, and nothing is lost
 
@@ -45,16 +48,16 @@ class Film:
     def encode(self, frame: Frame) -> str:
         """A frame (C, H, W) as a data URI; values outside [0, peak] are cut off."""
         levels = to_uint8(frame, self.peak)
-        if self.gridded:
-            picture = Image.fromarray(self._tiled(levels))
+        if self.gridded:  # as many channels as a film shows, side by side
+            tiles = self.rows * self.columns
+            levels = np.pad(levels[:tiles], ((0, max(0, tiles - len(levels))), (0, 0), (0, 0)))
+            picture = Image.fromarray(rearrange(levels, "(rows columns) h w -> (rows h) (columns w)", rows=self.rows))
         else:
             channels = [Image.fromarray(channel) for channel in levels]
             picture = channels[0] if len(channels) == 1 else Image.merge("RGB", channels)
             if picture.size != self._tile:
                 picture = picture.resize(self._tile, Image.Resampling.LANCZOS)
-        file = io.BytesIO()
-        picture.convert("RGB").save(file, "webp", method=3, **self._options)
-        return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+        return data_uri(picture.convert("RGB"), method=3, **self._options)
 
     def look(self) -> dict[str, Any]:
         """What the page's player wants to know of the pictures."""
@@ -62,14 +65,17 @@ class Film:
         look: dict[str, Any] = {"width": width, "height": height, "hard": self.hard, "gridded": self.gridded}
         return look | {"peak": self.peak, "errorPeak": self.peak * render.ERROR_SHARE}
 
-    def _tiled(self, levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(C, H, W) -> one plane with the channels side by side, as many as a film shows."""
-        C, H, W = levels.shape
-        plane = np.zeros((self.rows * H, self.columns * W), np.uint8)
-        for channel, picture in enumerate(levels[: self.rows * self.columns]):
-            row, column = divmod(channel, self.columns)
-            plane[row * H : (row + 1) * H, column * W : (column + 1) * W] = picture
-        return plane
+
+def data_uri(picture: Image.Image, **options: Any) -> str:
+    """A picture as WebP; the options are Pillow's."""
+    file = io.BytesIO()
+    picture.save(file, "webp", **options)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def track(label: str, css: str) -> dict[str, Any]:
+    """What the page's player shows as one: frames, as many as it has of its own, and their errors."""
+    return {"label": label, "css": css, "frames": [], "errors": []}
 
 
 def colours() -> dict[str, list[list[int]]]:

@@ -15,7 +15,6 @@ import numpy as np
 from .. import metrics, score_text
 from ..rivals import RIVAL_NAMES
 from . import charts, media, number, write
-from .forecast import STYLES, last_errors
 
 if TYPE_CHECKING:
     from ..data import ClipDataset
@@ -73,11 +72,14 @@ class Album:
                 "name": self._dataset.label(index), "look": film.look(), "ahead": len(truth), "fps": None,
                 "clock": False, "given": [film.encode(f) for f in clip[max(0, self._context - _GIVEN) : self._context]],
                 "truth": [film.encode(frame) for frame in truth],
-                "tracks": [_track("Last frame repeated", "s1", [], last_errors(clip, self._context, peak))],
+                "tracks": [media.track(*media.RIVAL_LOOKS["baseline_last_frame"])],
             }  # fmt: skip
+            kept["tracks"][0]["errors"] = [media.error(clip[self._context - 1], frame, peak) for frame in truth]
             self.clips[index] = kept
-        errors = [media.error(p, t, peak) for p, t in zip(forecast, truth, strict=True)]
-        kept["tracks"].insert(-1, _track(self._label, self._css, [film.encode(frame) for frame in forecast], errors))
+        track = media.track(self._label, self._css)
+        track["frames"] = [film.encode(frame) for frame in forecast]
+        track["errors"] = [media.error(p, t, peak) for p, t in zip(forecast, truth, strict=True)]
+        kept["tracks"].insert(-1, track)
 
 
 def write_evaluation(
@@ -95,8 +97,7 @@ def write_evaluation(
         command: that makes it again.
         notes: what to beware of.
     """
-    forecasts = [("Forecast", "ours", summary)]
-    forecasts += [(_upper(RIVAL_NAMES[key]), STYLES[key], summary[key]) for key in RIVAL_NAMES]
+    forecasts = [("Forecast", "ours", summary), *((*look, summary[key]) for key, look in media.RIVAL_LOOKS.items())]
     ours, last = _per_clip(result.model), _per_clip(result.baselines["baseline_last_frame"])
     order = sorted(album, key=lambda index: (ours[index], index))
     places = {index: place for place, index in enumerate(order)}
@@ -132,7 +133,7 @@ def write_comparison(
         command: that makes it again.
     """
     forecasts = [(label, style(place), found) for place, (label, found) in enumerate(summary["weights"].items())]
-    forecasts.append(("Last frame repeated", "s1", summary["baseline_last_frame"]))
+    forecasts.append((*media.RIVAL_LOOKS["baseline_last_frame"], summary["baseline_last_frame"]))
     labels, errors = list(scores), [_per_clip(each) for each in scores.values()]
     order = sorted(album, key=lambda index: (errors[0][index], index))
     places = {index: place for place, index in enumerate(order)}
@@ -231,11 +232,3 @@ def _gaps(differences: Sequence[Mapping[str, Any]], horizon: int) -> charts.Char
     ]  # fmt: skip
     level = charts.Series("no difference", ahead, [0.0] * horizon, "s1")
     return charts.lines([*series, level], "frames ahead", "difference of MSE")
-
-
-def _track(label: str, css: str, frames: list[str], errors: list[float | None]) -> dict[str, Any]:
-    return {"label": label, "css": css, "frames": frames, "errors": errors}
-
-
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from . import charts, write
+from . import charts, media, write
 
 _MOST_SAMPLES, _WIDEST, _QUALITY = 24, 1400, 75  # pixels, WebP's
 # By the column of metrics.csv: what the chart is called, and whether its axis is logarithmic.
@@ -83,12 +81,10 @@ def _steps(rows: Sequence[Mapping[str, str]]) -> list[charts.Chart]:
 
 
 def _encoded(path: Path) -> str:
-    file = io.BytesIO()
     with Image.open(path) as opened:
         picture: Any = opened.convert("RGB")
         picture.thumbnail((_WIDEST, _WIDEST), Image.Resampling.LANCZOS)
-        picture.save(file, "webp", quality=_QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+        return media.data_uri(picture, quality=_QUALITY)
 
 
 def _duration(seconds: float) -> str:
