@@ -4,8 +4,9 @@
     python benchmarks/radar.py FOLDER [--weights NAME] [--json FILE]
 
 FOLDER holds one .npz an event with `frames` (T, H, W), uint8, dBZ / 70 * 255. Of each, windows of 10 + 12 frames,
-every sixth frame one. Squared error summed over a frame of values in [0, 1]; CSI of 20 dBZ. pysteps finds motion by
-Lucas and Kanade in the last three frames and extrapolates along it; what comes from outside is taken for dry.
+every sixth frame one. Squared error summed over a frame of values in [0, 1]; CSI of 20 dBZ. "matched" has the values
+of the last frame again, as forecasts of grids in dBZ have by themselves (`vmrnn_cli.matching`). pysteps finds motion
+by Lucas and Kanade in the last three frames and extrapolates along it; what comes from outside is taken for dry.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from vmrnn_cli.cards import code_version
+from vmrnn_cli.matching import match_values
 from vmrnn_cli.motion import motion_continued
 from vmrnn_cli.predictor import Predictor, load_weights
 
@@ -25,6 +27,10 @@ GIVEN, AHEAD, EVERY, WET = 10, 12, 6, 20 / 70
 
 def ours(predictor, given):
     return predictor.batch(given[None, :, None], AHEAD)[0, :, 0]
+
+
+def matched(predictor, given):
+    return np.stack([match_values(frame[None], given[-1:])[0] for frame in ours(predictor, given)])
 
 
 def continued(given):
@@ -56,7 +62,8 @@ def main():
     given = arguments.parse_args()
     model, name = load_weights(given.weights)
     predictor = Predictor(model)
-    methods = {name: lambda x: ours(predictor, x), "motion continued": continued, "pysteps": pysteps_extrapolation}
+    methods = {name: lambda x: ours(predictor, x), f"{name}, matched": lambda x: matched(predictor, x)}
+    methods |= {"motion continued": continued, "pysteps": pysteps_extrapolation}
     methods["last frame"] = lambda x: np.repeat(x[-1:], AHEAD, 0)
     squared = {method: [] for method in methods}  # of each event, (AHEAD,)
     scores = {method: np.zeros((2, AHEAD)) for method in methods}
