@@ -149,9 +149,28 @@ def selective_scan(
             return mamba.selective_scan(*inputs)
     if x.dtype != torch.float64 and backend != "triton":  # Triton's kernels convert as they load
         inputs = tuple(t.float() for t in inputs)
+    if may_call_directly(*inputs):
+        y, _ = operators.run_scan(*inputs, backend, False)
+        return y
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
     y, _ = operators.selective_scan(*inputs, backend, keep)
     return y
+
+
+def may_call_directly(*tensors: Tensor) -> bool:
+    """Whether nobody but us looks at what is computed: no gradient, compiler, tracer, transform or dispatch mode.
+
+    Then kernels are called past PyTorch's dispatcher, which takes longer than a small kernel does, and whose first call
+    of an operator written in Python imports a compiler.
+    """
+    return not (
+        (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
+    )
 
 
 def _is_fused(backend: str, t: Tensor) -> bool:
@@ -162,6 +181,8 @@ def _is_fused(backend: str, t: Tensor) -> bool:
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Tensor:
     """SiLU of a depthwise 3x3 convolution: x (B, H, W, D), weight (D, 1, 3, 3), bias (D,) -> (B, H, W, D)."""
     if bias is not None and _is_fused(backend, x):
+        if may_call_directly(x, weight, bias):
+            return operators.run_conv(x, weight, bias, backend)
         return operators.conv_silu(x, weight, bias, backend)
     y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=x.shape[-1])
     return F.silu(y).permute(0, 2, 3, 1)
@@ -170,5 +191,7 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> T
 def norm_gate(y: Tensor, z: Tensor, norm: torch.nn.LayerNorm, backend: str) -> Tensor:
     """LayerNorm(y) * SiLU(z): y (B, H, W, D) from the scan, z (B, H, W, D) -> (B, H, W, D) in the type of z."""
     if _is_fused(backend, z):
+        if may_call_directly(y, z, norm.weight, norm.bias):
+            return operators.run_gate(y, z, norm.weight, norm.bias, norm.eps, backend)
         return operators.norm_gate(y, z, norm.weight, norm.bias, norm.eps, backend)
     return norm(y).to(z.dtype) * F.silu(z)
