@@ -21,12 +21,15 @@ import functools
 import importlib
 import importlib.metadata
 import os
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from . import cell as whole_cell
 from . import mamba, native, operators
 
 BACKENDS = ("native", "triton", "mamba", "torch", "reference")  # "auto" takes the first that can run
@@ -195,3 +198,30 @@ def norm_gate(y: Tensor, z: Tensor, norm: torch.nn.LayerNorm, backend: str) -> T
             return operators.run_gate(y, z, norm.weight, norm.bias, norm.eps, backend)
         return operators.norm_gate(y, z, norm.weight, norm.bias, norm.eps, backend)
     return norm(y).to(z.dtype) * F.silu(z)
+
+
+def cell(blocks: Iterable[Any], tokens: Tensor, hidden: Tensor, state: Tensor) -> tuple[Tensor, Tensor] | None:
+    """A cell's step in one go: its VSS blocks, and the gate behind them; None where that cannot be.
+
+    It can on CPUs in float32, where nothing is learnt and nobody looks inside; sums of products are taken in another
+    order than PyTorch's.
+
+    Args:
+        blocks: the cell's `model.VSB`.
+        tokens: (B, H, W, E).
+        hidden: the hidden state before, (B, H, W, E).
+        state: the state of the cell before, likewise.
+
+    Returns:
+        The new hidden state and the new state of the cell, (B, H, W, E) each.
+    """
+    inputs = (tokens, hidden, state)
+    if torch.is_grad_enabled() or any(t.dtype != torch.float32 or t.device.type != "cpu" for t in inputs):
+        return None
+    if torch.is_autocast_enabled("cpu") or not may_call_directly(*inputs):
+        return None
+    blocks = list(blocks)
+    scans = [(block.ss2d.scan_backend, tokens.device, block.ss2d.A_logs.shape[-1], block.ss2d.rank) for block in blocks]
+    if any(pick_backend(*scan) != "native" for scan in scans):
+        return None
+    return whole_cell.forward(blocks, *inputs)

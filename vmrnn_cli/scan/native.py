@@ -24,15 +24,21 @@ MAX_STATES = 16
 MAX_RANK = 128
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")  # in the order of vmrnn_instruction_set()
 ISA_VARIABLE = "VMRNN_NATIVE_ISA"
+_KERNELS = (
+    "scan_forward", "scan_backward", "conv_forward", "conv_backward", "gate_forward", "gate_backward", "block_forward",
+    "cell_forward",
+)  # fmt: skip
+_NO_SPACE = "the scan's work space could not be allocated"
 
 
-def _fields(ints: str, longs: str, floats: str, pointers: str) -> list[tuple[str, type]]:
+def fields(ints: str, longs: str, floats: str, pointers: str) -> list[tuple[str, type]]:
+    """The fields of a job, in the order that the structures in C have: int32, int64, float, pointers."""
     kinds = ((ints, c_int32), (longs, c_int64), (floats, c_float), (pointers, c_void_p))
     return [(name, kind) for names, kind in kinds for name in names.split()]
 
 
 class _ScanJob(ctypes.Structure):
-    _fields_ = _fields(
+    _fields_ = fields(
         "next tasks failed B H W D R N groups keep",
         "",
         "",
@@ -41,11 +47,11 @@ class _ScanJob(ctypes.Structure):
 
 
 class _ConvJob(ctypes.Structure):
-    _fields_ = _fields("next tasks failed B H W D bands", "stride", "", "x weight bias y dy dx d_weights")
+    _fields_ = fields("next tasks failed B H W D bands", "stride", "", "x weight bias y dy dx d_weights")
 
 
 class _GateJob(ctypes.Structure):
-    _fields_ = _fields("next tasks failed D", "rows stride", "eps", "y z weight bias out dout dy dz d_weights")
+    _fields_ = fields("next tasks failed D", "rows stride", "eps", "y z weight bias out dout dy dz d_weights")
 
 
 class Library:
@@ -56,11 +62,18 @@ class Library:
         self.instruction_set = instruction_set
         self.lanes: int = self._dll.vmrnn_lanes()
         self.tile: int = self._dll.vmrnn_tile()
+        self.panel: int = self._dll.vmrnn_panel()
         self.kernels = {}
-        for name in ("scan_forward", "scan_backward", "conv_forward", "conv_backward", "gate_forward", "gate_backward"):
+        for name in _KERNELS:
             kernel = getattr(self._dll, f"vmrnn_{name}")
             kernel.argtypes, kernel.restype = [c_void_p], None
             self.kernels[name] = (kernel, ctypes.cast(kernel, c_void_p))
+
+    def call(self, name: str, job: ctypes.Structure) -> None:
+        """Run one kernel that shares its work among threads itself."""
+        self.kernels[name][0](ctypes.byref(job))
+        if job.failed:
+            raise MemoryError(_NO_SPACE)
 
     def run(self, name: str, job: ctypes.Structure) -> None:
         """Run one kernel on `torch.get_num_threads()` threads and wait for it."""
@@ -80,7 +93,7 @@ class Library:
             for other in others:
                 other.join()
         if job.failed:
-            raise MemoryError("the scan's work space could not be allocated")
+            raise MemoryError(_NO_SPACE)
 
 
 @functools.cache
@@ -92,6 +105,12 @@ def _openmp_team() -> ctypes._CFuncPtr | None:  # type: ignore[name-defined]
     if team is not None:
         team.argtypes, team.restype = [c_void_p, c_void_p, ctypes.c_uint, ctypes.c_uint], None
     return team
+
+
+def team_address() -> int | None:
+    """Where `_openmp_team` is, for kernels that call it; None without one."""
+    team = _openmp_team()
+    return None if team is None else ctypes.cast(team, c_void_p).value
 
 
 def object_path(instruction_set: str) -> Path:
