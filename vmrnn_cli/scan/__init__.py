@@ -29,8 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from . import cell as whole_cell
-from . import mamba, native, operators
+from . import cells, mamba, native, operators
 
 BACKENDS = ("native", "triton", "mamba", "torch", "reference")  # "auto" takes the first that can run
 _GPU_ONLY = ("triton", "mamba")
@@ -153,7 +152,7 @@ def selective_scan(
     if x.dtype != torch.float64 and backend != "triton":  # Triton's kernels convert as they load
         inputs = tuple(t.float() for t in inputs)
     if may_call_directly(*inputs):
-        y, _ = operators.run_scan(*inputs, backend, False)
+        y, _ = operators.run_scan(inputs, backend, False)
         return y
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
     y, _ = operators.selective_scan(*inputs, backend, keep)
@@ -224,4 +223,4 @@ def cell(blocks: Iterable[Any], tokens: Tensor, hidden: Tensor, state: Tensor) -
     scans = [(block.ss2d.scan_backend, tokens.device, block.ss2d.A_logs.shape[-1], block.ss2d.rank) for block in blocks]
     if any(pick_backend(*scan) != "native" for scan in scans):
         return None
-    return whole_cell.forward(blocks, *inputs)
+    return cells.forward(blocks, *inputs)

@@ -58,12 +58,10 @@ def _differentiable(forward: Any, backward: Any, tensors: int) -> None:
 # What the operators run, which inference calls without them
 
 
-def run_scan(
-    x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A_logs: Tensor, Ds: Tensor, backend: str, keep: bool
-) -> tuple[Tensor, Tensor]:
-    """As `selective_scan`."""
-    with _full_precision(x), _its_device(x):
-        return _scan_function(backend, "forward")(x, x_dbl, dt_weight, dt_bias, A_logs, Ds, keep)
+def run_scan(inputs: tuple[Tensor, ...], backend: str, keep: bool) -> tuple[Tensor, Tensor]:
+    """As `selective_scan`, of its six tensors."""
+    with _full_precision(inputs[0]), _its_device(inputs[0]):
+        return _scan_function(backend, "forward")(*inputs, keep)
 
 
 def run_conv(x: Tensor, weight: Tensor, bias: Tensor, backend: str) -> Tensor:
@@ -91,7 +89,7 @@ def selective_scan(
     x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A_logs: Tensor, Ds: Tensor, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """y, and with `keep` the states that the backend's backward pass wants (else an empty tensor)."""
-    return run_scan(x, x_dbl, dt_weight, dt_bias, A_logs, Ds, backend, keep)
+    return run_scan((x, x_dbl, dt_weight, dt_bias, A_logs, Ds), backend, keep)
 
 
 @selective_scan.register_fake
