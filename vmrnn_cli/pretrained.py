@@ -192,6 +192,7 @@ def _foreign(path: Path) -> str:
     return f" ({some(names)})" if names else ""
 
 
+@torch.inference_mode(False)  # what was loaded may be trained, wherever it was loaded
 def _fill(config: NetworkConfig, tensors: Mapping[str, Tensor], source: str, network: type[Network] | None) -> Network:
     """A network of `config` with exactly these tensors."""
     known = network_class(config)
