@@ -2,10 +2,11 @@
 
 Notation: B batch, H x W grid of tokens, L = H*W, D inner width, N states (up to 16), R rank of dt, K = 4 directions.
 
-The library is compiled when the package is installed, once per instruction set; the best one this processor runs is
-loaded at first use. It links no threading runtime: a kernel is run by a *team* of threads that draw tasks from a shared
-counter. The team is the one PyTorch's own OpenMP runtime keeps (so that two pools do not fight over the cores), or
-Python threads where that runtime is not GNU-compatible. Results do not depend on the number of threads.
+The library is compiled when the package is installed from source, or comes with the wheel, compiled for each platform;
+there is one for each instruction set, and the best one this processor runs is loaded at first use. It links no
+threading runtime: a kernel is run by a *team* of threads that draw tasks from a shared counter. The team is the one
+PyTorch's own OpenMP runtime keeps (so that two pools do not fight over the cores), or Python threads where that runtime
+is not GNU-compatible. Results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
+import sys
+import sysconfig
 import threading
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
@@ -113,9 +117,25 @@ def team_address() -> int | None:
     return None if team is None else ctypes.cast(team, c_void_p).value
 
 
+def platform_name() -> str:
+    """The operating system and the processor that Python is for, as prebuilt objects name them."""
+    system = {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+    # On Windows, Python may be one for another processor, which Windows emulates.
+    machine = sysconfig.get_platform().rpartition("-")[2] if system == "windows" else platform.machine()
+    return f"{system}-{ {'amd64': 'x86_64', 'arm64': 'aarch64'}.get(machine.lower(), machine.lower()) }"
+
+
 def object_path(instruction_set: str) -> Path:
-    """Where the installer put the object for an instruction set (whether or not it exists)."""
-    return Path(__file__).with_name(f"_native_{instruction_set}.so")
+    """Where the object for an instruction set is, or would be: compiled here, else as the wheel brings it."""
+    here = Path(__file__).with_name(f"_native_{instruction_set}.so")
+    suffix = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+    brought = Path(__file__).parent / "prebuilt" / f"{platform_name()}-{instruction_set}{suffix}"
+    return here if here.exists() else brought
+
+
+def origin() -> str:
+    """Whose objects run, in words."""
+    return f"prebuilt for {platform_name()}" if object_path("baseline").parent.name == "prebuilt" else "compiled here"
 
 
 @functools.cache
@@ -127,7 +147,10 @@ def load(instruction_set: str | None = None) -> Library:
     """
     baseline = object_path("baseline")
     if not baseline.exists():
-        raise OSError("the native scan was not compiled when vmrnn was installed (no C compiler found)")
+        raise OSError(
+            "the native scan was not compiled when vmrnn was installed (no C compiler found), and none came with it "
+            f"for {platform_name()}"
+        )
     supported = INSTRUCTION_SETS[: 1 + ctypes.CDLL(str(baseline)).vmrnn_instruction_set()]
     wanted = instruction_set or os.environ.get(ISA_VARIABLE)
     if wanted is not None:

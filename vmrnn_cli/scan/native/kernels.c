@@ -12,6 +12,9 @@
 #if defined(_WIN32)
 #include <malloc.h>
 #endif
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "product.h"
 #include "simd.h"
@@ -756,13 +759,31 @@ EXPORT void vmrnn_cell_forward(struct cell_job *j) {
 
 /* ---------------------------------------------------------------------------------------------------------------- */
 
+#if defined(__x86_64__)
+/* By hand, as the compilers' own way wants a runtime of theirs beside the object. */
+static int x86_instruction_set(void) {
+    unsigned a, b, c, d, state, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    if (!(c & bit_OSXSAVE) || !(c & bit_FMA)) return 0;
+    __asm__("xgetbv" : "=a"(state), "=d"(high) : "c"(0)); /* which registers the operating system keeps */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2) || (state & 0x06) != 0x06) return 0;
+    const unsigned wide = bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL;
+    return (b & wide) == wide && (state & 0xe6) == 0xe6 ? 2 : 1;
+}
+#endif
+
 /* 1 if this processor runs AVX2 with FMA, 2 if also AVX-512 as the widest object uses it, else 0. */
 EXPORT int vmrnn_instruction_set(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw"))
-        return 2;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
-#endif
+#if defined(__x86_64__)
+    return x86_instruction_set();
+#else
     return 0;
+#endif
 }
+
+#if defined(VMRNN_NO_RUNTIME) /* a DLL without a C runtime: there is nothing to begin with */
+int __stdcall DllMainCRTStartup(void *module, unsigned reason, void *reserved) {
+    (void)module, (void)reason, (void)reserved;
+    return 1;
+}
+#endif
