@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .config import NetworkConfig
 from .model import VMRNN
 from .networks import build
+from .scan import formulas as formulas  # so that who imports this counts all with PyTorch's counter, too
 
 
 def published_macs_per_step(config: NetworkConfig, size: tuple[int, int]) -> int:
@@ -34,13 +35,13 @@ def flops_per_step(config: NetworkConfig, size: tuple[int, int]) -> int:
 
 
 def _counted(
-    config: NetworkConfig, size: tuple[int, int], formulas: dict[Any, Callable[..., int]] | None = None
+    config: NetworkConfig, size: tuple[int, int], otherwise: dict[Any, Callable[..., int]] | None = None
 ) -> int:  # fmt: skip
     with torch.device("meta"):  # shapes only: nothing is computed
         model = build(config).eval()
         frame = torch.empty(1, config.image_channels, *size)
     model.scan_backend = "torch"
-    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+    with torch.inference_mode(), FlopCounterMode(display=False, custom_mapping=otherwise) as counter:
         if isinstance(model, VMRNN):
             model(frame)
         else:  # evidence is on half the grid

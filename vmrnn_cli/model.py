@@ -58,7 +58,7 @@ class SS2D(nn.Module):
         self.x_proj_weight = nn.Parameter(torch.empty(K, R + 2 * d_state, D))
         self.dt_projs_weight = nn.Parameter(torch.empty(K, D, R))
         self.dt_projs_bias = nn.Parameter(torch.empty(K, D))
-        self.A_logs = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(K * D, 1))  # (K*D, N)
+        self.A_logs = nn.Parameter(torch.empty(K * D, d_state))
         self.Ds = nn.Parameter(torch.ones(K * D))
         self.out_norm = nn.LayerNorm(D)
         self.out_proj = nn.Linear(D, dim, bias=False)
@@ -66,7 +66,10 @@ class SS2D(nn.Module):
 
     @torch.no_grad()
     def reset_scan_parameters(self) -> None:
-        """Initial values of the projections, as Mamba has them: softplus(dt bias) is log-uniform in [1e-3, 1e-1]."""
+        """Initial values, as Mamba has them: A = -1 .. -N, and softplus(dt bias) is log-uniform in [1e-3, 1e-1]."""
+        if self.A_logs.is_meta:
+            return  # shapes only, and PyTorch would load a compiler to work out those of what follows
+        self.A_logs.copy_(torch.arange(1.0, self.A_logs.shape[-1] + 1).log())
         for weight in self.x_proj_weight:
             nn.init.kaiming_uniform_(weight, a=math.sqrt(5))  # that of nn.Linear
         self.dt_projs_weight.uniform_(-(self.rank**-0.5), self.rank**-0.5)
@@ -134,6 +137,9 @@ class VMRNNCell(nn.Module):
         if state is None:
             zeros = torch.zeros_like(tokens, dtype=torch.promote_types(tokens.dtype, torch.float32))
             state = State(zeros, zeros)
+        in_one_go = scan.cell(self.blocks, tokens, *state)  # the same as what follows, where nothing is learnt
+        if in_one_go is not None:
+            return in_one_go[0], State(*in_one_go)
         first, *others = self.blocks
         o = first(tokens, state.hidden.to(tokens.dtype))
         for block in others:

@@ -191,6 +191,7 @@ def _foreign(path: Path) -> str:
     return f" ({some(names)})" if names else ""
 
 
+@torch.inference_mode(False)  # what was loaded may be trained, wherever it was loaded
 def _fill(config: NetworkConfig, tensors: Mapping[str, Tensor], source: str, network: type[Network] | None) -> Network:
     """A network of `config` with exactly these tensors."""
     known = network_class(config)
@@ -219,8 +220,8 @@ def _fill(config: NetworkConfig, tensors: Mapping[str, Tensor], source: str, net
         raise InputError(
             f"{source} does not fit a {known.__name__}-{config.variant} — {wrong}", "give the checkpoint of a VMRNN"
         )
-    model.to_empty(device="cpu")  # a network has no tensors but those of its state dict
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    own_copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in tensors.items()}
+    model.load_state_dict(own_copies, assign=True)  # a network has no tensors but those of its state dict
     model.source = source
     return model.eval()
 

@@ -323,9 +323,11 @@ class _Ffmpeg:
         return self._log.read().decode(errors="replace")
 
 
-def _run(arguments: Sequence[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def _run(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     with _machine_failures():
-        return subprocess.run([*_ffmpeg(), *arguments], input=stdin, capture_output=True, start_new_session=True)
+        return subprocess.run(
+            [*_ffmpeg(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True
+        )
 
 
 def _ffmpeg() -> list[str]:
@@ -658,6 +660,7 @@ _PLAYABLE = [
     "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709",
 ]
 _LOSSLESS = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]
+_PALETTE = ["-pix_fmt", "rgba", "-f", "rawvideo"]
 
 
 class VideoWriter:
@@ -728,13 +731,16 @@ def encode(path: Path, fps: float) -> Iterator[VideoWriter]:
             yield writer
         return
     # The palette is made for the whole clip, so the clip is kept, on disk, until its last frame has come.
-    lossless = path.with_suffix(".mkv")
+    lossless, palette = path.with_suffix(".mkv"), path.with_suffix(".palette")
+    graph = ["-filter_complex", "[0:v]split[clip][seen];[seen]palettegen[palette]"]
+    kept = ["-map", "[clip]", *_LOSSLESS, f"file:{lossless}", "-map", "[palette]", *_PALETTE]
     try:
-        with _writer(lossless, min(fps, _GIF_MAX_FPS), _LOSSLESS) as writer:
+        with _writer(palette, min(fps, _GIF_MAX_FPS), [*graph, *kept]) as writer:
             yield writer
-        _make_gif(lossless, path)
+        _make_gif(lossless, palette, path)
     finally:
         lossless.unlink(missing_ok=True)
+        palette.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -747,14 +753,10 @@ def _writer(path: Path, fps: float, codec: Sequence[str]) -> Iterator[VideoWrite
         writer.stop()
 
 
-def _make_gif(lossless: Path, gif: Path) -> None:
-    source = _local_input(lossless)
-    palette = _run([*source, "-vf", "palettegen", "-pix_fmt", "rgba", "-f", "rawvideo", "-"])
-    if palette.returncode != 0:
-        raise _encoding_failed(palette.stderr.decode(errors="replace"))
-    palette_input = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", "16x16", "-i", "-"]
+def _make_gif(lossless: Path, palette: Path, gif: Path) -> None:
+    palette_input = [*_PALETTE, "-s", "16x16", "-i", f"file:{palette}"]
     dither = "[0:v][1:v]paletteuse=dither=sierra2_4a:diff_mode=rectangle"
-    done = _run([*source, *palette_input, "-lavfi", dither, "-loop", "0", f"file:{gif}"], stdin=palette.stdout)
+    done = _run([*_local_input(lossless), *palette_input, "-lavfi", dither, "-loop", "0", f"file:{gif}"])
     if done.returncode != 0:
         raise _encoding_failed(done.stderr.decode(errors="replace"))
 

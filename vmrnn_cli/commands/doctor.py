@@ -36,7 +36,7 @@ def doctor(debug: bool = DEBUG) -> None:
     if native.why_unavailable() is None:
         library = native.load()
         team = "PyTorch's OpenMP threads" if native._openmp_team() is not None else "Python threads"
-        print(f"; this processor runs {library.instruction_set}, on {team}")
+        print(f" ({native.origin()}); this processor runs {library.instruction_set}, on {team}")
     else:
         print()
     chosen = scan.pick_backend("auto", device)

@@ -21,13 +21,15 @@ import functools
 import importlib
 import importlib.metadata
 import os
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from . import mamba, native, operators
+from . import cells, mamba, native, operators
 
 BACKENDS = ("native", "triton", "mamba", "torch", "reference")  # "auto" takes the first that can run
 _GPU_ONLY = ("triton", "mamba")
@@ -149,9 +151,28 @@ def selective_scan(
             return mamba.selective_scan(*inputs)
     if x.dtype != torch.float64 and backend != "triton":  # Triton's kernels convert as they load
         inputs = tuple(t.float() for t in inputs)
+    if may_call_directly(*inputs):
+        y, _ = operators.run_scan(inputs, backend, False)
+        return y
     keep = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
     y, _ = operators.selective_scan(*inputs, backend, keep)
     return y
+
+
+def may_call_directly(*tensors: Tensor) -> bool:
+    """Whether nobody but us looks at what is computed: no gradient, compiler, tracer, transform or dispatch mode.
+
+    Then kernels are called past PyTorch's dispatcher, which takes longer than a small kernel does, and whose first call
+    of an operator written in Python imports a compiler.
+    """
+    return not (
+        (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or any(type(t) not in (Tensor, torch.nn.Parameter) for t in tensors)
+    )
 
 
 def _is_fused(backend: str, t: Tensor) -> bool:
@@ -162,6 +183,8 @@ def _is_fused(backend: str, t: Tensor) -> bool:
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> Tensor:
     """SiLU of a depthwise 3x3 convolution: x (B, H, W, D), weight (D, 1, 3, 3), bias (D,) -> (B, H, W, D)."""
     if bias is not None and _is_fused(backend, x):
+        if may_call_directly(x, weight, bias):
+            return operators.run_conv(x, weight, bias, backend)
         return operators.conv_silu(x, weight, bias, backend)
     y = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=1, groups=x.shape[-1])
     return F.silu(y).permute(0, 2, 3, 1)
@@ -170,5 +193,34 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None, backend: str) -> T
 def norm_gate(y: Tensor, z: Tensor, norm: torch.nn.LayerNorm, backend: str) -> Tensor:
     """LayerNorm(y) * SiLU(z): y (B, H, W, D) from the scan, z (B, H, W, D) -> (B, H, W, D) in the type of z."""
     if _is_fused(backend, z):
+        if may_call_directly(y, z, norm.weight, norm.bias):
+            return operators.run_gate(y, z, norm.weight, norm.bias, norm.eps, backend)
         return operators.norm_gate(y, z, norm.weight, norm.bias, norm.eps, backend)
     return norm(y).to(z.dtype) * F.silu(z)
+
+
+def cell(blocks: Iterable[Any], tokens: Tensor, hidden: Tensor, state: Tensor) -> tuple[Tensor, Tensor] | None:
+    """A cell's step in one go: its VSS blocks, and the gate behind them; None where that cannot be.
+
+    It can on CPUs in float32, where nothing is learnt and nobody looks inside; sums of products are taken in another
+    order than PyTorch's.
+
+    Args:
+        blocks: the cell's `model.VSB`.
+        tokens: (B, H, W, E).
+        hidden: the hidden state before, (B, H, W, E).
+        state: the state of the cell before, likewise.
+
+    Returns:
+        The new hidden state and the new state of the cell, (B, H, W, E) each.
+    """
+    inputs = (tokens, hidden, state)
+    if torch.is_grad_enabled() or any(t.dtype != torch.float32 or t.device.type != "cpu" for t in inputs):
+        return None
+    if torch.is_autocast_enabled("cpu") or not may_call_directly(*inputs):
+        return None
+    blocks = list(blocks)
+    scans = [(block.ss2d.scan_backend, tokens.device, block.ss2d.A_logs.shape[-1], block.ss2d.rank) for block in blocks]
+    if any(pick_backend(*scan) != "native" for scan in scans):
+        return None
+    return cells.forward(blocks, *inputs)

@@ -2,10 +2,11 @@
 
 Notation: B batch, H x W grid of tokens, L = H*W, D inner width, N states (up to 16), R rank of dt, K = 4 directions.
 
-The library is compiled when the package is installed, once per instruction set; the best one this processor runs is
-loaded at first use. It links no threading runtime: a kernel is run by a *team* of threads that draw tasks from a shared
-counter. The team is the one PyTorch's own OpenMP runtime keeps (so that two pools do not fight over the cores), or
-Python threads where that runtime is not GNU-compatible. Results do not depend on the number of threads.
+The library is compiled when the package is installed from source, or comes with the wheel, compiled for each platform;
+there is one for each instruction set, and the best one this processor runs is loaded at first use. It links no
+threading runtime: a kernel is run by a *team* of threads that draw tasks from a shared counter. The team is the one
+PyTorch's own OpenMP runtime keeps (so that two pools do not fight over the cores), or Python threads where that runtime
+is not GNU-compatible. Results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
+import sys
+import sysconfig
 import threading
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
@@ -24,15 +28,21 @@ MAX_STATES = 16
 MAX_RANK = 128
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")  # in the order of vmrnn_instruction_set()
 ISA_VARIABLE = "VMRNN_NATIVE_ISA"
+_KERNELS = (
+    "scan_forward", "scan_backward", "conv_forward", "conv_backward", "gate_forward", "gate_backward", "block_forward",
+    "cell_forward",
+)  # fmt: skip
+_NO_SPACE = "the scan's work space could not be allocated"
 
 
-def _fields(ints: str, longs: str, floats: str, pointers: str) -> list[tuple[str, type]]:
+def fields(ints: str, longs: str, floats: str, pointers: str) -> list[tuple[str, type]]:
+    """The fields of a job, in the order that the structures in C have: int32, int64, float, pointers."""
     kinds = ((ints, c_int32), (longs, c_int64), (floats, c_float), (pointers, c_void_p))
     return [(name, kind) for names, kind in kinds for name in names.split()]
 
 
 class _ScanJob(ctypes.Structure):
-    _fields_ = _fields(
+    _fields_ = fields(
         "next tasks failed B H W D R N groups keep",
         "",
         "",
@@ -41,11 +51,11 @@ class _ScanJob(ctypes.Structure):
 
 
 class _ConvJob(ctypes.Structure):
-    _fields_ = _fields("next tasks failed B H W D bands", "stride", "", "x weight bias y dy dx d_weights")
+    _fields_ = fields("next tasks failed B H W D bands", "stride", "", "x weight bias y dy dx d_weights")
 
 
 class _GateJob(ctypes.Structure):
-    _fields_ = _fields("next tasks failed D", "rows stride", "eps", "y z weight bias out dout dy dz d_weights")
+    _fields_ = fields("next tasks failed D", "rows stride", "eps", "y z weight bias out dout dy dz d_weights")
 
 
 class Library:
@@ -56,11 +66,18 @@ class Library:
         self.instruction_set = instruction_set
         self.lanes: int = self._dll.vmrnn_lanes()
         self.tile: int = self._dll.vmrnn_tile()
+        self.panel: int = self._dll.vmrnn_panel()
         self.kernels = {}
-        for name in ("scan_forward", "scan_backward", "conv_forward", "conv_backward", "gate_forward", "gate_backward"):
+        for name in _KERNELS:
             kernel = getattr(self._dll, f"vmrnn_{name}")
             kernel.argtypes, kernel.restype = [c_void_p], None
             self.kernels[name] = (kernel, ctypes.cast(kernel, c_void_p))
+
+    def call(self, name: str, job: ctypes.Structure) -> None:
+        """Run one kernel that shares its work among threads itself."""
+        self.kernels[name][0](ctypes.byref(job))
+        if job.failed:
+            raise MemoryError(_NO_SPACE)
 
     def run(self, name: str, job: ctypes.Structure) -> None:
         """Run one kernel on `torch.get_num_threads()` threads and wait for it."""
@@ -80,7 +97,7 @@ class Library:
             for other in others:
                 other.join()
         if job.failed:
-            raise MemoryError("the scan's work space could not be allocated")
+            raise MemoryError(_NO_SPACE)
 
 
 @functools.cache
@@ -94,9 +111,31 @@ def _openmp_team() -> ctypes._CFuncPtr | None:  # type: ignore[name-defined]
     return team
 
 
+def team_address() -> int | None:
+    """Where `_openmp_team` is, for kernels that call it; None without one."""
+    team = _openmp_team()
+    return None if team is None else ctypes.cast(team, c_void_p).value
+
+
+def platform_name() -> str:
+    """The operating system and the processor that Python is for, as prebuilt objects name them."""
+    system = {"darwin": "macos", "win32": "windows"}.get(sys.platform, sys.platform)
+    # On Windows, Python may be one for another processor, which Windows emulates.
+    machine = sysconfig.get_platform().rpartition("-")[2] if system == "windows" else platform.machine()
+    return f"{system}-{ {'amd64': 'x86_64', 'arm64': 'aarch64'}.get(machine.lower(), machine.lower()) }"
+
+
 def object_path(instruction_set: str) -> Path:
-    """Where the installer put the object for an instruction set (whether or not it exists)."""
-    return Path(__file__).with_name(f"_native_{instruction_set}.so")
+    """Where the object for an instruction set is, or would be: compiled here, else as the wheel brings it."""
+    here = Path(__file__).with_name(f"_native_{instruction_set}.so")
+    suffix = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+    brought = Path(__file__).parent / "prebuilt" / f"{platform_name()}-{instruction_set}{suffix}"
+    return here if here.exists() else brought
+
+
+def origin() -> str:
+    """Whose objects run, in words."""
+    return f"prebuilt for {platform_name()}" if object_path("baseline").parent.name == "prebuilt" else "compiled here"
 
 
 @functools.cache
@@ -108,7 +147,10 @@ def load(instruction_set: str | None = None) -> Library:
     """
     baseline = object_path("baseline")
     if not baseline.exists():
-        raise OSError("the native scan was not compiled when vmrnn was installed (no C compiler found)")
+        raise OSError(
+            "the native scan was not compiled when vmrnn was installed (no C compiler found), and none came with it "
+            f"for {platform_name()}"
+        )
     supported = INSTRUCTION_SETS[: 1 + ctypes.CDLL(str(baseline)).vmrnn_instruction_set()]
     wanted = instruction_set or os.environ.get(ISA_VARIABLE)
     if wanted is not None:

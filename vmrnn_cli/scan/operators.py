@@ -1,4 +1,4 @@
-"""The operators as PyTorch sees them: forward, backward, shapes without data (fake) and a FLOP formula for each.
+"""The operators as PyTorch sees them: forward, backward and shapes without data (fake); formulas.py counts their FLOPs.
 
 Notation: B batch, H x W grid of tokens, L = H*W, D inner width, N states, R rank of dt, K = 4 directions.
 The functions to call are in `vmrnn_cli.scan`; nothing here converts types or chooses a backend.
@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 Context = Any  # torch.autograd.function.FunctionCtx plus what is stored on it
 _SCAN_INPUTS = "Tensor x, Tensor x_dbl, Tensor dt_weight, Tensor dt_bias, Tensor A_logs, Tensor Ds"
@@ -56,6 +55,28 @@ def _differentiable(forward: Any, backward: Any, tensors: int) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
+# What the operators run, which inference calls without them
+
+
+def run_scan(inputs: tuple[Tensor, ...], backend: str, keep: bool) -> tuple[Tensor, Tensor]:
+    """As `selective_scan`, of its six tensors."""
+    with _full_precision(inputs[0]), _its_device(inputs[0]):
+        return _scan_function(backend, "forward")(*inputs, keep)
+
+
+def run_conv(x: Tensor, weight: Tensor, bias: Tensor, backend: str) -> Tensor:
+    """As `conv_silu`."""
+    with _its_device(x):
+        return _module(backend).conv_forward(x, weight, bias)
+
+
+def run_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float, backend: str) -> Tensor:
+    """As `norm_gate`."""
+    with _its_device(y):
+        return _module(backend).gate_forward(y, z, weight, bias, eps)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 # Selective scan
 
 
@@ -68,8 +89,7 @@ def selective_scan(
     x: Tensor, x_dbl: Tensor, dt_weight: Tensor, dt_bias: Tensor, A_logs: Tensor, Ds: Tensor, backend: str, keep: bool
 ) -> tuple[Tensor, Tensor]:
     """y, and with `keep` the states that the backend's backward pass wants (else an empty tensor)."""
-    with _full_precision(x), _its_device(x):
-        return _scan_function(backend, "forward")(x, x_dbl, dt_weight, dt_bias, A_logs, Ds, keep)
+    return run_scan((x, x_dbl, dt_weight, dt_bias, A_logs, Ds), backend, keep)
 
 
 @selective_scan.register_fake
@@ -123,18 +143,6 @@ def scan_flops(B: int, L: int, D: int, N: int, R: int, K: int = 4) -> int:
     return B * L * D * K * (7 * N + 2 * R + 4)
 
 
-@register_flop_formula(torch.ops.vmrnn.selective_scan)
-def _(x: tuple, x_dbl: tuple, dt_weight: tuple, dt_bias: tuple, A_logs: tuple, *_: Any, **__: Any) -> int:
-    B, H, W, D = x
-    return scan_flops(B, H * W, D, A_logs[-1], dt_weight[-1], dt_weight[0])
-
-
-@register_flop_formula(torch.ops.vmrnn.selective_scan_backward)
-def _(dy: tuple, x: tuple, x_dbl: tuple, dt_weight: tuple, dt_bias: tuple, A_logs: tuple, *_: Any, **__: Any) -> int:
-    B, H, W, D = x
-    return 2 * scan_flops(B, H * W, D, A_logs[-1], dt_weight[-1], dt_weight[0])
-
-
 # ----------------------------------------------------------------------------------------------------------------------
 # Depthwise convolution + SiLU
 
@@ -146,8 +154,7 @@ def _(dy: tuple, x: tuple, x_dbl: tuple, dt_weight: tuple, dt_bias: tuple, A_log
 )
 def conv_silu(x: Tensor, weight: Tensor, bias: Tensor, backend: str = "native") -> Tensor:
     """SiLU(depthwise 3x3 convolution) of x (B, H, W, D) -> (B, H, W, D)."""
-    with _its_device(x):
-        return _module(backend).conv_forward(x, weight, bias)
+    return run_conv(x, weight, bias, backend)
 
 
 @conv_silu.register_fake
@@ -177,20 +184,8 @@ def _(dy: Tensor, x: Tensor, weight: Tensor, bias: Tensor, backend: str = "nativ
 _differentiable(conv_silu, torch.ops.vmrnn.conv_silu_backward, tensors=3)
 
 
-@register_flop_formula(torch.ops.vmrnn.conv_silu)
-def _(x: tuple, *_: Any, **__: Any) -> int:
-    B, H, W, D = x
-    return 2 * 9 * B * H * W * D
-
-
-@register_flop_formula(torch.ops.vmrnn.conv_silu_backward)
-def _(dy: tuple, *_: Any, **__: Any) -> int:
-    B, H, W, D = dy
-    return 2 * 2 * 9 * B * H * W * D
-
-
 # ----------------------------------------------------------------------------------------------------------------------
-# LayerNorm + gate (elementwise: no FLOP formula)
+# LayerNorm + gate
 
 
 @torch.library.custom_op(
@@ -200,8 +195,7 @@ def _(dy: tuple, *_: Any, **__: Any) -> int:
 )
 def norm_gate(y: Tensor, z: Tensor, weight: Tensor, bias: Tensor, eps: float, backend: str = "native") -> Tensor:
     """LayerNorm(y) * SiLU(z), all (B, H, W, D), in the type of z."""
-    with _its_device(y):
-        return _module(backend).gate_forward(y, z, weight, bias, eps)
+    return run_gate(y, z, weight, bias, eps, backend)
 
 
 @norm_gate.register_fake

@@ -9,8 +9,21 @@
  * do not depend on the number of threads. No runtime is linked; who makes the team is the caller's business.
  */
 #include <stdlib.h>
+#if defined(_WIN32)
+#include <malloc.h>
+#endif
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
+#include "product.h"
 #include "simd.h"
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
 
 #define K 4
 #define TILE 32        /* tokens handled together; also the distance of the states kept for the backward pass */
@@ -34,11 +47,21 @@ INLINE int min_int(int a, int b) { return a < b ? a : b; }
 static void *workspace(size_t floats, int32_t *failed) {
     void *p = NULL;
     size_t bytes = (floats * sizeof(float) + 63) & ~(size_t)63;
-    if (posix_memalign(&p, 64, bytes ? bytes : 64)) {
-        __atomic_store_n(failed, 1, __ATOMIC_RELAXED);
-        return NULL;
-    }
+#if defined(_WIN32)
+    p = _aligned_malloc(bytes ? bytes : 64, 64);
+#else
+    if (posix_memalign(&p, 64, bytes ? bytes : 64)) p = NULL;
+#endif
+    if (!p) __atomic_store_n(failed, 1, __ATOMIC_RELAXED);
     return p;
+}
+
+static void leave_workspace(void *p) {
+#if defined(_WIN32)
+    _aligned_free(p);
+#else
+    free(p);
+#endif
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- */
@@ -63,8 +86,8 @@ struct scan_job {
     float *d_weights;       /* (B, D, K * (R + 1 + N + 1)): dt_weight, dt_bias, A_logs, Ds; to be summed over B */
 };
 
-int vmrnn_lanes(void) { return LANES; }
-int vmrnn_tile(void) { return TILE; }
+EXPORT int vmrnn_lanes(void) { return LANES; }
+EXPORT int vmrnn_tile(void) { return TILE; }
 
 /* States of the next pass over a tile, of those left. A pass is compiled for each of these numbers: its loops unroll. */
 INLINE int states_of_pass(int left, int most) {
@@ -200,13 +223,13 @@ static void scan_forward_task(const struct scan_job *j, int b, int block, vec *b
     for (int l = 0; l < L; l++) store_some(y + (size_t)l * D, ys[l], lanes);
 }
 
-void vmrnn_scan_forward(struct scan_job *j) {
+EXPORT void vmrnn_scan_forward(struct scan_job *j) {
     const int blocks = (j->D + LANES - 1) / LANES;
     vec *buffer = workspace((size_t)2 * j->H * j->W * LANES, &j->failed);
     if (!buffer) return;
     for (int task; (task = take_task(&j->next, j->tasks)) >= 0;)
         scan_forward_task(j, task / blocks, task % blocks, buffer);
-    free(buffer);
+    leave_workspace(buffer);
 }
 
 /* What the backward pass carries for one block of channels from tile to tile. */
@@ -382,7 +405,7 @@ static void scan_backward_task(const struct scan_job *j, int b, int group, int f
     }
 }
 
-void vmrnn_scan_backward(struct scan_job *j) {
+EXPORT void vmrnn_scan_backward(struct scan_job *j) {
     const int blocks = (j->D + LANES - 1) / LANES;
     float *buffer = workspace((sizeof(struct backward_buffers) +
                                blocks * (sizeof(struct block_weights) + sizeof(struct block_gradient))) / sizeof(float),
@@ -393,7 +416,7 @@ void vmrnn_scan_backward(struct scan_job *j) {
         scan_backward_task(j, task / j->groups, group, blocks * group / j->groups, blocks * (group + 1) / j->groups,
                            buffer);
     }
-    free(buffer);
+    leave_workspace(buffer);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- */
@@ -421,6 +444,16 @@ static void load_taps(vec *taps, const struct conv_job *j, int c0, int lanes) {
 /* The convolution at (row, column) of an image whose neighbours are `down` and `right` floats away. */
 INLINE vec convolve(const vec *taps, const float *image, int64_t stride, int row, int column, int H, int W, int lanes) {
     vec sum = taps[9];
+    if (lanes == LANES && row > 0 && row < H - 1 && column > 0 && column < W - 1) { /* nearly everywhere: no questions */
+        const float *corner = image + ((int64_t)(row - 1) * W + column - 1) * stride;
+        UNROLL(3)
+        for (int i = 0; i < 3; i++, corner += W * stride) {
+            sum += taps[i * 3] * load(corner);
+            sum += taps[i * 3 + 1] * load(corner + stride);
+            sum += taps[i * 3 + 2] * load(corner + 2 * stride);
+        }
+        return sum;
+    }
     for (int i = -1; i <= 1; i++) {
         if (row + i < 0 || row + i >= H) continue;
         const float *line = image + (int64_t)(row + i) * W * stride;
@@ -431,21 +464,26 @@ INLINE vec convolve(const vec *taps, const float *image, int64_t stride, int row
     return sum;
 }
 
-void vmrnn_conv_forward(struct conv_job *j) {
+/* Rows first .. last - 1 of one batch element. */
+static void conv_forward_rows(const struct conv_job *j, int b, int first, int last) {
     const int H = j->H, W = j->W, D = j->D, L = H * W;
+    const float *x = j->x + (size_t)b * L * j->stride;
+    float *y = j->y + (size_t)b * L * D;
     vec taps[10];
+    for (int c0 = 0; c0 < D; c0 += LANES) {
+        const int lanes = min_int(LANES, D - c0);
+        load_taps(taps, j, c0, lanes);
+        for (int row = first; row < last; row++)
+            for (int column = 0; column < W; column++)
+                store_some(y + ((size_t)row * W + column) * D + c0,
+                           vsilu(convolve(taps, x + c0, j->stride, row, column, H, W, lanes)), lanes);
+    }
+}
+
+EXPORT void vmrnn_conv_forward(struct conv_job *j) {
     for (int task; (task = take_task(&j->next, j->tasks)) >= 0;) {
-        const int b = task / j->bands, band = task % j->bands;
-        const float *x = j->x + (size_t)b * L * j->stride;
-        float *y = j->y + (size_t)b * L * D;
-        for (int c0 = 0; c0 < D; c0 += LANES) {
-            const int lanes = min_int(LANES, D - c0);
-            load_taps(taps, j, c0, lanes);
-            for (int row = H * band / j->bands; row < H * (band + 1) / j->bands; row++)
-                for (int column = 0; column < W; column++)
-                    store_some(y + ((size_t)row * W + column) * D + c0,
-                               vsilu(convolve(taps, x + c0, j->stride, row, column, H, W, lanes)), lanes);
-        }
+        const int band = task % j->bands;
+        conv_forward_rows(j, task / j->bands, j->H * band / j->bands, j->H * (band + 1) / j->bands);
     }
 }
 
@@ -478,13 +516,13 @@ static void conv_backward_task(const struct conv_job *j, int b, int c0, vec *bef
         for (int tap = 0; tap < 10; tap++) j->d_weights[((size_t)b * D + c0 + i) * 10 + tap] = sums[tap][i];
 }
 
-void vmrnn_conv_backward(struct conv_job *j) {
+EXPORT void vmrnn_conv_backward(struct conv_job *j) {
     const int blocks = (j->D + LANES - 1) / LANES;
     vec *before = workspace((size_t)j->H * j->W * LANES, &j->failed);
     if (!before) return;
     for (int task; (task = take_task(&j->next, j->tasks)) >= 0;)
         conv_backward_task(j, task / blocks, task % blocks * LANES, before);
-    free(before);
+    leave_workspace(before);
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- */
@@ -521,19 +559,23 @@ static struct moments moments_of(const float *row, int D, float eps) {
     return (struct moments){mean, 1.0f / __builtin_sqrtf(sum_lanes(squares) / D + eps)};
 }
 
-void vmrnn_gate_forward(struct gate_job *j) {
+/* LayerNorm of a row, times SiLU(z) unless z is NULL. */
+INLINE void norm_row(const float *y, const float *z, const float *weight, const float *bias, float eps, int D, float *out) {
+    const struct moments m = moments_of(y, D, eps);
+    for (int c = 0; c < D; c += LANES) {
+        const int lanes = min_int(LANES, D - c);
+        vec normed = (load_some(y + c, lanes) - m.mean) * m.scale * load_some(weight + c, lanes) +
+                     load_some(bias + c, lanes);
+        if (z) normed *= vsilu(load_some(z + c, lanes));
+        store_some(out + c, normed, lanes);
+    }
+}
+
+EXPORT void vmrnn_gate_forward(struct gate_job *j) {
     const int D = j->D;
     for (int task; (task = take_task(&j->next, j->tasks)) >= 0;)
-        for (int64_t row = j->rows * task / j->tasks; row < j->rows * (task + 1) / j->tasks; row++) {
-            const float *y = j->y + row * D, *z = j->z + row * j->stride;
-            const struct moments m = moments_of(y, D, j->eps);
-            for (int c = 0; c < D; c += LANES) {
-                const int lanes = min_int(LANES, D - c);
-                const vec normed = (load_some(y + c, lanes) - m.mean) * m.scale * load_some(j->weight + c, lanes) +
-                                   load_some(j->bias + c, lanes);
-                store_some(j->out + row * D + c, normed * vsilu(load_some(z + c, lanes)), lanes);
-            }
-        }
+        for (int64_t row = j->rows * task / j->tasks; row < j->rows * (task + 1) / j->tasks; row++)
+            norm_row(j->y + row * D, j->z + row * j->stride, j->weight, j->bias, j->eps, D, j->out + row * D);
 }
 
 /* With n = (y - mean) * scale and e = dout silu(z) weight:  dy = scale (e - mean(e) - n mean(e n)) */
@@ -562,7 +604,7 @@ static void gate_backward_row(const struct gate_job *j, int64_t row, float *d_we
     }
 }
 
-void vmrnn_gate_backward(struct gate_job *j) {
+EXPORT void vmrnn_gate_backward(struct gate_job *j) {
     const int D = j->D;
     for (int task; (task = take_task(&j->next, j->tasks)) >= 0;) {
         float *d_weight = j->d_weights + (size_t)task * 2 * D, *d_bias = d_weight + D;
@@ -573,14 +615,175 @@ void vmrnn_gate_backward(struct gate_job *j) {
 }
 
 /* ---------------------------------------------------------------------------------------------------------------- */
+/* A whole VSS block, and the gate behind the blocks of a cell, without a gradient                                    */
+
+/* `GOMP_parallel` of the caller's OpenMP runtime. */
+typedef void (*team_function)(void (*work)(void *), void *job, unsigned threads, unsigned flags);
+
+#define CHUNK 48 /* tokens that go through several layers while they are in the cache */
+
+struct block_job {
+    int32_t next, tasks, failed;
+    int32_t B, H, W, E, D, R, N;
+    int32_t threads;
+    float eps, gate_eps;
+    team_function team;    /* NULL: this thread alone */
+    const float *tokens;   /* (B, L, E) */
+    const float *hidden;   /* (B, L, E), or NULL where the block takes none in */
+    const float *norm_weight, *norm_bias; /* (E) */
+    const float *mix;      /* packed (E, 2E) */
+    const float *mix_bias; /* (E) */
+    const float *in_proj;  /* packed (2D, E) */
+    const float *conv_weight, *conv_bias; /* (D, 3, 3), (D) */
+    const float *x_proj;   /* packed (K (R + 2N), D) */
+    const float *dt_weight, *dt_bias, *A_logs, *Ds; /* as in struct scan_job */
+    const float *gate_weight, *gate_bias; /* (D) */
+    const float *out_proj; /* packed (E, D) */
+    float *xz;             /* (B, L, 2D) */
+    float *x;              /* (B, L, D) */
+    float *x_dbl;          /* (B, L, K, R + 2N) */
+    float *y;              /* (B, L, D) */
+    float *out;            /* (B, L, E) */
+};
+
+/* LayerNorm, with a hidden state also that of it and the linear layer that mixes both, and the projection to 2D. */
+static void block_project(void *job) {
+    struct block_job *j = job;
+    const int E = j->E, rows = j->B * j->H * j->W;
+    float *normed = workspace((size_t)CHUNK * 3 * E, &j->failed), *mixed = normed + (size_t)CHUNK * 2 * E;
+    if (!normed) return;
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;) {
+        const int first = task * CHUNK, count = min_int(CHUNK, rows - first), width = j->hidden ? 2 * E : E;
+        for (int i = 0; i < count; i++) {
+            const size_t at = (size_t)(first + i) * E;
+            float *row = normed + (size_t)i * width;
+            norm_row(j->tokens + at, NULL, j->norm_weight, j->norm_bias, j->eps, E, row);
+            if (j->hidden) norm_row(j->hidden + at, NULL, j->norm_weight, j->norm_bias, j->eps, E, row + E);
+        }
+        if (j->hidden) product(normed, width, count, j->mix, width, E, mixed, E, j->mix_bias, NULL);
+        product(j->hidden ? mixed : normed, E, count, j->in_proj, E, 2 * j->D, j->xz + (size_t)first * 2 * j->D,
+                (size_t)2 * j->D, NULL, NULL);
+    }
+    leave_workspace(normed);
+}
+
+static int block_bands(const struct block_job *j) { return min_int(j->H, (16 + j->B - 1) / j->B); }
+
+/* The depthwise convolution, and what the scan takes of it. */
+static void block_convolve(void *job) {
+    struct block_job *j = job;
+    const int D = j->D, S = K * (j->R + 2 * j->N), bands = block_bands(j);
+    const struct conv_job conv = {.B = j->B, .H = j->H, .W = j->W, .D = D, .stride = 2 * D, .x = j->xz,
+                                  .weight = j->conv_weight, .bias = j->conv_bias, .y = j->x};
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;) {
+        const int b = task / bands, band = task % bands;
+        const int first = j->H * band / bands, last = j->H * (band + 1) / bands;
+        conv_forward_rows(&conv, b, first, last);
+        const int end = (b * j->H + last) * j->W;
+        for (int row = (b * j->H + first) * j->W; row < end; row += CHUNK)
+            product(j->x + (size_t)row * D, D, min_int(CHUNK, end - row), j->x_proj, D, S, j->x_dbl + (size_t)row * S, S,
+                    NULL, NULL);
+    }
+}
+
+static void block_scan(void *job) {
+    struct block_job *j = job;
+    const int blocks = (j->D + LANES - 1) / LANES;
+    const struct scan_job scan = {.B = j->B, .H = j->H, .W = j->W, .D = j->D, .R = j->R, .N = j->N, .x = j->x,
+                                  .x_dbl = j->x_dbl, .dt_weight = j->dt_weight, .dt_bias = j->dt_bias,
+                                  .A_logs = j->A_logs, .Ds = j->Ds, .y = j->y};
+    vec *buffer = workspace((size_t)2 * j->H * j->W * LANES, &j->failed);
+    if (!buffer) return;
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;)
+        scan_forward_task(&scan, task / blocks, task % blocks, buffer);
+    leave_workspace(buffer);
+}
+
+/* The gate, the projection back to E, and the residual connection. */
+static void block_finish(void *job) {
+    struct block_job *j = job;
+    const int E = j->E, D = j->D, rows = j->B * j->H * j->W;
+    float *gated = workspace((size_t)CHUNK * D, &j->failed);
+    if (!gated) return;
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;) {
+        const int first = task * CHUNK, count = min_int(CHUNK, rows - first);
+        for (int i = 0; i < count; i++) {
+            const size_t row = first + i;
+            norm_row(j->y + row * D, j->xz + row * 2 * D + D, j->gate_weight, j->gate_bias, j->gate_eps, D,
+                     gated + (size_t)i * D);
+        }
+        product(gated, D, count, j->out_proj, D, E, j->out + (size_t)first * E, E, NULL, j->tokens + (size_t)first * E);
+    }
+    leave_workspace(gated);
+}
+
+static void together(struct block_job *j, void (*work)(void *), int tasks) {
+    j->next = 0;
+    j->tasks = tasks;
+    const int threads = min_int(j->threads, tasks);
+    if (j->team && threads > 1) j->team(work, j, threads, 0);
+    else work(j);
+}
+
+EXPORT int vmrnn_panel(void) { return PANEL; }
+
+EXPORT void vmrnn_block_forward(struct block_job *j) {
+    const int chunks = (j->B * j->H * j->W + CHUNK - 1) / CHUNK, blocks = (j->D + LANES - 1) / LANES;
+    together(j, block_project, chunks);
+    together(j, block_convolve, j->B * block_bands(j));
+    together(j, block_scan, j->B * blocks);
+    together(j, block_finish, chunks);
+}
+
+struct cell_job {
+    int32_t next, tasks, failed;
+    int64_t count;     /* of numbers in each */
+    const float *o;    /* what the blocks gave */
+    const float *cell; /* the state before */
+    float *hidden;
+    float *new_cell;
+};
+
+/* f = sigmoid(o), cell' = f (cell + tanh(o)), hidden = f tanh(cell') */
+EXPORT void vmrnn_cell_forward(struct cell_job *j) {
+    for (int task; (task = take_task(&j->next, j->tasks)) >= 0;)
+        for (int64_t i = j->count * task / j->tasks; i < j->count * (task + 1) / j->tasks; i += LANES) {
+            const int64_t left = j->count * (task + 1) / j->tasks - i;
+            const int lanes = left < LANES ? (int)left : LANES;
+            const vec o = load_some(j->o + i, lanes), f = vsigmoid(o);
+            const vec cell = f * (load_some(j->cell + i, lanes) + vtanh(o));
+            store_some(j->new_cell + i, cell, lanes);
+            store_some(j->hidden + i, f * vtanh(cell), lanes);
+        }
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- */
+
+#if defined(__x86_64__)
+/* By hand, as the compilers' own way wants a runtime of theirs beside the object. */
+static int x86_instruction_set(void) {
+    unsigned a, b, c, d, state, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    if (!(c & bit_OSXSAVE) || !(c & bit_FMA)) return 0;
+    __asm__("xgetbv" : "=a"(state), "=d"(high) : "c"(0)); /* which registers the operating system keeps */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2) || (state & 0x06) != 0x06) return 0;
+    const unsigned wide = bit_AVX512F | bit_AVX512DQ | bit_AVX512BW | bit_AVX512VL;
+    return (b & wide) == wide && (state & 0xe6) == 0xe6 ? 2 : 1;
+}
+#endif
 
 /* 1 if this processor runs AVX2 with FMA, 2 if also AVX-512 as the widest object uses it, else 0. */
-int vmrnn_instruction_set(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512bw"))
-        return 2;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
-#endif
+EXPORT int vmrnn_instruction_set(void) {
+#if defined(__x86_64__)
+    return x86_instruction_set();
+#else
     return 0;
+#endif
 }
+
+#if defined(VMRNN_NO_RUNTIME) /* a DLL without a C runtime: there is nothing to begin with */
+int __stdcall DllMainCRTStartup(void *module, unsigned reason, void *reserved) {
+    (void)module, (void)reason, (void)reserved;
+    return 1;
+}
+#endif

@@ -145,6 +145,17 @@ INLINE vec vsoftplus(vec x) {
 }
 
 INLINE vec vsigmoid(vec x) { return 1.0f / (1.0f + vexp(-x)); }
+/* Near 0 the series, as the difference would lose what little there is. */
+INLINE vec vtanh(vec x) {
+    const vec square = x * x;
+    vec q = 2.186948854e-02f * square - 5.396825397e-02f;
+    q = q * square + 1.333333333e-01f;
+    q = q * square - 3.333333333e-01f;
+    q = (q * square + 1.0f) * x;
+    const vec far = 1.0f - 2.0f / (1.0f + vexp(2.0f * x));
+    const ivec near = square < splat(0.0625f);
+    return (vec)(((ivec)q & near) | ((ivec)far & ~near));
+}
 INLINE vec vsilu(vec x) { return x * vsigmoid(x); }
 /* d silu(x) / dx */
 INLINE vec vsilu_slope(vec x) {
