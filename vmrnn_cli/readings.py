@@ -7,7 +7,9 @@ Notation: N clips, T time, C channels, H x W pixels.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,11 +100,17 @@ class Declared:
     layout : one of `LAYOUTS`
     range : the values that are black and white
     missing : the value that stands for none
+    variable, select, gaps, transform : of grids (see `grids`): which variable, which slice of other dimensions (name,
+        label), what is done where scans are missing, and what makes values less skewed
     """
 
     layout: str = ""
     range: tuple[float, float] | None = None
     missing: float | None = None
+    variable: str = ""
+    select: tuple[tuple[str, str], ...] = ()
+    gaps: str = ""
+    transform: str = ""
 
     def __post_init__(self) -> None:
         layout = self.layout.upper()
@@ -118,8 +126,12 @@ class Declared:
             object.__setattr__(self, "range", (low, high))
 
     @classmethod
-    def parse(cls, layout: str | None = None, value_range: str | None = None, missing: str | None = None) -> Declared:
-        """What the options `--layout`, `--range` and `--missing` say.
+    def parse(
+        cls, layout: str | None = None, value_range: str | None = None, missing: str | None = None,
+        variable: str | None = None, select: Sequence[str] | None = None, gaps: str | None = None,
+        transform: str | None = None,
+    ) -> Declared:  # fmt: skip
+        """What the options `--layout`, `--range`, `--missing`, and those of grids say.
 
         Raises:
             InputError: they say nothing that there is.
@@ -134,14 +146,19 @@ class Declared:
             number = float(missing) if missing else None
         except ValueError:
             raise InputError(f"'{missing}' is no value", "write a number: --missing -9999") from None
-        return cls(layout or "", None if limits is None else (limits[0], limits[1]), number)
+        pairs = tuple((name, label) for name, equals, label in (each.partition("=") for each in select or ()) if equals)
+        if len(pairs) < len(select or ()):
+            raise InputError("--select takes a dimension and its value", "write --select level=850")
+        declared_range = None if limits is None else (limits[0], limits[1])
+        return cls(layout or "", declared_range, number, variable or "", pairs, gaps or "", transform or "")
 
     def over(self, other: Declared) -> Declared:
         """The same, and what `other` says of what this one leaves open."""
-        return Declared(
-            self.layout or other.layout,
-            other.range if self.range is None else self.range,
-            other.missing if self.missing is None else self.missing,
+        return dataclasses.replace(
+            self,
+            layout=self.layout or other.layout,
+            range=other.range if self.range is None else self.range,
+            missing=other.missing if self.missing is None else self.missing,
         )
 
 

@@ -17,7 +17,7 @@ from ..weights import registry
 if TYPE_CHECKING:
     from ..readings import Declared
 
-MODEL, CLIP, DATA, OUTPUT = "Model", "Clip", "Data", "Output"  # panels of --help
+MODEL, CLIP, DATA, GRID, OUTPUT = "Model", "Clip", "Data", "Grid", "Output"  # panels of --help
 
 
 def option(panel: str | None, text: str, *names: str, default: Any = None, **more: Any) -> Any:
@@ -59,11 +59,11 @@ def announce(*things: Described) -> None:
     print(*(printable(line) for thing in things for line in thing.describe()), sep="\n", file=sys.stderr)
 
 
-def declared(layout: str | None, value_range: str | None, missing: str | None) -> Declared:
-    """What is said of arrays and images. Raises InputError if it cannot be."""
+def declared(layout: str | None, value_range: str | None, missing: str | None, **of_grids: Any) -> Declared:
+    """What is said of arrays, images and grids. Raises InputError if it cannot be."""
     from ..readings import Declared  # which imports NumPy
 
-    return Declared.parse(layout, value_range, missing)
+    return Declared.parse(layout, value_range, missing, **of_grids)
 
 
 DEBUG = option(None, "Show tracebacks instead of one-line errors.", "--debug", default=False)
@@ -96,4 +96,10 @@ LAYOUT = option(DATA, "Which axis of an array is what: THWC, say. (default: by i
 RANGE = option(
     DATA, "Which values are black and white: 0,4095, say. (default: by their type)", "--range", metavar="LO,HI"
 )
+VARIABLE = option(GRID, "Of a file with several.", metavar="NAME")
+SELECT = option(
+    GRID, "Of a dimension besides time and space, only this: level=850. (default: one after the other)", metavar="DIM=V"
+)
+GAPS = option(GRID, "Where scans are missing among the given ones: refuse or interpolate. (default: refuse)")
+TRANSFORM = option(GRID, "Of skewed values: none, log, sqrt or dB. (default: dB for rain rates, none for others)")
 MISSING = option(DATA, "The value that stands for none: -9999, say. NaN always does.", metavar="V")
