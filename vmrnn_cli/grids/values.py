@@ -26,15 +26,16 @@ TRANSFORMS: dict[str, tuple[Callable[[Values], Values], Callable[[Values], Value
     "sqrt": (np.sqrt, np.square),
     "dB": (lambda v: 10 * np.log10(v), lambda v: 10 ** (v / 10)),
 }
-# Of units that are known: the usual transform first, and the range with each. Those of rain are what 0 to 70 dBZ are
-# by Marshall and Palmer (Z = 200 R^1.6).
+# Of units that are known: the usual transform first, and the range with each. Rain below 0.1 mm/h counts as none, as is
+# usual; sums (mm) are taken for those of some minutes.
 RANGES: dict[str, dict[str, tuple[float, float]]] = {
     "dBZ": {"none": (0, 70), "log": (0, 70), "sqrt": (0, 70)},
-    "mm/h": {"dB": (0.03, 1000), "log": (0, 200), "sqrt": (0, 150), "none": (0, 100)},
-    "mm": {"dB": (0.003, 100), "log": (0, 20), "sqrt": (0, 15), "none": (0, 10)},
-    "mm/s": {"dB": (1e-5, 0.3), "log": (0, 0.05), "sqrt": (0, 0.04), "none": (0, 0.03)},
+    "mm/h": {"dB": (0.1, 300), "log": (0, 200), "sqrt": (0, 150), "none": (0, 100)},
+    "mm": {"dB": (0.01, 30), "log": (0, 20), "sqrt": (0, 15), "none": (0, 10)},
+    "mm/s": {"dB": (3e-5, 0.08), "log": (0, 0.05), "sqrt": (0, 0.04), "none": (0, 0.03)},
     "%": {"none": (0, 100)},
 }
+_NOTHING = 1 / 255  # of a frame: what a forecast leaves where there is no rain
 _SPELLINGS = {
     "dbz": "dBZ", "mm/h": "mm/h", "mm h-1": "mm/h", "mm/hr": "mm/h", "mm hr-1": "mm/h", "mm/hour": "mm/h",
     "mm per hour": "mm/h", "kg m-2 h-1": "mm/h", "kg/m2/h": "mm/h", "mm": "mm", "kg m-2": "mm", "kg/m2": "mm",
@@ -95,7 +96,8 @@ class GridScale:
         low, high = self._ends
         values = back(frames.astype(np.float64) * (high - low) + low)
         floor = self.floor if floor is None else floor
-        return np.where(frames <= 0, self.low if floor is None else floor, values)
+        floor = self.low if floor is None else floor
+        return np.where(frames <= (_NOTHING if floor < self.low else 0), floor, values)
 
     @property
     def scored_floor(self) -> float:
