@@ -53,6 +53,9 @@ class ArrayClips(ClipDataset):
         counted = missing_note(name, missing, total) if missing else ""
         self.notes = [note for note in (*notes, units.note, counted) if note]
 
+    def own(self, frames: NDArray[np.float32]) -> NDArray[np.float64]:
+        return frames.astype(np.float64) * self.units.span + self.units.low
+
     def _warnings(self) -> list[str]:
         return [f"warning: {note}" for note in self.notes]
 
