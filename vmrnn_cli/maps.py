@@ -54,7 +54,7 @@ def colours_for(clip: GridClip, given: NDArray[np.float64]) -> Colours:
         bottom = max(scale.low, 0.0) if scale.transform == "none" else max(scale.low, top / 1000)
         norm = LogNorm(bottom, top) if scale.transform == "dB" else Normalize(max(bottom, 0.02 * top), top)
         chosen, under = "viridis_r", _DRY
-    elif low < 0 < high and low > -5 * high and high > -5 * low:
+    elif low < 0 < high and max(-low, high) < 5 * min(-low, high):
         most = max(-low, high)
         norm, chosen, under = Normalize(-most, most), "RdBu_r", None
     elif units in _TEMPERATURE:

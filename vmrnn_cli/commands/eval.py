@@ -250,7 +250,7 @@ def _print_verification(summary: dict[str, Any], console: Any) -> None:
             values = (scores["thresholds"][threshold]["csi"]["per_lead"][step] for scores in forecasts.values())
             table.add_row(lead, *("–" if value is None else f"{value:.3f}" for value in values))
         console.print(table)
-    table = Table(title=f"At {found['leads'][-1]}, {found['events']} event(s)")
+    table = Table(title=f"At {found['leads'][-1]}, {found['events']} event(s), or stretches of one")
     for column in ("score", *(printable(names[name]) for name in forecasts)):
         table.add_column(column, justify="right")
     for label, entries in verification.rows_of(found):
