@@ -9,7 +9,7 @@ import gridded
 import numpy as np
 import pytest
 import xarray as xr
-from commands import one_error_line
+from commands import ROOT, one_error_line
 
 from vmrnn_cli import predict
 from vmrnn_cli.errors import InputError
@@ -573,3 +573,91 @@ def test_a_pattern_names_the_output_by_its_folder(run, tmp_path):
     code, _, err = run("predict", "scans/*.grib", "-o", "other.nc", *FEW)
     assert code == 2
     assert "matches no file" in one_error_line(err)
+
+
+def test_traffic_goes_through_the_same_door_as_in_an_array(run, tmp_path):
+    """Two channels in bikes an hour get the weights for them, and the numbers that an array gets."""
+    given = xr.open_dataset(ROOT / "examples" / "traffic.nc")
+    code, out, err = run("predict", ROOT / "examples" / "traffic.nc", "-o", "next.nc", "--threads", 1, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["weights"] == "vmrnn-b-bikenyc"
+    assert told["notes"] == []
+    made = xr.open_dataset(tmp_path / "next.nc")
+    assert made.flow.dims == given.flow.dims
+    assert made.direction.values.tolist() == ["in", "out"]
+    assert made.flow.dtype == np.uint16
+    np.savez(tmp_path / "bikes.npz", frames=given.flow.values.astype("f4"))
+    assert run("predict", "bikes.npz", "-o", "array.npz", "--threads", 1)[0] == 0
+    array = np.load(tmp_path / "array.npz")["prediction"]
+    np.testing.assert_allclose(made.flow.values, np.rint(array), atol=1)
+
+
+def test_the_city_is_drawn_as_its_script_says(tmp_path):
+    import subprocess
+    import sys
+
+    subprocess.run([sys.executable, ROOT / "examples" / "make_traffic.py", tmp_path / "city.nc"], check=True)
+    xr.testing.assert_identical(
+        xr.open_dataset(tmp_path / "city.nc"), xr.open_dataset(ROOT / "examples" / "traffic.nc")
+    )
+
+
+def test_a_range_alone_keeps_what_is_usual_for_the_units():
+    def sample():
+        return 0.0, 1.0
+
+    assert find_scale("f", "mm/h", sample, Declared(range=(0.1, 50))).transform == "dB"
+    assert "--transform says otherwise" in find_scale("f", "mm/h", sample, Declared(range=(0.1, 50))).note
+    assert find_scale("f", "mm/h", sample, Declared(range=(0, 50))).transform == "none"
+    assert find_scale("f", "mm/h", sample, Declared(range=(0.1, 50), transform="none")).transform == "none"
+
+
+def test_a_fixed_field_beside_the_scans_is_no_other_variable(run, rain, tmp_path):
+    data = xr.open_dataset(rain)
+    data["height"] = (("y", "x"), np.zeros((32, 40)))
+    data = data.assign(made=np.datetime64("2024-01-01", "ns"))
+    data.to_netcdf(tmp_path / "more.nc", engine="h5netcdf")
+    code, _, err = run("predict", "more.nc", "-o", "next.nc", *FEW)
+    assert code == 0, err
+    assert xr.open_dataset(tmp_path / "next.nc").height.shape == (32, 40)
+    code, _, err = run("predict", "next.nc", "-o", "after.nc", "--context", 3, "--frames", 1, "--threads", 1)
+    assert code == 0, err  # a forecast goes in as any other file
+    after = xr.open_dataset(tmp_path / "after.nc")
+    assert after.time.values[0] == data.time.values[7]
+    assert after.lead_time.values[0] == gridded.STEP
+
+
+def test_people_are_told_when_a_forecast_is_valid(run, rain):
+    code, out, _ = run("predict", rain, "-o", "next.nc", *FEW)
+    assert code == 0
+    assert (
+        "valid from 2024-06-01 12:20 to 2024-06-01 12:30, forecast from scans up to 2024-06-01 12:15; the series" in out
+    )
+    code, out, _ = run("predict", rain, "-o", "end.nc", "--from-end", *FEW)
+    assert "forecast from scans up to 2024-06-01 12:55\n" in out
+
+
+def test_a_page_of_a_grid_is_written(run, rain, tmp_path):
+    assert run("predict", rain, "-o", "next.html", *FEW)[0] == 0
+    assert (tmp_path / "next.html").stat().st_size > 20000
+
+
+def test_arrays_without_names_stay_without(tmp_path):
+    data = xr.DataArray(gridded.blobs(5), {"time": gridded.times(5)}, ("time", "y", "x"))
+    assert predict(data, context=4, frames=1).name is None
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """Two thousand scans want hardly more than twenty."""
+    import re
+    import subprocess
+    import sys
+
+    script = [sys.executable, str(ROOT / "benchmarks" / "grids.py")]
+    command = [*script, "--side", "64", "--threads", "1", "--scans", "20", "2000"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr
+    growths = [float(growth) for growth in re.findall(r"\(([-+.\d]+)%\)", done.stdout)]
+    assert len(growths) == 2
+    assert growths[1] < 10

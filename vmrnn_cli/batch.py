@@ -72,7 +72,7 @@ def _targets(sources: list[Path], output: str | None, form: str | None) -> list[
             raise InputError(f"{output} and --format {form} contradict each other", "leave --format out")
         return [folder]
     given = [(source, outputs.given_name(source)) for source in sources]
-    names = [name if source.is_dir() else _stem(name) for source, name in given]
+    names = [name if source.is_dir() and source.suffix != ".zarr" else _stem(name) for source, name in given]
     names = [
         outputs.given_name(source.parent.resolve()) if is_pattern(str(source)) else name
         for source, name in zip(sources, names, strict=True)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -366,7 +366,11 @@ def _timed(clip: video.Clip, shown: video.Clip | None, timing: Timing) -> Iterat
         yield _Read(frame, filled, picture)
 
 
-def predict(
+@overload
+def predict(source: str | Path | NDArray[np.generic] | video.Source, **options: Any) -> Forecast: ...
+@overload
+def predict(source: Any, **options: Any) -> Any: ...
+def predict(  # type: ignore[misc]  # whose options are named here alone
     source: ClipLike,
     *,
     frames: int | None = None,

@@ -55,6 +55,11 @@ TABLE = (
     ),
     ("axes", "(20, N, 64, 64)", "Moving MNIST's test file, unless frames change less along N than along the 20"),
     ("axes", "(20, 64, 64) in a data set", "one clip of such a file"),
+    (
+        "axes",
+        "NetCDF, HDF5, Zarr, and arrays of xarray",
+        "time, y and x by CF's attributes, then by their names; other dimensions one by one, or what `--select` says",
+    ),
     ("range", "uint8, and images of 8 bits", "0 to 255"),
     ("range", "images of unsigned 16 bits", "0 to 65535"),
     ("range", "images of 32-bit integers that are from 0 to 255", "0 to 255, and it is said"),
@@ -68,11 +73,18 @@ TABLE = (
         "to 1, and it is said",
     ),
     ("range", "floats above 1 that are to be trained on", "0 to the maximum of the training part, kept in the weights"),
+    ("range", "grids in dBZ, and in %", "0 to 70, and 0 to 100, and it is said"),
+    (
+        "range",
+        "grids in mm/h, and in mm or kg m-2 (sums of some minutes)",
+        "decibels of 0.1 to 300, and of 0.01 to 30, what is less as none, and it is said: `--transform`, `--range`",
+    ),
+    ("range", "grids in other units", "as far as ten scans reach, and it is said"),
     ("range", "TaxiBJ", "-1 to 1 as published; 0 to 1, where nothing is below 0, and it is said"),
     (
         "missing",
         "NaN, masked values, `--missing V`, an .npz's `missing`, `fill_value` or `mask`, a TIFF's GDAL no-data value, "
-        "the transparent value of a gray PNG",
+        "the transparent value of a gray PNG, `_FillValue` and `missing_value` of grids",
         "missing: filled with the last value known at its place, before that with the low end of the range; left out "
         "of all scores; counted, and said",
     ),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..evaluate import Evaluation
     from ..verification import Verification
 
-_CLIPPED = "given values exceed {:g}, the highest in training: the network sees them cut off there"
+_CLIPPED = "given values exceed {}: the network sees them cut off there"
 _LPIPS = option(OUTPUT, "Add the learned perceptual distance; needs vmrnn\\[lpips].", "--lpips", default=False)
 _THRESHOLDS = option(
     OUTPUT, "Add CSI, POD, FAR, bias, FSS, MAE and RMSE in the data's own units, of events that reach these.",
@@ -41,7 +41,9 @@ _SAVE_WORST = option(
 
 def evaluate(
     given: typer.Context,
-    data: Path = option(DATA, "As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W).", default=...),
+    data: Path = option(
+        DATA, "As for `vmrnn train`, arrays of clips, (N,T,H,W) or (N,T,C,H,W), or grids.", default=...
+    ),
     dataset: str | None = options.DATASET,
     layout: str | None = options.LAYOUT,
     value_range: str | None = options.RANGE,
@@ -193,7 +195,8 @@ def _write_report(
 
 
 def _clipped(clips: int, summary: dict[str, Any]) -> str:
-    return f"warning: in {clips} clips, {_CLIPPED.format(summary['divided_by'])}"
+    limit = f"{summary['divided_by']:g}, the highest in training" if "divided_by" in summary else "the range"
+    return f"warning: in {clips} clips, {_CLIPPED.format(limit)}"
 
 
 def _tell(summary: dict[str, Any], clipped: int, as_json: bool) -> None:

@@ -270,6 +270,8 @@ def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
         C, H, W = forecast.scored_on or forecast.shape
         own = "" if forecast.shape == (C, H, W) else f" of the network's picture, {W}x{H}{' gray' if C == 1 else ''}"
         lines.append(f"  (MSE is summed over a frame{own} in [0, 1]{divided})")
+    if forecast.grid is not None:
+        lines.append(f"  {printable(forecast.grid.in_words(forecast.frames))}")
     return "\n".join([*lines, f"  wrote {printable(result['output'])}"])
 
 

@@ -69,7 +69,8 @@ def find_axes(dataset: xarray.Dataset, name: str, wanted: str = "") -> Axes:
                 "name them y and x, or lat and lon",
             )
     else:
-        timed = [axes for axes in found.values() if axes.time]
+        timed = [axes for axes in found.values() if axes.time in dataset[axes.variable].dims]
+        timed = timed or [axes for axes in found.values() if axes.time]
         if not found:
             known = ", ".join(map(str, dataset.data_vars)) or "none"
             raise InputError(f"{name} has no variable on a grid (its variables: {known})", "give one (time, y, x)")

@@ -73,8 +73,7 @@ def dataarray_of(clip: GridClip, values: NDArray[np.float64], weights: str, vers
     """The same as the array that was given, of its own name."""
     name = clip.series.axes.variable
     array = dataset_of(clip, values, weights, version)[name]
-    given = clip.series.like(clip.last_given)[1]
-    return array.rename(None if given.attrs.get("name") == "" else name)
+    return array.rename(clip.series.given_name)
 
 
 def _kept(source: xarray.Dataset, given: xarray.DataArray, time: str) -> dict[str, Any]:

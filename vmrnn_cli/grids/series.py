@@ -35,6 +35,7 @@ class GridSeries:
     """A gridded series where it lies: one file or store, files of some scans each, or an array in memory.
 
     name : as given, for messages
+    given_name : of an array in memory, None where it has none
     axes : of its variable
     times : (T,) of datetime64[ns], of cftime's dates, or of numbers: of each scan, ascending, none twice
     step : the usual time between two scans, as differences of `times` are; None for a single scan
@@ -54,9 +55,10 @@ class GridSeries:
         self._opened: tuple[int, xarray.Dataset] | None = None
         self._in_memory: xarray.Dataset | None = None
         if isinstance(source, Path):
-            self.name, self.files = str(source), grid_files(source)
+            self.name, self.files, self.given_name = str(source), grid_files(source), None
         else:
             self.name, self.files = IN_MEMORY, [Path()]
+            self.given_name = source.name
             name = str(source.name or "data")
             self._in_memory, self._variable = source.rename(name).to_dataset(promote_attrs=False), name
         self.axes = find_axes(self._dataset(0), self._label(0), self._variable)
@@ -201,7 +203,7 @@ class GridSeries:
         except Exception as error:  # damaged files make libraries raise anything
             raise unreadable(self._label(file), error) from error
         values = values.reshape(-1, *values.shape[-2:])
-        if hasattr(self, "shape") and values.shape != self.shape:
+        if values.shape != self.shape:
             (_, H, W), (_, first_H, first_W) = values.shape, self.shape
             raise InputError(
                 f"{self._label(file)} is {W}x{H}, and {self._label(0)} {first_W}x{first_H}", "give scans of one grid"
@@ -408,6 +410,13 @@ class GridClip:
             "forecast_reference_time": date_text(reference),
             "valid_times": [date_text(self.time(self.given + number)) for number in range(frames)],
         }  # fmt: skip
+
+    def in_words(self, frames: int) -> str:
+        """When a forecast of so many frames is valid, in a line."""
+        reference, last = self.time(self.given - 1), self.series.times[-1]
+        first, end = date_text(self.time(self.given)), date_text(self.time(self.given + frames - 1))
+        goes_on = f"; the series goes on to {date_text(last)}, --from-end predicts past it" if last > reference else ""
+        return f"valid from {first} to {end}, forecast from scans up to {date_text(reference)}{goes_on}"
 
     def values(self, frames: NDArray[np.float32], hide: bool = True) -> NDArray[np.float64]:
         """Frames (..., C, H, W) in the data's own units; NaN where no given scan has any, if that is to be hidden."""

@@ -123,9 +123,17 @@ def find_scale(
         InputError: what is declared makes no scale.
     """
     known = RANGES.get(standard_units(units), {})
-    transform = declared.transform or (next(iter(known), "none") if declared.range is None else "none")
+    transform = declared.transform or next(iter(known), "none")
     if declared.range is not None:
-        return GridScale(units, *declared.range, transform)
+        low, high = declared.range
+        if transform == "dB" and low <= 0 and not declared.transform:  # which has no place for 0
+            transform = "none"
+        scale = GridScale(units, low, high, transform)
+        if transform != "none" and not declared.transform:
+            scale.note = (
+                f"{name}: the network sees {scale.words()}, as is usual for {units}; --transform says otherwise"
+            )
+        return scale
     if divided_by != 1:
         return GridScale(units, 0, divided_by, declared.transform or "none")
     otherwise = "--range and --transform say otherwise"
