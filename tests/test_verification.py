@@ -235,3 +235,18 @@ def test_windows_longer_than_any_stretch_are_refused(run, events):
     code, _, err = run("eval", "--data", events, "--context", 8, "--frames", 8, "--threads", 1)
     assert code == 2
     assert "at most 10 scans follow each other without a gap" in one_error_line(err)
+
+
+def test_leads_of_series_with_other_steps_are_numbered(tmp_path):
+    from vmrnn_cli.data.grids import GridClips, open_series
+    from vmrnn_cli.readings import UNDECLARED
+
+    (tmp_path / "events").mkdir()
+    for number, minutes in enumerate((5, 6)):
+        times = gridded.times(8, step=np.timedelta64(minutes, "m"))
+        data = xr.DataArray(gridded.blobs(8) * 60, {"time": times}, ("time", "y", "x"), "dbz", {"units": "dBZ"})
+        data.to_netcdf(tmp_path / "events" / f"{number}.nc", engine="h5netcdf")
+    assert GridClips("events", open_series(tmp_path / "events", UNDECLARED), 3, 2).lead(2) == "+2"
+    alone = GridClips("one", open_series(tmp_path / "events" / "1.nc", UNDECLARED), 3, 2)
+    assert alone.lead(2) == "+12 min"
+    assert alone.label(1) == "1.nc 2024-06-01 12:06"

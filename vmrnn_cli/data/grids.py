@@ -109,8 +109,8 @@ class GridClips(ClipDataset):
 
     def lead(self, ahead: int) -> str:
         series = self._series[0]
-        if series.step is None:
-            return f"+{ahead}"
+        if series.step is None or any(each.step != series.step for each in self._series):
+            return f"+{ahead}"  # scans
         return f"+{span_text(series.seconds(ahead * series.step), ahead * series.step)}"
 
     def label(self, index: int) -> str:
