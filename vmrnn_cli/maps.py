@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
+    from .forecast import Forecast
+
 _RAIN = ("dBZ", "mm/h", "mm", "mm/s")
 _TEMPERATURE = ("K", "degC", "deg_C", "celsius", "degree_Celsius", "degrees_Celsius", "°C", "C")
 _ICE = ("1", "%", "")
@@ -102,6 +104,18 @@ def place_of(clip: GridClip) -> Place:
     middle = math.cos(math.radians((first + last) / 2)) if geographic else 1.0
     extent = (left, right, bottom, top)
     return Place(extent, "lower" if upwards else "upper", 1 / max(middle, 0.05), (labels[0], labels[1]))
+
+
+def film(forecast: Forecast) -> MapFilm:
+    """What draws a grid's forecast as a film."""
+    f = forecast
+    return MapFilm(f.grid, f.context, f.frames, f.panels, f.title, layout=f.layout)
+
+
+def strip(forecast: Forecast) -> MapStrip:
+    """What draws a grid's forecast as one picture."""
+    f = forecast
+    return MapStrip(f.grid, f.context, f.frames, f.panels, f.title)
 
 
 class _Maps:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import imageio.v3 as imageio
 
-from .. import interrupts, render, video
+from .. import maps, render, video
 from . import Writer
 
 if TYPE_CHECKING:
@@ -24,17 +24,10 @@ class FilmWriter(Writer):
 
     def __init__(self, forecast: Forecast) -> None:
         super().__init__(forecast)
-        self._comparison = self._pictures()
+        self._comparison = (
+            maps.film(forecast) if forecast.grid else render.film(layout=forecast.layout, **self.drawing())
+        )
         self._poster: render.Canvas | None = None  # of halfway through the forecast
-
-    def _pictures(self) -> Any:
-        f = self.forecast
-        if f.grid is None:
-            return render.film(layout=f.layout, **self.drawing())
-        with interrupts.deferred():
-            from .. import maps  # matplotlib, which takes a second to import
-
-        return maps.MapFilm(f.grid, f.context, f.frames, f.panels, f.title, layout=f.layout)
 
     @contextmanager
     def file(self, path: Path) -> Iterator[None]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import imageio.v3 as imageio
 
-from .. import interrupts, render
+from .. import maps, render
 from . import Writer
 
 if TYPE_CHECKING:
@@ -22,16 +22,7 @@ class StripWriter(Writer):
 
     def __init__(self, forecast: Forecast) -> None:
         super().__init__(forecast)
-        self._strip = self._picture()
-
-    def _picture(self) -> Any:
-        f = self.forecast
-        if f.grid is None:
-            return render.FilmStrip(**self.drawing())
-        with interrupts.deferred():
-            from .. import maps  # matplotlib, which takes a second to import
-
-        return maps.MapStrip(f.grid, f.context, f.frames, f.panels, f.title)
+        self._strip = maps.strip(forecast) if forecast.grid else render.FilmStrip(**self.drawing())
 
     @contextmanager
     def file(self, path: Path) -> Iterator[None]:
