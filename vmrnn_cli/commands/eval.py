@@ -103,9 +103,7 @@ def evaluate(
     summary = result.summary() | _told_of(clips, context, frames, loaded.name) | _verified(verification, clips, frames)
     summary |= {"data": str(data), "split": split}
     _tell(summary, result.clipped if shown else 0, as_json)
-    _draw(plot, summary, overwrite)
-    _write_report(given, summary, result, played, reports.facts(summary, clips, [loaded]))
-    _write_worst(result, pictures, loaded.name, overwrite)
+    _write(given, summary, result, played, reports.facts(summary, clips, [loaded]), pictures)
 
 
 def _open(given: typer.Context) -> tuple[DataSource, int | None, Verification | None]:
@@ -179,6 +177,16 @@ def _told_of(clips: ClipDataset, context: int, frames: int, weights: str) -> dic
     divided = {} if clips.divided_by is None else {"divided_by": clips.divided_by}
     shape = {"context": context, "horizon": frames, "frame_size": list(clips.clip_shape[:1:-1])}
     return {**shape, "weights": weights, "notes": list(clips.notes), **divided}
+
+
+def _write(
+    given: typer.Context, summary: dict[str, Any], result: Evaluation, played: Mapping[int, Any], facts: dict[str, str],
+    pictures: list[Path],
+) -> None:  # fmt: skip
+    """Write what is asked for: a chart, a page, and the worst forecasts."""
+    _draw(given.params["plot"], summary, given.params["overwrite"])
+    _write_report(given, summary, result, played, facts)
+    _write_worst(result, pictures, summary["weights"], given.params["overwrite"])
 
 
 def _write_report(
