@@ -2,6 +2,7 @@
 
     pip install pysteps
     python benchmarks/radar.py FOLDER [--weights NAME] [--json FILE]
+    python benchmarks/radar.py FOLDER --netcdf EVENTS    # only writes them as NetCDF, for `vmrnn eval --data EVENTS`
 
 FOLDER holds one .npz an event with `frames` (T, H, W), uint8, dBZ / 70 * 255. Of each, windows of 10 + 12 frames,
 every sixth frame one. Squared error summed over a frame of values in [0, 1]; CSI of 20 dBZ. "matched" has the values
@@ -48,6 +49,18 @@ def pysteps_extrapolation(given):
     return np.nan_to_num(forecast, nan=0.0) / 70
 
 
+def write_netcdf(event, path, minutes=5):
+    """An event as a grid in dBZ; the dates are made up, and all scans taken for five minutes apart."""
+    import xarray as xr
+
+    frames = np.load(event)["frames"]
+    times = np.datetime64("2000-01-01", "ns") + np.timedelta64(minutes, "m") * np.arange(len(frames))
+    dbz = xr.DataArray(frames * np.float32(70 / 255), {"time": times}, ("time", "y", "x"), "dbz", {"units": "dBZ"})
+    dbz.encoding = {"zlib": True}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dbz.to_netcdf(path, engine="h5netcdf")
+
+
 def csi(forecast, truth):
     """Hits, and what was forecast or came: (K,) each."""
     said, came = forecast >= WET, truth >= WET
@@ -59,7 +72,12 @@ def main():
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--weights")
     arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--netcdf", type=Path, metavar="EVENTS")
     given = arguments.parse_args()
+    if given.netcdf:
+        for event in sorted(given.folder.glob("*.npz")):
+            write_netcdf(event, given.netcdf / f"{event.stem}.nc")
+        return
     model, name = load_weights(given.weights)
     predictor = Predictor(model)
     methods = {name: lambda x: ours(predictor, x), f"{name}, matched": lambda x: matched(predictor, x)}

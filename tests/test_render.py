@@ -308,7 +308,7 @@ def test_film_strip_draws_every_shape(shape, panels):
 @pytest.mark.parametrize(("context", "frames"), [(1, 1), (10, 10), (4, 4), (10, 40), (200, 400), (1, 1000), (1000, 1)])
 @pytest.mark.parametrize("most", [3, 9, 12])
 def test_film_strip_columns(context, frames, most):
-    columns = render._strip_columns(context, frames, most)
+    columns = render.strip_columns(context, frames, most)
     given = [c for c in columns if c < context]
     predicted = [c for c in columns if c >= context]
     assert len(columns) <= most

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import interrupts, outputs, render, video
 from . import weights as known_weights
 from .errors import InputError, VMRNNError, explained
+from .grids.files import is_pattern
 from .writers import WRITERS, find_writer
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ def _targets(sources: list[Path], output: str | None, form: str | None) -> list[
     if output is not None and output.lower() in ("", "-", *WRITERS):
         raise InputError(f"{output or '-o'} names no output", "give a file with a name, or a folder")
     folder = Path(output or "")
-    is_folder = output is None or output.endswith(("/", os.sep)) or folder.is_dir() or not folder.suffix
+    is_store = folder.suffix.lower() == ".zarr"  # which is a folder, and a file to us
+    is_folder = (
+        output is None or output.endswith(("/", os.sep)) or not folder.suffix or (folder.is_dir() and not is_store)
+    )
     if not is_folder:
         if len(sources) > 1:
             raise InputError(f"{output} is one file for {len(sources)} sources", "give a folder with -o")
@@ -68,7 +72,11 @@ def _targets(sources: list[Path], output: str | None, form: str | None) -> list[
             raise InputError(f"{output} and --format {form} contradict each other", "leave --format out")
         return [folder]
     given = [(source, outputs.given_name(source)) for source in sources]
-    names = [name if source.is_dir() else Path(name).stem for source, name in given]
+    names = [name if source.is_dir() and source.suffix != ".zarr" else _stem(name) for source, name in given]
+    names = [
+        outputs.given_name(source.parent.resolve()) if is_pattern(str(source)) else name
+        for source, name in zip(sources, names, strict=True)
+    ]
     targets = [folder / f"{name}_predicted{suffix}" for name in names]
     first: dict[Path, Path] = {}
     for source, target in zip(sources, targets, strict=True):
@@ -79,10 +87,15 @@ def _targets(sources: list[Path], output: str | None, form: str | None) -> list[
     return targets
 
 
+def _stem(name: str) -> str:
+    """A file's name without its suffix, or both of one that is packed: "rain.pgm.gz"."""
+    return Path(name.removesuffix(".gz") if name.endswith((".pgm.gz", ".nc.gz")) else name).stem
+
+
 def check_files(files: Sequence[tuple[Path, Path]], output: str | None, overwrite: bool) -> None:
     """Raise InputError for what `find_files` found, if no source is there or an output cannot be written."""
     sources = [source for source, _ in files]
-    if sources and not any(source.exists() for source in sources):
+    if sources and not any(source.exists() or is_pattern(str(source)) for source in sources):
         raise InputError(f"{sources[0]} does not exist", "check the path")
     for source, target in files:
         find_writer(target)
@@ -168,7 +181,9 @@ def forecast_files(
         source, target = files[number]
         try:
             clip = video.Source(source, declared)
-            loaded = loaded_once(weights or fitting_weights(clip, start))
+            chosen = weights or fitting_weights(clip, start)
+            known_weights.check_units(chosen, clip.units, clip.has_range)
+            loaded = loaded_once(chosen)
             options |= {"start": start, "title": loaded.name, "load_s": loaded.seconds}
             shown = tuple(panels or render.WITH_TRUTH)
             fit = functools.partial(find_writer(target).fit, panels=len(shown), layout=layout)

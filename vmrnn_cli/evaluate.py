@@ -24,7 +24,8 @@ from .forecast import Forecast, Step
 from .predictor import Predictor
 from .ranks import Ranks
 from .readings import fill
-from .rivals import RIVALS
+from .rivals import RIVALS, rivals_of_grids
+from .verification import Verification
 
 Clips = NDArray[np.float32]
 Watch = Callable[[Sequence[int], Clips, Clips], None]
@@ -160,14 +161,16 @@ def evaluate(
     watch: Watch | None = None,
     progress: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
+    verification: Verification | None = None,
 ) -> Evaluation:
     """Forecast and score the clips of a data set: the first `limit` of them or, with `spread`, as many evenly spaced.
 
     `rivals` are those of `rivals.RIVALS` to compare with, None for all. `watch` is shown each batch: the numbers of its
     clips in the data set, the clips and their forecasts. `progress` is called with the number of clips done so far. Of
     several `ranks`, each takes the batches whose turn is its own, and all return the whole: the same as a single
-    process, as batches and their order are the same.
+    process, as batches and their order are the same. `verification` gets all forecasts in the data's own units.
     """
+    batch_size = batch_size if dataset.one_shape else 1
     rivals = tuple(RIVALS) if rivals is None else rivals
     rank, world = (ranks.rank, ranks.world) if ranks else (0, 1)
     total = min(len(dataset), limit or len(dataset))
@@ -183,8 +186,11 @@ def evaluate(
         given = clips[:, :context]
         prediction = predictor.batch(given, horizon)
         done.model.add(prediction, truth, names)
-        for name in rivals:
-            done.baselines[name].add(np.stack(list(RIVALS[name](given, horizon)), axis=1), truth, names)
+        forecasts = {name: np.stack(list(RIVALS[name](given, horizon)), axis=1) for name in rivals}
+        for name, forecast in forecasts.items():
+            done.baselines[name].add(forecast, truth, names)
+        if verification is not None:
+            _verify(verification, dataset, numbers, given, {"this_network": prediction, **forecasts}, truth)
         done.clips += len(clips)
         done.clipped += int((given.max((1, 2, 3, 4)) > 1).sum())
         if keep_worst:
@@ -194,7 +200,22 @@ def evaluate(
             watch(numbers, clips, prediction)
         if progress is not None:
             progress(min(total, first + (world - rank) * batch_size))  # as if the others were as far
+    if ranks and verification is not None:
+        verification.replace(ranks.gather(verification.tallies))
     return _merge(ranks.gather(done), batch_size, keep_worst) if ranks else done
+
+
+def _verify(
+    verification: Verification, dataset: ClipDataset, numbers: Sequence[int], given: Clips,
+    forecasts: Mapping[str, Clips], truth: Clips,
+) -> None:  # fmt: skip
+    """Score a batch (B, L, C, H, W) in the data's own units, also that of the rivals which only grids have."""
+    more = {name: rival for name, rival in rivals_of_grids().items() if name not in RIVALS and given.shape[2] == 1}
+    made = {name: np.stack(list(rival(given, truth.shape[1])), axis=1) for name, rival in more.items()}
+    for place, number in enumerate(numbers):
+        own = {name: dataset.own(batch[place]) for name, batch in {**forecasts, **made}.items()}
+        missing = np.isnan(truth[place])
+        verification.add(dataset.group(number), own, np.where(missing, np.nan, dataset.own(truth[place])))
 
 
 def compared(scores: Mapping[str, Scores], groups: Sequence[int]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from . import interrupts, outputs
 from .errors import InputError
 from .frames import DEFAULT_FPS, Frame
+from .grids.series import GridClip
 from .metrics import Score
 
 Progress = Callable[[int, int], None]
@@ -83,6 +84,7 @@ class Forecast:
     scored_on : (C, H, W) of the network's own picture, on which scores are; None where that is what is shown
     score, rivals : of the prediction, and of forecasts that cost nothing, by name; they grow with the steps
     timing : grows likewise
+    grid : of a grid, what is known of it besides its frames: times, units, coordinates
     notes : what people should know of the clip; those of damage and of missing values come with the forecast's end
     """
 
@@ -104,6 +106,7 @@ class Forecast:
     offset: float = 0.0
     notes: list[str] = field(default_factory=list, repr=False)
     missing: Missing = field(default_factory=Missing, repr=False)
+    grid: GridClip | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:

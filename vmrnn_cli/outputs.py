@@ -59,6 +59,10 @@ def check_target(target: Path, overwrite: bool) -> None:
     `target` is no regular file: renaming over a device such as /dev/null would destroy it.
     """
     _check_folder_of(target)
+    if _is_store(target):
+        if not overwrite:
+            raise InputError(f"{target} already exists", "pass --overwrite to replace it, or name another output")
+        return
     if target.exists() and not target.is_file():
         raise InputError(f"{target} is not a regular file", "name another output file")
     if target.exists() and not overwrite:
@@ -102,6 +106,7 @@ def locked(target: Path, *, shared: bool = False, inside: bool = False) -> Itera
 def atomic_path(target: Path, overwrite: bool, *, shared: bool = False) -> Iterator[Path]:
     """Yield a path beside `target`, with its suffix, that becomes `target` when the block ends without an exception.
 
+    What the block makes there may also be a folder, of a Zarr store.
     A symbolic link is followed, so that the file it names is replaced and not the link. On any exception, Ctrl-C
     included, the temporary file is removed and the old `target` stays.
     Raises InputError as `check_target` and `locked` do, VMRNNError for every OSError of the block (disk full, lost
@@ -116,10 +121,18 @@ def atomic_path(target: Path, overwrite: bool, *, shared: bool = False) -> Itera
             with os_failures(f"cannot write {target}"):
                 yield temporary
                 check_target(target, overwrite)  # not every drive has locks
-                temporary.replace(target)
+                if _is_store(target):  # a folder cannot be renamed over another
+                    before = _temporary_name(target, key)
+                    target.replace(before)
+                    temporary.replace(target)
+                    shutil.rmtree(before, ignore_errors=True)
+                else:
+                    temporary.replace(target)
         finally:
             # After a success it is already renamed. What cannot be removed must not hide the error that brought us
             # here.
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
             with suppress(OSError):
                 temporary.unlink()
 
@@ -208,6 +221,11 @@ def _take(lock: Path) -> int | None:
                 _held.add(lock)
                 return file
         os.close(file)  # who had it has just removed it: ours is a file without a name
+
+
+def _is_store(target: Path) -> bool:
+    """Whether a target is a Zarr store, which is a folder."""
+    return target.suffix.lower() == ".zarr" and any((target / name).is_file() for name in ("zarr.json", ".zgroup"))
 
 
 def _check_folder_of(target: Path) -> None:

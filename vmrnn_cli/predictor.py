@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from . import pretrained, scan, video, weights
+from .config import NetworkConfig
 from .devices import autocast, in_words, mind_forks, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
 from .forecast import Forecast, Missing, Progress, Step, Timing
@@ -34,7 +35,7 @@ from .readings import Declared, fill, missing_note
 from .rivals import RIVALS
 
 Network = VMRNN | MotionVMRNN
-ClipLike = str | Path | NDArray[np.generic] | video.Source
+ClipLike = str | Path | NDArray[np.generic] | video.Source | Any  # and xarray's DataArray
 Size = int | tuple[int, int] | str | None
 Fit = Callable[[tuple[int, int, int]], tuple[int, int] | None]  # (C, H, W) -> (H, W), None for as it is
 
@@ -215,11 +216,12 @@ def open_forecast(
     timing, score, rivals = Timing(load_s=load_s), Score(), {name: Score() for name in RIVALS}
     begin = time.perf_counter()
     source = video.Source.of(source)
-    usual = None if source.kind == "array" else min(config.image_size)
+    as_it_is = source.kind in ("array", "grid")
+    usual = None if as_it_is else min(config.image_size)
     carries_on = isinstance(predictor.model, MotionVMRNN)
     if unknown := [panel for panel in panels if panel in _EXTRA and not carries_on]:
         raise InputError(f"{title or 'this network'} has nothing to show as {unknown[0]}", "leave that panel out")
-    channels = None if carries_on and source.kind == "array" else config.image_channels
+    channels = None if carries_on and as_it_is else config.image_channels
     wanted: dict[str, Any] = {"fps": fps, "start": start, "divided_by": config.divided_by}
     wanted |= {"last": context, "progress": reading} if from_end else {}
     with ExitStack() as opened:
@@ -227,7 +229,7 @@ def open_forecast(
             source.open(channels=channels, size=usual if size is None else parse_size(size), **wanted)
         )
         shown = None
-        if carries_on and source.kind != "array" and not (gray and size is not None):
+        if carries_on and not as_it_is and not (gray and size is not None):
             shown = opened.enter_context(_open_shown(source, 1 if gray else 3, size, fit, wanted))
         timing.decode_s = time.perf_counter() - begin
         height, width = clip.frame_shape[1:]
@@ -250,31 +252,68 @@ def open_forecast(
             )
         if all(np.isnan(read.frame).all() for read in given):
             raise InputError(f"{clip.name} holds NaN or other missing values only", "give a clip that has some others")
-        truth = list(itertools.islice(ahead, 1))
         notes = [f"{clip.name}: {note}" if clip.kind == "video" else note for note in clip.notes]
+        apart = False
+        if clip.grid is not None:
+            clip.grid.take_given([read.frame for read in given])
+            notes += clip.grid.notes()
+            apart = _are_apart(clip, config)
+        truth = list(itertools.islice(ahead, 1))
         seen, pictures = [read.filled for read in given], [read.picture for read in given]
         missing = Missing(sum(read.missing for read in given), sum(read.frame.size for read in given))
 
         def steps() -> Iterator[Step]:
-            forecasts = {name: rival(np.stack(seen)[None], frames) for name, rival in RIVALS.items()} if truth else {}
+            forecasts = _rivals(np.stack(seen), frames, apart) if truth else {}
             known = itertools.chain(truth, ahead, itertools.repeat(None))
-            made = predictor.stream(seen, frames, timing, shown=pictures if shown else None, extra=panels)
+            if apart:
+                made = _each_apart(predictor, seen, frames, timing)
+            else:
+                made = predictor.stream(seen, frames, timing, shown=pictures if shown else None, extra=panels)
             for output, true in zip(made, known, strict=False):
                 if true is not None:
                     missing.add(true.missing, true.frame.size)
                     score.add(output.frame, true.frame)
                     for name, rival in forecasts.items():
-                        rivals[name].add(next(rival)[0], true.frame)
+                        rivals[name].add(next(rival), true.frame)
                 picture = output.frame if output.picture is None else output.picture
                 yield Step(picture, None if true is None else true.picture, output.extra)
 
         yield Forecast(
             np.stack(pictures), frames, steps(), bool(truth), clip.fps, clip.has_clock, clip.divided_by, title,
             clip.name, scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing, offset=clip.offset,
-            notes=notes, missing=missing,
+            notes=notes, missing=missing, grid=clip.grid,
         )  # fmt: skip
         notes += [f"{clip.name}: {flaw}" for flaw in clip.flaws()]  # of what has been read by now
         notes += [missing_note(clip.name, missing.count, missing.total)] if missing.count else []
+
+
+def _are_apart(clip: video.Clip, config: NetworkConfig) -> bool:
+    """Whether a grid's slices (levels, members) are forecast one by one: unless the network takes just so many at once.
+
+    Raises InputError if it can take neither all nor one.
+    """
+    C = clip.frame_shape[0]
+    if config.image_channels not in (1, C):
+        raise InputError(
+            f"{clip.name} has {C} value(s) at each place, and the weights take {config.image_channels}",
+            "choose other weights with --weights, or slices with --select",
+        )
+    return C > 1 and config.image_channels == 1
+
+
+def _each_apart(predictor: Predictor, seen: Sequence[Frame], frames: int, timing: Timing) -> Iterator[Output]:
+    """The forecast of each channel by itself, together again."""
+    streams = [predictor.stream([frame[[c]] for frame in seen], frames, timing) for c in range(len(seen[0]))]
+    for outputs in zip(*streams, strict=True):
+        yield Output(np.concatenate([output.frame for output in outputs]))
+
+
+def _rivals(seen: NDArray[np.float32], frames: int, apart: bool) -> dict[str, Iterator[Frame]]:
+    """What the rivals forecast of (T, C, H, W), frame by frame; of each channel by itself where these are apart."""
+    if apart:
+        each = np.swapaxes(seen, 0, 1)[:, :, None]  # (C, T, 1, H, W)
+        return {name: (frame[:, 0] for frame in rival(each, frames)) for name, rival in RIVALS.items()}
+    return {name: (frame[0] for frame in rival(seen[None], frames)) for name, rival in RIVALS.items()}
 
 
 def _open_shown(
@@ -316,7 +355,11 @@ def _timed(clip: video.Clip, shown: video.Clip | None, timing: Timing) -> Iterat
         yield _Read(frame, filled, picture)
 
 
-def predict(
+@overload
+def predict(source: str | Path | NDArray[np.generic] | video.Source, **options: Any) -> Forecast: ...
+@overload
+def predict(source: Any, **options: Any) -> Any: ...
+def predict(  # type: ignore[misc]  # whose options are named here alone
     source: ClipLike,
     *,
     frames: int | None = None,
@@ -331,17 +374,22 @@ def predict(
     layout: str = "",
     range: tuple[float, float] | None = None,
     missing: float | None = None,
+    variable: str = "",
+    select: Mapping[str, object] | None = None,
+    gaps: str = "refuse",
+    transform: str = "",
     device: str = "auto",
     dtype: str = "auto",
     scan: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
-) -> Forecast:
+) -> Any:
     """Predict how a clip goes on.
 
     Args:
         source: a video, GIF, folder of numbered images, `.npy`, `.npz` or array; `vmrnn_cli.readings.TABLE` says what
-            its numbers are taken for. Masked values and NaN are missing.
+            its numbers are taken for. Masked values and NaN are missing. Or a grid: NetCDF, HDF5 or Zarr, a folder or
+            a pattern of such files, or a DataArray of xarray with time and two dimensions in space.
         frames: how many frames to predict; default what the weights were trained for.
         weights: a model, or what `vmrnn_cli.weights.load` takes; default the bundled ones.
         context: how many frames to start from; default what the weights were trained for.
@@ -356,33 +404,60 @@ def predict(
         layout: which axis of an array is what, as in "THWC".
         range: which values of an array or of images are black and white; predictions stay in [0, 1].
         missing: the value that stands for none.
+        variable: of a file of grids with several.
+        select: of a grid, a value of each dimension besides time and space: {"level": 850}; others are looped over.
+        gaps: of a grid, "refuse" or "interpolate" where scans are missing among the given ones.
+        transform: of a grid with skewed values, "none", "log", "sqrt" or "dB"; default what is usual for its units.
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.
         threads: CPU threads.
         progress: called with (frames done, frames in all) after each predicted frame.
 
+    Returns:
+        A `Forecast`; of a DataArray the same again: in its units, with its coordinates and attributes, and valid times.
+
     Raises:
         InputError: unusable input, options or weights; the message says which and what to do.
         VMRNNError: the machine failed.
     """
-    if not isinstance(source, (str, Path, np.ndarray, video.Source)):
-        raise InputError(f"a {type(source).__name__} is no source", "give a path, or a NumPy array of frames")
+    in_memory = _is_dataarray(source)
+    if not in_memory and not isinstance(source, (str, Path, np.ndarray, video.Source)):
+        what = (
+            "give one of its variables"
+            if type(source).__name__ == "Dataset"
+            else "give a path, or a NumPy array of frames"
+        )
+        raise InputError(f"a {type(source).__name__} is no source", what)
     set_threads(threads)
     begin = time.perf_counter()
-    source = video.Source.of(source, Declared(layout, range, missing))
+    chosen = tuple((str(name), str(value)) for name, value in (select or {}).items())
+    declared = Declared(layout, range, missing, variable, chosen, gaps if gaps != "refuse" else "", transform)
+    source = video.Source.of(source, declared)
     model, name = load_weights(weights, source, start)
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     with open_forecast(
         predictor, source, frames=frames, context=context, start=start, from_end=from_end, force=force, fps=fps,
         size=size, gray=gray, title=name, load_s=time.perf_counter() - begin,
     ) as forecast:  # fmt: skip
-        return forecast.finish(progress)
+        finished = forecast.finish(progress)
+        if not in_memory or finished.grid is None:
+            return finished
+        from . import __version__
+        from .grids.record import dataarray_of
+
+        return dataarray_of(finished.grid, finished.grid.values(finished.prediction), name, __version__)
+
+
+def _is_dataarray(source: object) -> bool:
+    """Whether it is one of xarray's, which is not imported for it."""
+    return type(source).__name__ == "DataArray" and type(source).__module__.partition(".")[0] == "xarray"
 
 
 def fitting_weights(source: ClipLike, start: float = 0.0) -> str:
     """The bundled weights that fit a clip, by its first frame after `start` seconds."""
-    return weights.default_name(video.Source.of(source).first_frame(start))
+    source = video.Source.of(source)
+    return weights.default_name(source.first_frame(start), source.units)
 
 
 def load_weights(
@@ -392,6 +467,8 @@ def load_weights(
     if isinstance(given, (VMRNN, MotionVMRNN)):
         return given, "vmrnn"
     name = given or (weights.default_name() if source is None else fitting_weights(source, start))
+    if isinstance(source, video.Source):
+        weights.check_units(str(name), source.units, source.has_range)
     path = Path(name)
     shown = str(name)
     if path.exists():

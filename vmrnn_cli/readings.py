@@ -7,7 +7,9 @@ Notation: N clips, T time, C channels, H x W pixels.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +55,11 @@ TABLE = (
     ),
     ("axes", "(20, N, 64, 64)", "Moving MNIST's test file, unless frames change less along N than along the 20"),
     ("axes", "(20, 64, 64) in a data set", "one clip of such a file"),
+    (
+        "axes",
+        "NetCDF, HDF5, Zarr, and arrays of xarray",
+        "time, y and x by CF's attributes, then by their names; other dimensions one by one, or what `--select` says",
+    ),
     ("range", "uint8, and images of 8 bits", "0 to 255"),
     ("range", "images of unsigned 16 bits", "0 to 65535"),
     ("range", "images of 32-bit integers that are from 0 to 255", "0 to 255, and it is said"),
@@ -66,11 +73,18 @@ TABLE = (
         "to 1, and it is said",
     ),
     ("range", "floats above 1 that are to be trained on", "0 to the maximum of the training part, kept in the weights"),
+    ("range", "grids in dBZ, and in %", "0 to 70, and 0 to 100, and it is said"),
+    (
+        "range",
+        "grids in mm/h, and in mm or kg m-2 (sums of some minutes)",
+        "decibels of 0.1 to 300, and of 0.01 to 30, what is less as none, and it is said: `--transform`, `--range`",
+    ),
+    ("range", "grids in other units", "as far as ten scans reach, and it is said"),
     ("range", "TaxiBJ", "-1 to 1 as published; 0 to 1, where nothing is below 0, and it is said"),
     (
         "missing",
         "NaN, masked values, `--missing V`, an .npz's `missing`, `fill_value` or `mask`, a TIFF's GDAL no-data value, "
-        "the transparent value of a gray PNG",
+        "the transparent value of a gray PNG, `_FillValue` and `missing_value` of grids",
         "missing: filled with the last value known at its place, before that with the low end of the range; left out "
         "of all scores; counted, and said",
     ),
@@ -98,11 +112,17 @@ class Declared:
     layout : one of `LAYOUTS`
     range : the values that are black and white
     missing : the value that stands for none
+    variable, select, gaps, transform : of grids (see `grids`): which variable, which slice of other dimensions (name,
+        label), what is done where scans are missing, and what makes values less skewed
     """
 
     layout: str = ""
     range: tuple[float, float] | None = None
     missing: float | None = None
+    variable: str = ""
+    select: tuple[tuple[str, str], ...] = ()
+    gaps: str = ""
+    transform: str = ""
 
     def __post_init__(self) -> None:
         layout = self.layout.upper()
@@ -116,8 +136,12 @@ class Declared:
             object.__setattr__(self, "range", (low, high))
 
     @classmethod
-    def parse(cls, layout: str | None = None, value_range: str | None = None, missing: str | None = None) -> Declared:
-        """What the options `--layout`, `--range` and `--missing` say.
+    def parse(
+        cls, layout: str | None = None, value_range: str | None = None, missing: str | None = None,
+        variable: str | None = None, select: Sequence[str] | None = None, gaps: str | None = None,
+        transform: str | None = None,
+    ) -> Declared:  # fmt: skip
+        """What the options `--layout`, `--range`, `--missing`, and those of grids say.
 
         Raises:
             InputError: they say nothing that there is.
@@ -132,14 +156,19 @@ class Declared:
             number = float(missing) if missing else None
         except ValueError:
             raise InputError(f"'{missing}' is no value", "write a number: --missing -9999") from None
-        return cls(layout or "", None if limits is None else (limits[0], limits[1]), number)
+        pairs = tuple((name, label) for name, equals, label in (each.partition("=") for each in select or ()) if equals)
+        if len(pairs) < len(select or ()):
+            raise InputError("--select takes a dimension and its value", "write --select level=850")
+        declared_range = None if limits is None else (limits[0], limits[1])
+        return cls(layout or "", declared_range, number, variable or "", pairs, gaps or "", transform or "")
 
     def over(self, other: Declared) -> Declared:
         """The same, and what `other` says of what this one leaves open."""
-        return Declared(
-            self.layout or other.layout,
-            other.range if self.range is None else self.range,
-            other.missing if self.missing is None else self.missing,
+        return dataclasses.replace(
+            self,
+            layout=self.layout or other.layout,
+            range=other.range if self.range is None else self.range,
+            missing=other.missing if self.missing is None else self.missing,
         )
 
 

@@ -410,7 +410,7 @@ class FilmStrip(_Picture):
     ) -> None:  # fmt: skip
         super().__init__(frame_shape, **clip)
         self._rows = [panel for panel in self._panels if panel != "context"] or ["prediction"]
-        self.columns = _strip_columns(self._context, self._frames, most=_most_columns(frame_shape))
+        self.columns = strip_columns(self._context, self._frames, most=_most_columns(frame_shape))
         count = len(self.columns)
         self._painter = _Painter(
             frame_shape,
@@ -614,7 +614,7 @@ def _most_columns(frame_shape: tuple[int, int, int]) -> int:
     return max(3, min(_STRIP_COLUMNS, int(_STRIP_COLUMNS / math.sqrt(max(1.0, _aspect(frame_shape))))))
 
 
-def _strip_columns(context: int, frames: int, most: int) -> list[int]:
+def strip_columns(context: int, frames: int, most: int) -> list[int]:
     """Choose positions in the clip: a few given frames, then predicted ones, each at even steps up to the last."""
     predicted = _every(frames, most - min(context, max(1, most // 6)))
     given = _every(context, min(3, most - len(predicted)))

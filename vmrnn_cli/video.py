@@ -41,6 +41,8 @@ from vmrnn_cli.frames import (
     read_arrays,
     to_float,
 )
+from vmrnn_cli.grids.files import is_grid, is_pattern
+from vmrnn_cli.grids.series import GridClip, GridSeries
 from vmrnn_cli.outputs import atomic_path
 from vmrnn_cli.readings import UNDECLARED, Declared, Units
 
@@ -60,20 +62,22 @@ class Clip:
     `collections.deque(clip, maxlen=N)`.
 
     name : the source as given, for messages
-    kind : "video", "images" or "array"
+    kind : "video", "images", "array" or "grid"
     fps : frames per second of this stream
     has_clock : whether the clip or the caller says so; else `fps` is a rate to play it at
     frame_shape : (C, H, W)
     divided_by, offset : what an array's values are in [0, 1] times the one plus the other, if it has units of its own
     notes : what was taken for granted, a line each
+    grid : of a grid, what is known of it besides
     """
 
     def __init__(
         self, name: str, kind: str, fps: float, frames: Iterator[Frame], decoder: "_Ffmpeg | None" = None, *,
         has_clock: bool = True, divided_by: float = 1.0, offset: float = 0.0, notes: Sequence[str] = (),
-        flaws: Sequence[str] = (), expected: int = 0, sought: bool = False,
+        flaws: Sequence[str] = (), expected: int = 0, sought: bool = False, grid: GridClip | None = None,
     ) -> None:  # fmt: skip
         first = next(frames)
+        self.grid = grid
         # A decoder that starts in the middle complains of what it lacks, until it is well into the clip.
         self._log_start = len(decoder.log()) if decoder is not None and sought else 0
         self.name, self.kind, self.fps, self.has_clock = name, kind, fps, has_clock
@@ -136,25 +140,32 @@ class Clip:
 
 
 class Source:
-    """A clip where it lies: a video, a GIF, a folder of numbered images, a `.npy`, a `.npz` or an array.
+    """A clip where it lies: a video, a GIF, a folder of numbered images, a `.npy`, a `.npz`, an array, or a grid.
 
     It is looked at once, and can be opened as often as need be.
 
     name : as given, for messages
-    kind : "video", "images" or "array"
+    kind : "video", "images", "array" or "grid"
 
     Raises InputError when it is missing or no clip.
     """
 
     def __init__(self, path: str | Path | NDArray[Any], declared: Declared = UNDECLARED) -> None:
         self._declared, self._fps = declared, None
+        self._series: GridSeries
         if isinstance(path, np.ndarray):
             self.name, self.kind, self._array = IN_MEMORY, "array", path
+            return
+        if not isinstance(path, (str, Path)):  # one of xarray's
+            self.name, self.kind, self._series = IN_MEMORY, "grid", GridSeries(path, declared)
             return
         self.name, self._path = str(path), Path(path)
         if self.name.startswith(("/dev/", "/proc/")):  # standard input, perhaps: the file behind it
             self._path = self._path.resolve()
         with os_failures(f"cannot read {self.name}"):
+            if (self._path.exists() or is_pattern(self.name)) and is_grid(self._path):
+                self.kind, self._series = "grid", GridSeries(self._path, declared)
+                return
             if self._path.is_dir():
                 self.kind, self._files = "images", list_images(self._path)
                 return
@@ -183,6 +194,8 @@ class Source:
         """Open it as a stream of frames; see `open_clip`."""
         _check_request(self.name, size, fps, start)
         self._check_declared()
+        if self.kind == "grid":
+            return self._open_grid(size, fps, start, divided_by, last)
         fps = fps or self._fps
         if last is not None:
             return self._open_end(
@@ -204,15 +217,43 @@ class Source:
                 notes=taken,
             )  # fmt: skip
 
+    def _open_grid(self, size: Size, fps: float | None, start: float, divided_by: float, last: int | None) -> Clip:
+        if size is not None:
+            raise InputError(f"{self.name} is a grid, which is forecast as it is", "leave --size out")
+        series = self._series
+        first, skip = (series.first_after(start), 0) if last is None else series.before_end(last)
+        grid = GridClip(series, series.scale(divided_by, last is not None), first, skip)
+        return Clip(
+            self.name, self.kind, fps or DEFAULT_FPS, grid.frames(), has_clock=False, grid=grid,
+            expected=len(series.times) - first,
+        )  # fmt: skip
+
+    @property
+    def has_range(self) -> bool:
+        """Whether its user says what is black and white."""
+        return self._declared.range is not None
+
+    @property
+    def units(self) -> str | None:
+        """The units of a grid, "" where it has none; None for all else."""
+        return self._series.units if self.kind == "grid" else None
+
     def _check_declared(self) -> None:
         """Refuse what is declared of a source that says it itself."""
         said = {"--layout": self._declared.layout, "--range": self._declared.range, "--missing": self._declared.missing}
-        wrong = ("--layout",) if self.kind == "images" else tuple(said) if self.kind == "video" else ()
+        of_grids = {
+            "--variable": self._declared.variable, "--select": self._declared.select or None,
+            "--gaps": self._declared.gaps, "--transform": self._declared.transform,
+        }  # fmt: skip
+        wrong = {"images": ("--layout",), "video": tuple(said), "grid": ("--layout",)}.get(self.kind, ())
+        if self.kind != "grid":
+            for option, given in of_grids.items():
+                if given not in ("", None):
+                    raise InputError(f"{self.name} is no grid, which {option} is for", f"leave {option} out")
         for option in wrong:
             if said[option] not in ("", None):
-                raise InputError(
-                    f"{self.name} holds pictures, which {option} says nothing about", f"leave {option} out"
-                )
+                holds = "is a grid" if self.kind == "grid" else "holds pictures"
+                raise InputError(f"{self.name} {holds}, which {option} says nothing about", f"leave {option} out")
 
     def _open_end(self, last: int, progress: "Progress | None", **options: Any) -> Clip:
         """The last frames only. Of a long video, what comes long before them is not decoded."""
@@ -247,6 +288,9 @@ class Source:
         Of arrays with all channels, counts as they are; of all else in gray.
         """
         try:
+            if self.kind == "grid":
+                series = self._series
+                return series.scale().frame(series.scan(series.first_after(start)))
             if self.kind == "array":
                 rate = self._fps or DEFAULT_FPS
                 frames = open_array(self.name, self._array, None, None, rate, start, None, self._declared).frames

@@ -32,23 +32,51 @@ def registry() -> dict[str, dict[str, Any]]:
     data, budget, metrics, licence : for people
     sha256 : of model.safetensors
     default : whether `predict` takes them when none are named; one entry has it
-    fits : what clips they are for: kind (footage, digits or grid), channels, sizes [H, W], any where there are none
+    fits : what clips they are for: kind (footage, digits or grid), channels, sizes [H, W], any where there are none;
+        units of NetCDF and other grids with coordinates
     repo, revision : where they are on the Hub, if they are there; what is not bundled comes from there
     """
     return json.loads((bundled_folder() / REGISTRY_NAME).read_text())
 
 
-def default_name(frame: NDArray[np.float32] | None = None) -> str:
+def default_name(frame: NDArray[np.float32] | None = None, units: str | None = None) -> str:
     """The weights to take when none are named: the first bundled ones that fit the clip's first frame (C, H, W).
 
-    Where none do, or no frame is given, those that the registry has as the default.
+    `units` are those of a grid, and None for all else. Where no weights fit, or no frame is given, those that the
+    registry has as the default.
     """
     known = registry()
-    fitting = (name for name in filter(is_bundled, known) if frame is not None and _fit(known[name]["fits"], frame))
+    fitting = (
+        name for name in filter(is_bundled, known) if frame is not None and _fit(known[name]["fits"], frame, units)
+    )
     return next(fitting, next(name for name, entry in known.items() if entry.get("default")))
 
 
-def _fit(fits: dict[str, Any], frame: NDArray[np.float32]) -> bool:
+def check_units(name: str, units: str | None, declared: bool) -> None:
+    """Refuse weights that are for grids in other units, unless a range is declared for them.
+
+    Raises:
+        InputError: they are.
+    """
+    from .grids.values import standard_units
+
+    fits = registry().get(name, {}).get("fits", {})
+    if units is None or declared or fits.get("kind") != "grid" or "units" not in fits:
+        return
+    if standard_units(units) not in fits["units"]:
+        given = f"in {units}" if units else "without units"
+        raise InputError(
+            f"{name} is for grids in {', '.join(fits['units'])}, got one {given}",
+            "choose other weights with --weights, or say --range LO,HI if it is to be used all the same",
+        )
+
+
+def _fit(fits: dict[str, Any], frame: NDArray[np.float32], units: str | None) -> bool:
+    if units is not None:
+        from .grids.values import standard_units
+
+        of_all = fits["kind"] != "grid"  # slices of a grid are then forecast one by one
+        return standard_units(units) in fits.get("units", ()) and (of_all or fits["channels"] == len(frame))
     size = list(frame.shape[1:])
     return (fits["kind"], fits["channels"]) == (_kind(frame), len(frame)) and size in fits.get("sizes", [size])
 

@@ -20,11 +20,19 @@ from .options import DATA, OUTPUT, option
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from matplotlib.figure import Figure
+
     from ..data import ClipDataset, DataSource
     from ..evaluate import Evaluation
+    from ..verification import Verification
 
-_CLIPPED = "given values exceed {:g}, the highest in training: the network sees them cut off there"
+_CLIPPED = "given values exceed {}: the network sees them cut off there"
 _LPIPS = option(OUTPUT, "Add the learned perceptual distance; needs vmrnn\\[lpips].", "--lpips", default=False)
+_THRESHOLDS = option(
+    OUTPUT, "Add CSI, POD, FAR, bias, FSS, MAE and RMSE in the data's own units, of events that reach these.",
+    metavar="V,V"
+)  # fmt: skip
+_SCALES = option(OUTPUT, "Of the fractions skill score, in places. (default: 4,16,64)", metavar="S,S")
 _SAVE_WORST = option(
     OUTPUT, "Write the N worst forecasts as film strips, worst-1.png ...", default=0, metavar="N", min=0, max=1000
 )
@@ -32,12 +40,17 @@ _SAVE_WORST = option(
 
 def evaluate(
     given: typer.Context,
-    data: Path = option(DATA, "As for `vmrnn train`; also arrays of clips, (N,T,H,W) or (N,T,C,H,W).", default=...),
+    data: Path = option(
+        DATA, "As for `vmrnn train`, arrays of clips, (N,T,H,W) or (N,T,C,H,W), or grids.", default=...
+    ),
     dataset: str | None = options.DATASET,
     layout: str | None = options.LAYOUT,
     value_range: str | None = options.RANGE,
     missing: str | None = options.MISSING,
-    split: str = option(DATA, "train, val, test or all.", default="test"),
+    variable: str | None = options.VARIABLE,
+    select: list[str] | None = options.SELECT,
+    transform: str | None = options.TRANSFORM,
+    split: str = option(DATA, "train, val, test or all. (grids with coordinates: all)", default="test"),
     size: str | None = options.SIDE,
     limit: int | None = option(DATA, "Use only the first so many clips.", min=1),
     batch_size: int = option(DATA, "Clips at once.", default=16, min=1),
@@ -49,6 +62,8 @@ def evaluate(
     dtype: str = options.DTYPE,
     threads: int | None = options.THREADS,
     lpips: bool = _LPIPS,
+    thresholds: str | None = _THRESHOLDS,
+    scales: str | None = _SCALES,
     plot: Path | None = option(OUTPUT, "Draw quality against frames ahead into this .png.", metavar="FILE.png"),
     report: Path | None = options.REPORT,
     save_worst: int = _SAVE_WORST,
@@ -61,17 +76,11 @@ def evaluate(
     """Score weights on a data set, beside forecasts that cost nothing. Under torchrun, processes share the clips."""
     pictures = _check_before_loading(report, plot, out, save_worst, overwrite)
     with interrupts.deferred():
-        from .. import batch, devices, metrics, readings
+        from .. import batch
         from .. import evaluate as evaluation
-        from ..data import DataSource
-        from ..frames import parse_side
         from ..ranks import DAY, Ranks
 
-    if lpips:
-        metrics.lpips_network()  # missing? say so before the data is read
-    devices.set_threads(threads)
-    side = parse_side(size)
-    source = DataSource(data, dataset, readings.Declared.parse(layout, value_range, missing))
+    source, side, verification = _open(given)
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
     loaded = batch.load(_fitting(weights, source, split), device=str(ranks.device), dtype=dtype, scan_backend=scan)
@@ -84,17 +93,45 @@ def evaluate(
     result = evaluation.evaluate(
         loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
         names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks, watch=album,
-        progress=reports.counter(min(len(clips), limit or len(clips))) if shown else None,
+        progress=reports.counter(min(len(clips), limit or len(clips))) if shown else None, verification=verification,
     )  # fmt: skip
     played = ChainMap(*ranks.gather(album.clips if album else {}))
     ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
-    summary = result.summary() | _told_of(clips, context, frames, loaded.name) | {"data": str(data), "split": split}
+    summary = result.summary() | _told_of(clips, context, frames, loaded.name) | _verified(verification, clips, frames)
+    summary |= {"data": str(data), "split": split}
     _tell(summary, result.clipped if shown else 0, as_json)
-    _draw(plot, summary, overwrite)
-    _write_report(given, summary, result, played, reports.facts(summary, clips, [loaded]))
-    _write_worst(result, pictures, loaded.name, overwrite)
+    _write(given, summary, result, played, reports.facts(summary, clips, [loaded]), pictures)
+
+
+def _open(given: typer.Context) -> tuple[DataSource, int | None, Verification | None]:
+    """What the options name as data, and say of it; the side of its squares; and what scores it as forecasters do."""
+    with interrupts.deferred():
+        from .. import devices, metrics
+        from ..data import DataSource
+        from ..frames import parse_side
+        from ..readings import Declared
+        from ..verification import Verification
+
+    said = given.params
+    if said["lpips"]:
+        metrics.lpips_network()  # missing? say so before the data is read
+    verification = Verification.parse(said["thresholds"], said["scales"])
+    devices.set_threads(said["threads"])
+    side = parse_side(said["size"])
+    of_grids = {name: said[name] for name in ("variable", "select", "transform")}
+    declared = Declared.parse(said["layout"], said["value_range"], said["missing"], **of_grids)
+    return DataSource(said["data"], said["dataset"], declared), side, verification
+
+
+def _verified(verification: Verification | None, clips: ClipDataset, frames: int) -> dict[str, Any]:
+    """The scores of forecasters, where thresholds were given."""
+    if verification is None:
+        return {}
+    units = clips.units if isinstance(clips.units, str) else ""
+    leads = [clips.lead(ahead) for ahead in range(1, frames + 1)]
+    return {"verification": {**verification.summary(), "units": units, "leads": leads}}
 
 
 def _check_before_loading(
@@ -120,9 +157,11 @@ def _check_before_loading(
 
 def _fitting(weights: str | None, source: DataSource, split: str) -> str:
     """The weights that were named, else those that fit the clips."""
-    from ..weights import default_name
+    from ..weights import check_units, default_name
 
-    return default_name(source.first_frame(split)) if weights is None else weights
+    chosen = default_name(source.first_frame(split), source.units) if weights is None else weights
+    check_units(chosen, source.units, source.has_range)
+    return chosen
 
 
 def _told_of(clips: ClipDataset, context: int, frames: int, weights: str) -> dict[str, Any]:
@@ -130,6 +169,16 @@ def _told_of(clips: ClipDataset, context: int, frames: int, weights: str) -> dic
     divided = {} if clips.divided_by is None else {"divided_by": clips.divided_by}
     shape = {"context": context, "horizon": frames, "frame_size": list(clips.clip_shape[:1:-1])}
     return {**shape, "weights": weights, "notes": list(clips.notes), **divided}
+
+
+def _write(
+    given: typer.Context, summary: dict[str, Any], result: Evaluation, played: Mapping[int, Any], facts: dict[str, str],
+    pictures: list[Path],
+) -> None:  # fmt: skip
+    """Write what is asked for: a chart, a page, and the worst forecasts."""
+    _draw(given.params["plot"], summary, given.params["overwrite"])
+    _write_report(given, summary, result, played, facts)
+    _write_worst(result, pictures, summary["weights"], given.params["overwrite"])
 
 
 def _write_report(
@@ -146,7 +195,8 @@ def _write_report(
 
 
 def _clipped(clips: int, summary: dict[str, Any]) -> str:
-    return f"warning: in {clips} clips, {_CLIPPED.format(summary['divided_by'])}"
+    limit = f"{summary['divided_by']:g}, the highest in training" if "divided_by" in summary else "the range"
+    return f"warning: in {clips} clips, {_CLIPPED.format(limit)}"
 
 
 def _tell(summary: dict[str, Any], clipped: int, as_json: bool) -> None:
@@ -172,17 +222,65 @@ def _print_table(summary: dict[str, Any]) -> None:
     for step, values in enumerate(zip(*curves, strict=True), 1):
         ahead.add_row(f"+{step}", *("–" if value is None else f"{value:.{digits}f}" for value in values))
     console.print(ahead)
+    if "verification" in summary:
+        _print_verification(summary, console)
+
+
+def _print_verification(summary: dict[str, Any], console: Any) -> None:
+    """CSI by lead time and threshold, then all scores at the last lead time with their intervals."""
+    from rich.table import Table
+
+    from .. import score_plots, verification
+
+    found, names = summary["verification"], score_plots.names_of(summary)
+    forecasts, units = found["forecasts"], f" {found['units']}" if found["units"] else ""
+    for threshold in map("{:g}".format, found["thresholds"]):
+        table = Table(title=f"CSI at {threshold}{printable(units)}")
+        for column in ("ahead", *(printable(names[name]) for name in forecasts)):
+            table.add_column(column, justify="right")
+        for step, lead in enumerate(found["leads"]):
+            values = (scores["thresholds"][threshold]["csi"]["per_lead"][step] for scores in forecasts.values())
+            table.add_row(lead, *("–" if value is None else f"{value:.3f}" for value in values))
+        console.print(table)
+    table = Table(title=f"At {found['leads'][-1]}, {found['events']} event(s), or stretches of one")
+    for column in ("score", *(printable(names[name]) for name in forecasts)):
+        table.add_column(column, justify="right")
+    for label, entries in verification.rows_of(found):
+        table.add_row(printable(label), *(_last(entry) for entry in entries))
+    console.print(table)
+
+
+def _last(entry: dict[str, Any]) -> str:
+    """A score at the last lead time, with its interval where there is one."""
+    value, around = entry["per_lead"][-1], entry.get("interval_95", [[None, None]])[-1]
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if None in around else f"{value:.3g} ({around[0]:.3g} - {around[1]:.3g})"
 
 
 def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
     if path is None:
         return
+    from ..outputs import atomic_path
+
+    if "verification" in summary:
+        from ..score_plots import draw_verification
+
+        figure = draw_verification(summary, for_plots(summary["verification"]["units"]))
+    else:
+        figure = _quality(summary)
+    with atomic_path(path, overwrite) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font lacks
+        figure.savefig(temporary, dpi=120)
+
+
+def _quality(summary: dict[str, Any]) -> Figure:
+    """MSE, SSIM and PSNR against frames ahead."""
     import math
 
     from matplotlib.figure import Figure
 
     from .. import metrics, rivals
-    from ..outputs import atomic_path
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
@@ -202,9 +300,7 @@ def _draw(path: Path | None, summary: dict[str, Any], overwrite: bool) -> None:
     figure.suptitle(
         f"{summary['clips']} clips, {summary['context']} -> {summary['horizon']}, with 95 % intervals", size="medium"
     )
-    with atomic_path(path, overwrite) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that the font lacks
-        figure.savefig(temporary, dpi=120)
+    return figure
 
 
 def _write_worst(result: Evaluation, pictures: list[Path], name: str, overwrite: bool) -> None:

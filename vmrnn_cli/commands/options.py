@@ -14,7 +14,7 @@ import typer
 from ..text import printable
 from ..weights import registry
 
-MODEL, CLIP, DATA, OUTPUT = "Model", "Clip", "Data", "Output"  # panels of --help
+MODEL, CLIP, DATA, GRID, OUTPUT = "Model", "Clip", "Data", "Grid", "Output"  # panels of --help
 
 
 def option(panel: str | None, text: str, *names: str, default: Any = None, **more: Any) -> Any:
@@ -86,4 +86,10 @@ LAYOUT = option(DATA, "Which axis of an array is what: THWC, say. (default: by i
 RANGE = option(
     DATA, "Which values are black and white: 0,4095, say. (default: by their type)", "--range", metavar="LO,HI"
 )
+VARIABLE = option(GRID, "Of a file with several.", metavar="NAME")
+SELECT = option(
+    GRID, "Of a dimension besides time and space, only this: level=850. (default: one after the other)", metavar="DIM=V"
+)
+GAPS = option(GRID, "Where scans are missing among the given ones: refuse or interpolate. (default: refuse)")
+TRANSFORM = option(GRID, "Of skewed values: none, log, sqrt or dB. (default: dB for rain rates, none for others)")
 MISSING = option(DATA, "The value that stands for none: -9999, say. NaN always does.", metavar="V")

@@ -21,6 +21,7 @@ from .options import CLIP, OUTPUT, option
 if TYPE_CHECKING:
     from ..batch import Outcome
     from ..forecast import Forecast, Progress
+    from ..ranks import Ranks
 
 
 def _formats() -> list[str]:
@@ -29,17 +30,23 @@ def _formats() -> list[str]:
     return [suffix[1:] for suffix in WRITERS]
 
 
-_SOURCE = typer.Argument(..., metavar="SOURCE", help="Videos, GIFs, folders of numbered images, .npy or .npz arrays.")
+_SOURCE = typer.Argument(
+    ...,
+    metavar="SOURCE",
+    help="Videos, GIFs, folders of numbered images, arrays (.npy, .npz), or grids (NetCDF, HDF5, Zarr; of one scan a "
+    "file, the folder or a 'pattern*.nc').",
+)
 _OUT = option(
     OUTPUT,
-    "A .gif, .mp4, .webm, .png (film strip), .npz or .html (page) file, or a folder. (default: SOURCE_predicted.gif)",
+    "A .gif, .mp4, .webm, .png (film strip), .npz, .html (page), or of grids .nc, .h5 or .zarr file, or a folder. "
+    "(default: SOURCE_predicted.gif)",
     "-o",
     "--output",
     metavar="OUT",
 )
 _FORMAT = option(
     OUTPUT,
-    "gif, mp4, webm, png, npz or html, where -o names no file. (default: gif)",
+    "gif, mp4, webm, png, npz, html, nc, h5 or zarr, where -o names no file. (default: gif)",
     "--format",
     metavar="FORMAT",
     autocompletion=_formats,
@@ -81,6 +88,10 @@ def predict(
     gray: bool = option(CLIP, "Draw the forecast gray, whatever the clip is.", "--gray", default=False),
     value_range: str | None = options.RANGE,
     missing: str | None = options.MISSING,
+    variable: str | None = options.VARIABLE,
+    select: list[str] | None = options.SELECT,
+    gaps: str | None = options.GAPS,
+    transform: str | None = options.TRANSFORM,
     weights: str | None = options.WEIGHTS,
     scan: str = options.SCAN,
     device: str = options.DEVICE,
@@ -96,11 +107,10 @@ def predict(
         from ..readings import Declared
 
     layout, axes = render.split_layouts(layouts or [])
-    declared = Declared.parse(axes, value_range, missing)
-    if weights == "":
-        raise InputError("--weights is empty", "name some, or leave it out")
-    if overwrite and skip_existing:
-        raise InputError("--overwrite and --skip-existing contradict each other", "leave one out")
+    declared = Declared.parse(
+        axes, value_range, missing, variable=variable, select=select, gaps=gaps, transform=transform
+    )
+    _check_options(weights, overwrite, skip_existing)
     # Under torchrun, all processes look before any writes: they wait for each other when they have PyTorch.
     files = batch.find_files(names, output, form, skip_existing=skip_existing)
     drawn = None if panels is None else [panel.strip() for panel in panels.split(",")]
@@ -122,11 +132,25 @@ def predict(
         progress=functools.partial(_bar, shown), runs={"dtype": dtype, "scan_backend": scan}, frames=frames,
         context=context, from_end=from_end, force=force, fps=fps, size=size, gray=gray,
     )  # fmt: skip
+    _tell_all(outcomes, ranks, as_json=as_json, quiet=quiet, alone=len(names) == 1)
+
+
+def _check_options(weights: str | None, overwrite: bool, skip_existing: bool) -> None:
+    if weights == "":
+        raise InputError("--weights is empty", "name some, or leave it out")
+    if overwrite and skip_existing:
+        raise InputError("--overwrite and --skip-existing contradict each other", "leave one out")
+
+
+def _tell_all(
+    outcomes: Iterator[tuple[int, Outcome]], ranks: Ranks, *, as_json: bool, quiet: bool, alone: bool
+) -> None:  # fmt: skip
+    """Tell of each forecast as it is made, and of all together where programs ask for it."""
     # What --json tells of each forecast, or an error and its exit code.
     told = {n: _tell(outcome, silent=as_json or quiet, alone=ranks.world == 1) for n, outcome in outcomes}
     everyone = [result for _, result in sorted(pair for share in ranks.gather(told) for pair in share.items())]
     ranks.leave()
-    _conclude(everyone, as_json and ranks.rank == 0, alone=len(names) == 1)
+    _conclude(everyone, as_json and ranks.rank == 0, alone=alone)
 
 
 def _check_before_loading(
@@ -210,6 +234,7 @@ def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:
         "timing": dataclasses.asdict(forecast.timing),
         "metrics": forecast.metrics,
         **forecast.baselines,
+        **({} if forecast.grid is None else {"grid": forecast.grid.told(forecast.frames)}),
     }
 
 
@@ -239,6 +264,8 @@ def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
         C, H, W = forecast.scored_on or forecast.shape
         own = "" if forecast.shape == (C, H, W) else f" of the network's picture, {W}x{H}{' gray' if C == 1 else ''}"
         lines.append(f"  (MSE is summed over a frame{own} in [0, 1]{divided})")
+    if forecast.grid is not None:
+        lines.append(f"  {printable(forecast.grid.in_words(forecast.frames))}")
     return "\n".join([*lines, f"  wrote {printable(result['output'])}"])
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..errors import InputError
 from ..frames import Frame, read_arrays
+from ..grids.files import is_grid, is_pattern
 from ..readings import UNDECLARED, Declared
-from . import arrays, moving_mnist, videos
+from . import arrays, grids, moving_mnist, videos
 from .base import ClipDataset, batches
 from .scenes import ClipsAndScenes
 
@@ -44,7 +45,7 @@ class DataSource:
     """What lies at a path, opened once: data sets of every split and length are cut from it.
 
     path : a KTH tree or its zip files, a folder with MNIST's idx files, `mnist_test_seq.npy`, TaxiBJ's `dataset.npz`,
-        a gridded sequence or clips in `.npz`/`.npy`, or a folder of videos
+        a gridded sequence or clips in `.npz`/`.npy`, a folder of videos, or NetCDF, HDF5, Zarr or folders of them
     dataset : one of `DATASETS`, None to recognise it
     declared : what its user says of its arrays
 
@@ -55,6 +56,11 @@ class DataSource:
     def __init__(self, path: Path, dataset: str | None = None, declared: Declared = UNDECLARED) -> None:
         if dataset is not None and dataset not in DATASETS:
             raise InputError(f"there is no data set '{dataset}'", f"use {', '.join(DATASETS)}")
+        self._series: list[grids.GridSeries] | None = None
+        if dataset is None and (path.exists() or is_pattern(str(path))) and is_grid(path):
+            self.path, self._dataset, self._declared, self._arrays = path, None, declared, None
+            self._series = grids.open_series(path, declared)
+            return
         if not path.exists():
             raise InputError(f"there is no {path}", "check --data")
         if path.is_file() and (dataset not in (None, *ARRAYS) or path.suffix.lower() not in (".npy", ".npz")):
@@ -88,6 +94,12 @@ class DataSource:
             raise InputError(
                 f"{context} frames in and {horizon} out make no clip", f"give 1 to {MOST_FRAMES} frames of each"
             )
+        if self._series is not None:
+            if split in ("train", "val"):
+                raise InputError(
+                    f"{self.path} is a grid, which is scored and not trained on", "to train, save it with numpy.savez"
+                )
+            return grids.GridClips(str(self.path), self._series, context, horizon, channels, divided_by or 1.0)
         if self._arrays is not None:
             return arrays.cut_arrays(
                 self.path, self._arrays, self._dataset, split, context, horizon, divided_by, self._declared, channels
@@ -100,12 +112,25 @@ class DataSource:
             weigh_sets=weigh_sets,
         )  # fmt: skip
 
+    @property
+    def units(self) -> str | None:
+        """The units of grids with coordinates; None for all else."""
+        return None if self._series is None else self._series[0].units
+
+    @property
+    def has_range(self) -> bool:
+        """Whether its user says what is black and white."""
+        return self._declared.range is not None
+
     def first_frame(self, split: str = "test") -> Frame | None:
         """The first frame of its clips, (C, H, W) in [0, 1]; None where that is footage, slow to decode.
 
         Raises:
             InputError: as `clips`.
         """
+        if self._series is not None:
+            series = self._series[0]
+            return series.scale().frame(series.scan(0))
         if self._arrays is None and (self._dataset or _recognised(self.path)) != "moving-mnist":
             return None
         try:

@@ -45,6 +45,9 @@ class ArrayClips(ClipDataset):
         counted = readings.missing_note(name, missing, total) if missing else ""
         self.notes = [note for note in (*notes, units.note, counted) if note]
 
+    def own(self, frames: NDArray[np.float32]) -> NDArray[np.float64]:
+        return frames.astype(np.float64) * self.units.span + self.units.low
+
     def describe(self) -> list[str]:
         T, C, H, W = self.clip_shape
         name = f"{self.name}, {self.split}" if self.split else self.name

@@ -31,6 +31,8 @@ class ClipDataset(ABC):
     divided_by : what its values were divided by to lie in [0, 1]; None for pictures, which have no units
     has_own_split : whether the clips of a split are no other split's
     notes : what was taken for granted, a line each
+    units : that its own values are in, where these are known
+    one_shape : whether all clips have `clip_shape`; else some are higher, or wider
     """
 
     name: str
@@ -38,6 +40,8 @@ class ClipDataset(ABC):
     divided_by: float | None = None
     has_own_split = True
     notes: Sequence[str] = ()
+    units: Any = ""
+    one_shape = True
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -53,6 +57,14 @@ class ClipDataset(ABC):
     def group(self, index: int) -> int:
         """Return the group of clip `index`: those of one group are alike, as they share frames or a scene."""
         return index
+
+    def own(self, frames: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return frames of any shape in the data's own units."""
+        return frames.astype(np.float64)
+
+    def lead(self, ahead: int) -> str:
+        """Return how far ahead the frame number `ahead` (1, 2, ...) is, for people."""
+        return f"+{ahead}"
 
     def label(self, index: int) -> str:
         """Return what people call clip `index`."""

@@ -24,6 +24,9 @@ WRITERS = {
     ".png": ("strip", "StripWriter"),
     ".npz": ("array", "ArrayWriter"),
     ".html": ("page", "PageWriter"),
+    ".nc": ("grid", "GridWriter"),
+    ".h5": ("grid", "GridWriter"),
+    ".zarr": ("grid", "GridWriter"),
 }
 
 

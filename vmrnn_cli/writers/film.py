@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import imageio.v3 as imageio
 
-from .. import render, video
+from .. import maps, render, video
 from . import Writer
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ class FilmWriter(Writer):
 
     def __init__(self, forecast: Forecast) -> None:
         super().__init__(forecast)
-        self._comparison = render.film(layout=forecast.layout, **self.drawing())
+        self._comparison = (
+            maps.film(forecast) if forecast.grid else render.film(layout=forecast.layout, **self.drawing())
+        )
         self._poster: render.Canvas | None = None  # of halfway through the forecast
 
     @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import imageio.v3 as imageio
 
-from .. import render
+from .. import maps, render
 from . import Writer
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class StripWriter(Writer):
 
     def __init__(self, forecast: Forecast) -> None:
         super().__init__(forecast)
-        self._strip = render.FilmStrip(**self.drawing())
+        self._strip = maps.strip(forecast) if forecast.grid else render.FilmStrip(**self.drawing())
 
     @contextmanager
     def file(self, path: Path) -> Iterator[None]:
