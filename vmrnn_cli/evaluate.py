@@ -21,6 +21,7 @@ from .config import NetworkConfig, VMRNNConfig
 from .data import ClipDataset, DataSource
 from .errors import InputError
 from .forecast import Forecast, Step
+from .matching import match_values
 from .predictor import Predictor
 from .ranks import Ranks
 from .readings import fill
@@ -162,13 +163,15 @@ def evaluate(
     progress: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
     verification: Verification | None = None,
+    match: bool = False,
 ) -> Evaluation:
     """Forecast and score the clips of a data set: the first `limit` of them or, with `spread`, as many evenly spaced.
 
     `rivals` are those of `rivals.RIVALS` to compare with, None for all. `watch` is shown each batch: the numbers of its
     clips in the data set, the clips and their forecasts. `progress` is called with the number of clips done so far. Of
     several `ranks`, each takes the batches whose turn is its own, and all return the whole: the same as a single
-    process, as batches and their order are the same. `verification` gets all forecasts in the data's own units.
+    process, as batches and their order are the same. `verification` gets all forecasts in the data's own units. With
+    `match`, forecasts have the values of the last given frame again.
     """
     batch_size = batch_size if dataset.one_shape else 1
     rivals = tuple(RIVALS) if rivals is None else rivals
@@ -185,6 +188,11 @@ def evaluate(
         truth, clips = clips[:, context:], np.swapaxes(fill(np.swapaxes(clips, 0, 1)), 0, 1)  # the truth unfilled
         given = clips[:, :context]
         prediction = predictor.batch(given, horizon)
+        if match:
+            prediction = np.stack([
+                [match_values(frame, last) for frame in clip]
+                for clip, last in zip(prediction, given[:, -1], strict=True)
+            ])  # fmt: skip
         done.model.add(prediction, truth, names)
         forecasts = {name: np.stack(list(RIVALS[name](given, horizon)), axis=1) for name in rivals}
         for name, forecast in forecasts.items():

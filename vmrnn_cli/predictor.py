@@ -26,6 +26,8 @@ from .errors import InputError, NotFiniteError
 from .forecast import Forecast, Missing, Progress, Step, Timing
 from .frames import Frame, parse_size
 from .gpu import GraphedStep, Record, record_cuda_graph
+from .grids.values import are_matched
+from .matching import match_values
 from .metrics import Score
 from .model import VMRNN, rollout
 from .motion import Continuation, at_least_two
@@ -202,7 +204,7 @@ def open_forecast(
     predictor: Predictor, source: ClipLike, *, frames: int | None = None, context: int | None = None,
     start: float = 0.0, from_end: bool = False, fps: float | None = None, size: Size = None, gray: bool = False,
     panels: Sequence[str] = (), fit: Fit | None = None, title: str = "", load_s: float = 0.0, force: bool = False,
-    reading: Progress | None = None,
+    reading: Progress | None = None, match: bool | None = None,
 ) -> Iterator[Forecast]:  # fmt: skip
     """Read a clip's context and yield the forecast in the making; the clip is open as long as the block lasts.
 
@@ -258,6 +260,11 @@ def open_forecast(
             clip.grid.take_given([read.frame for read in given])
             notes += clip.grid.notes()
             apart = _are_apart(clip, config)
+        matched = are_matched(source.units, match)
+        if matched:
+            notes.append(
+                f"{clip.name}: forecasts have the values of the last frame again; --no-match leaves them smooth"
+            )
         truth = list(itertools.islice(ahead, 1))
         seen, pictures = [read.filled for read in given], [read.picture for read in given]
         missing = Missing(sum(read.missing for read in given), sum(read.frame.size for read in given))
@@ -270,6 +277,7 @@ def open_forecast(
             else:
                 made = predictor.stream(seen, frames, timing, shown=pictures if shown else None, extra=panels)
             for output, true in zip(made, known, strict=False):
+                output = _matched(output, seen[-1], pictures[-1]) if matched else output
                 if true is not None:
                     missing.add(true.missing, true.frame.size)
                     score.add(output.frame, true.frame)
@@ -285,6 +293,12 @@ def open_forecast(
         )  # fmt: skip
         notes += [f"{clip.name}: {flaw}" for flaw in clip.flaws()]  # of what has been read by now
         notes += [missing_note(clip.name, missing.count, missing.total)] if missing.count else []
+
+
+def _matched(output: Output, last: Frame, shown: Frame) -> Output:
+    """The same with the values of the last given frame, and of that as it is shown."""
+    picture = None if output.picture is None else match_values(output.picture, shown)
+    return output._replace(frame=match_values(output.frame, last), picture=picture)
 
 
 def _are_apart(clip: video.Clip, config: NetworkConfig) -> bool:
@@ -378,6 +392,7 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
     select: Mapping[str, object] | None = None,
     gaps: str = "refuse",
     transform: str = "",
+    match: bool | None = None,
     device: str = "auto",
     dtype: str = "auto",
     scan: str = "auto",
@@ -408,6 +423,8 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
         select: of a grid, a value of each dimension besides time and space: {"level": 850}; others are looped over.
         gaps: of a grid, "refuse" or "interpolate" where scans are missing among the given ones.
         transform: of a grid with skewed values, "none", "log", "sqrt" or "dB"; default what is usual for its units.
+        match: whether the forecast gets the values of the last given frame again, where it is likely to have them
+            (`vmrnn_cli.matching`); default for grids of rain.
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.
@@ -438,7 +455,7 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     with open_forecast(
         predictor, source, frames=frames, context=context, start=start, from_end=from_end, force=force, fps=fps,
-        size=size, gray=gray, title=name, load_s=time.perf_counter() - begin,
+        size=size, gray=gray, title=name, load_s=time.perf_counter() - begin, match=match,
     ) as forecast:  # fmt: skip
         finished = forecast.finish(progress)
         if not in_memory or finished.grid is None:

@@ -50,6 +50,7 @@ def evaluate(
     variable: str | None = options.VARIABLE,
     select: list[str] | None = options.SELECT,
     transform: str | None = options.TRANSFORM,
+    match: bool | None = options.MATCH,
     split: str = option(DATA, "train, val, test or all. (grids with coordinates: all)", default="test"),
     size: str | None = options.SIDE,
     limit: int | None = option(DATA, "Use only the first so many clips.", min=1),
@@ -78,6 +79,7 @@ def evaluate(
     with interrupts.deferred():
         from .. import batch
         from .. import evaluate as evaluation
+        from ..grids.values import are_matched
         from ..ranks import DAY, Ranks
 
     source, side, verification = _open(given)
@@ -94,6 +96,7 @@ def evaluate(
         loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
         names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks, watch=album,
         progress=reports.counter(min(len(clips), limit or len(clips))) if shown else None, verification=verification,
+        match=are_matched(source.units, match),
     )  # fmt: skip
     played = ChainMap(*ranks.gather(album.clips if album else {}))
     ranks.leave()

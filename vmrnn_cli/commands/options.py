@@ -91,5 +91,10 @@ SELECT = option(
     GRID, "Of a dimension besides time and space, only this: level=850. (default: one after the other)", metavar="DIM=V"
 )
 GAPS = option(GRID, "Where scans are missing among the given ones: refuse or interpolate. (default: refuse)")
+MATCH = option(
+    GRID,
+    "Give forecasts the values of the last frame again, in the places where they are likely. (default: of rain only)",
+    "--match/--no-match",
+)
 TRANSFORM = option(GRID, "Of skewed values: none, log, sqrt or dB. (default: dB for rain rates, none for others)")
 MISSING = option(DATA, "The value that stands for none: -9999, say. NaN always does.", metavar="V")

@@ -92,6 +92,7 @@ def predict(
     select: list[str] | None = options.SELECT,
     gaps: str | None = options.GAPS,
     transform: str | None = options.TRANSFORM,
+    match: bool | None = options.MATCH,
     weights: str | None = options.WEIGHTS,
     scan: str = options.SCAN,
     device: str = options.DEVICE,
@@ -130,7 +131,7 @@ def predict(
         overwrite=overwrite, ranks=ranks,
         strict=debug or len(names) == ranks.world == 1, announce=options.announce if shown else lambda _: None,
         progress=functools.partial(_bar, shown), runs={"dtype": dtype, "scan_backend": scan}, frames=frames,
-        context=context, from_end=from_end, force=force, fps=fps, size=size, gray=gray,
+        context=context, from_end=from_end, force=force, fps=fps, size=size, gray=gray, match=match,
     )  # fmt: skip
     _tell_all(outcomes, ranks, as_json=as_json, quiet=quiet, alone=len(names) == 1)
 

@@ -50,6 +50,14 @@ def standard_units(units: str) -> str:
     return _SPELLINGS.get(plain, units)
 
 
+_OF_RAIN = ("dBZ", "mm/h", "mm", "mm/s")  # whose extremes matter more than the squared error
+
+
+def are_matched(units: str | None, wanted: bool | None = None) -> bool:
+    """Whether a forecast gets the values of the last scan again, see `matching`: that of rain, unless it is said."""
+    return (units is not None and standard_units(units) in _OF_RAIN) if wanted is None else wanted
+
+
 @dataclass
 class GridScale:
     """What of a grid's values is 0 and what 1.
