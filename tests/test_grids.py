@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+from pathlib import Path
 
 import gridded
 import numpy as np
@@ -696,3 +698,36 @@ def test_sums_of_rain_in_gifs_go_in_and_other_gifs_stay_films(run, tmp_path):
     film[0].save(tmp_path / "out" / "film.gif", save_all=True, append_images=film[1:])
     code, _, err = run("predict", "out/film.gif", "-o", "out/film.nc", *FEW)
     assert "is no grid" in one_error_line(err)
+
+
+@pytest.mark.parametrize(
+    ("service", "variable", "units", "minutes"),
+    [
+        ("bom", "precipitation", "kg m-2", 6),
+        ("knmi", "accumulated_precipitation", "mm", 5),
+        ("fmi", "reflectivity", "dBZ", 5),
+        ("mch", "precipitation", "mm", 5),
+    ],
+)
+def test_raw_radar_goes_in_and_comes_out(tmp_path, service, variable, units, minutes):
+    """Samples of four weather services, in their own forms."""
+    if "VMRNN_TEST_DATA" not in os.environ:
+        pytest.skip("VMRNN_TEST_DATA is not set: no radar of weather services")
+    folder = Path(os.environ["VMRNN_TEST_DATA"]) / "data" / "radar" / "raw" / service
+    forecast = predict(folder, context=3, frames=1)
+    forecast.save(tmp_path / "next.nc")
+    made = xr.open_dataset(tmp_path / "next.nc")
+    given = series(folder)
+    dataset, data, _ = given.like(2)
+    assert made[variable].attrs["units"] == units
+    assert {k: v for k, v in made[variable].attrs.items() if k in data.attrs} == data.attrs
+    for axis in "yx":
+        xr.testing.assert_identical(made[axis].variable, dataset[axis].variable)
+    time = given.axes.time
+    assert made[time].values[0] - given.times[2] == np.timedelta64(minutes, "m")
+    assert made.forecast_reference_time.values == given.times[2]
+    scans = np.stack([given.scan(number) for number in range(3)])
+    assert (np.isnan(made[variable].values[0]) == np.isnan(scans).all(0)[0]).all()
+    highest = np.nanmax(scans)
+    assert 0.15 * highest < np.nanmax(made[variable].values) <= 1.01 * highest
+    assert np.nanmin(made[variable].values) == np.nanmin(scans)  # no rain, and no echo
