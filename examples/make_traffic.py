@@ -2,7 +2,7 @@
 
     python examples/make_traffic.py examples/traffic.nc [--days 5] [--seed 0]
 
-Homes lie around, work in the middle: bikes go there in the morning and back in the evening, fewer on weekends. Needs
+Homes lie all along, work at two places: bikes go there in the morning and back in the evening, fewer on weekends. Needs
 `pip install 'vmrnn[grids]'`. The file has the form that `vmrnn-b-bikenyc` takes: flow (time, direction, y, x) in
 bikes/h, where direction is "in" and "out", in this order.
 """
@@ -16,15 +16,15 @@ import numpy as np
 import xarray as xr
 
 H, W = 16, 8
-BUSIEST = 120.0  # bikes an hour, in one place
+BUSIEST = 110.0  # bikes an hour, in one place
 
 
 def flows(days: int, seed: int) -> np.ndarray:
     """(T, 2, H, W) counts: T hours, in and out."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:H, :W]
-    work = np.exp(-((y - 10) ** 2 / 18 + (x - 3) ** 2 / 6))
-    home = 0.5 * np.exp(-((y - 8) ** 2 / 40 + (x - 3.5) ** 2 / 10)) * rng.uniform(0.2, 1, (H, W))
+    work = np.exp(-((y - 3) ** 2 / 16 + (x - 3.6) ** 2 / 2.5)) + 0.7 * np.exp(-((y - 13) ** 2 / 5 + (x - 3) ** 2 / 2))
+    home = 0.45 * np.exp(-((y - 7) ** 2 / 60 + (x - 3.4) ** 2 / 4)) * rng.uniform(0.3, 1, (H, W))
     hour, day = np.arange(24 * days) % 24, np.arange(24 * days) // 24
 
     def rush(at: float, width: float) -> np.ndarray:

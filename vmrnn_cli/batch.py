@@ -103,6 +103,12 @@ def check_files(files: Sequence[tuple[Path, Path]], output: str | None, overwrit
             raise InputError(f"{target} is a source itself", "name another output")
         if target.suffix.lower() == ".png" and source.is_dir() and target.parent.resolve() == source.resolve():
             raise InputError(f"{target} would become a frame of {source}", "write it to another folder")
+        if (
+            target.suffix.lower() in (".nc", ".h5", ".zarr")
+            and source.is_dir()
+            and target.parent.resolve() == source.resolve()
+        ):
+            raise InputError(f"{target} would become a scan of {source}", "write it to another folder")
         if output is None or target == Path(output) or target.parent.exists():
             outputs.check_target(target, overwrite)
         else:  # it is made with the first output

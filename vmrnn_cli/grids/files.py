@@ -15,8 +15,8 @@ from ..errors import InputError, os_failure
 if TYPE_CHECKING:
     import xarray
 
-HDF5, NETCDF3, PGM, ZARR = "HDF5", "NetCDF 3", "PGM", "Zarr"
-SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5", ".hdf", ".he5", ".zarr", ".pgm", ".pgm.gz")
+HDF5, NETCDF3, PGM, GIF, ZARR = "HDF5", "NetCDF 3", "PGM", "GIF", "Zarr"
+SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5", ".hdf", ".he5", ".zarr", ".pgm", ".pgm.gz", ".gif")
 _STORE = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")  # of which a Zarr store has one at its top
 _MAGIC = {b"\x89HDF\r\n\x1a\n": HDF5, b"CDF\x01": NETCDF3, b"CDF\x02": NETCDF3, b"CDF\x05": NETCDF3}
 _MOST_OF_ZIP = 4  # bytes that tell a zip file
@@ -28,6 +28,9 @@ def kind_of(path: Path) -> str | None:
         return ZARR if any((path / name).exists() for name in _STORE) else None
     with path.open("rb") as file:
         start = file.read(8)
+        if start[:4] == b"GIF8":
+            head = file.read(2048)  # of MeteoSwiss, whose comment says what it is; others are films
+            return GIF if b"Meteoswiss" in head and b"PRDT=" in head else None
     if start[:2] == b"\x1f\x8b" and _of_pgm(path):
         with gzip.open(path) as unpacked:
             try:
@@ -95,13 +98,11 @@ def open_dataset(path: Path, group: str | None = None) -> xarray.Dataset:
             if kind == NETCDF3:
                 options.pop("group")
                 return xarray.open_dataset(path, engine="scipy", **options)
-            if kind == PGM:
-                from .forms import open_pgm
+            from . import forms
 
-                return open_pgm(path)
-            from .forms import find_form
-
-            form = find_form(path)
+            if kind in (PGM, GIF):
+                return forms.open_pgm(path) if kind == PGM else forms.open_gif(path)
+            form = forms.find_form(path)
             if form is not None:
                 return form(path)
             return xarray.open_dataset(path, engine="h5netcdf", phony_dims="sort", **options)

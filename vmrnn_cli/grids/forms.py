@@ -3,6 +3,7 @@
 ODIM    HDF5 as the European weather services exchange it (Michelson et al., OPERA Data Information Model)
 KNMI    HDF5 as the Dutch weather service publishes it (`image1`, `geographic`, `overview`)
 PGM     a picture of gray levels whose comments say when and what, as the Finnish weather service publishes it
+GIF     a picture whose comment says when and what, as MeteoSwiss publishes rain sums (AQC, CPC)
 """
 
 from __future__ import annotations
@@ -183,6 +184,47 @@ def open_pgm(path: Path) -> xarray.Dataset:
     }
     variable = _lazy_from(read, ("y", "x"), (H, W), dtype, attributes)
     return _dataset(path, {name: variable}, coordinates, time, {"source_format": "PGM", **kept}, crs)
+
+
+def open_gif(path: Path) -> xarray.Dataset:
+    """A sum of rain as MeteoSwiss publishes it, on the Swiss grid; its levels are logarithmic, which CF cannot pack."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        comment = image.info.get("comment", b"").decode("latin-1")
+        W, H = image.size
+    said = dict(re.findall(r"(\w+)=(\S+)", comment))
+    product = re.fullmatch(r"(\w{3})(\d{9})", said.get("PRDT", ""))
+    if product is None or product[1] not in ("AQC", "CPC"):
+        raise InputError(f"{path} is a product of MeteoSwiss's that is not read: {said.get('PRDT')}", "give AQC or CPC")
+    time = _date(path, product[2], "%y%j%H%M")
+
+    def read() -> NDArray[Any]:
+        with Image.open(path) as image:
+            return _swiss_rain()[np.asarray(image)]
+
+    attributes = {"units": "mm", "standard_name": "lwe_thickness_of_precipitation_amount", "long_name": product[1]}
+    kilometre, left, top = 1000.0, 255e3, 480e3  # of the Swiss grid (LV03), which pictures lie on
+    coordinates = {
+        "y": (("y",), top - (np.arange(H) + 0.5) * kilometre, _projected("y", "m")),
+        "x": (("x",), left + (np.arange(W) + 0.5) * kilometre, _projected("x", "m")),
+    }
+    crs = {
+        "grid_mapping_name": "oblique_mercator",
+        "proj4": "+proj=somerc +lat_0=46.95240556 +lon_0=7.43958333 +k_0=1 +x_0=600000 +y_0=200000 +ellps=bessel",
+    }
+    variable = _lazy_from(read, ("y", "x"), (H, W), np.dtype(np.float32), attributes)
+    about = {"source_format": "MeteoSwiss GIF", "institution": "MeteoSwiss", "product": product[1]}
+    return _dataset(path, {"precipitation": variable}, coordinates, time, about, crs)
+
+
+def _swiss_rain() -> NDArray[np.float32]:
+    """Millimetres of each level: half decibels of reflectivity, as rain by Z = 316 R^1.5; no rain at both ends."""
+    levels = np.arange(256)
+    rain = (10 ** ((levels - 71.5) / 20) / 316) ** (1 / 1.5)
+    rain[(levels < 2) | (levels > 250)] = 0
+    rain[255] = np.nan
+    return rain.astype(np.float32)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
