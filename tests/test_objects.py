@@ -215,7 +215,7 @@ def test_macos_wants_version_11_and_is_signed(objects):
             if type_ & 0x0F == 0x0F:  # defined, and seen from outside
                 start = strings + index
                 names.add(data[start : data.index(b"\0", start)].decode().removeprefix("_vmrnn_"))
-        assert names == KERNELS
+        assert names - {"__mh_dylib_header", "___dso_handle"} == KERNELS  # the linker's own
         if machine == "aarch64":  # which runs nothing unsigned
             signature = struct.unpack_from("<I", data, found[0x1D][0] + 8)[0]
             assert data[signature : signature + 4] == bytes.fromhex("fade0cc0")
