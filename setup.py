@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -75,7 +76,20 @@ def cross_compile(folder: Path) -> None:
             file = f"{name}-{instruction_set}{suffix}"
             with tempfile.TemporaryDirectory() as temporary:  # zig writes an import library beside a DLL
                 made = Path(temporary) / file
-                command = [sys.executable, "-m", "ziglang", "cc", *FLAGS, *more, SOURCE, *flags, "-o", f"{made}"]
+                flags_of_file = [f"-Wl,-install_name,{file}"] if "-macos" in target else []  # else its path
+                command = [
+                    sys.executable,
+                    "-m",
+                    "ziglang",
+                    "cc",
+                    *FLAGS,
+                    *more,
+                    SOURCE,
+                    *flags,
+                    *flags_of_file,
+                    "-o",
+                    f"{made}",
+                ]
                 subprocess.run(command, check=True)
                 shutil.copyfile(made, folder / file)
             (folder / file).chmod(0o644)
@@ -87,6 +101,15 @@ class BuildForAll(build_py):
     def run(self) -> None:
         super().run()
         cross_compile(Path(self.build_lib) / "vmrnn_cli" / "scan" / "prebuilt")
+
+
+class WheelForAll(bdist_wheel):
+    """Give all files the same permissions, whoever unpacked the source."""
+
+    def write_wheelfile(self, *arguments: Any, **options: Any) -> None:
+        super().write_wheelfile(*arguments, **options)
+        for path in Path(self.bdist_dir).rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 class BuildNative(build_ext):
@@ -111,7 +134,7 @@ class AnyPythonWheel(bdist_wheel):
 
 if FOR_ALL:
     os.environ.setdefault("SOURCE_DATE_EPOCH", "1735689600")  # of all files in the wheel
-    setup(setup_requires=[ZIG], cmdclass={"build_py": BuildForAll})
+    setup(setup_requires=[ZIG], cmdclass={"build_py": BuildForAll, "bdist_wheel": WheelForAll})
 else:
     setup(
         ext_modules=[

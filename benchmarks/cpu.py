@@ -9,12 +9,8 @@ import argparse
 import contextlib
 import functools
 import json
-import platform
 import statistics
-import subprocess
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -22,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vmrnn_cli import scan
+from vmrnn_cli import benchmark, scan
 from vmrnn_cli.model import VMRNN, rollout
 from vmrnn_cli.networks import NETWORKS as PRESETS
 from vmrnn_cli.scan import native
@@ -64,12 +60,6 @@ def token_loop(
     return (by_rows + by_columns).view(B, D, H, W).permute(0, 2, 3, 1)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
-
-
 def compare(
     name: str,
     work: Callable[[], object],
@@ -78,8 +68,8 @@ def compare(
     target: float | None = None,
 ) -> dict:
     """Time both in turn; the ratio is taken pair by pair, so that a machine that slows down slows both."""
-    work(), reference()
-    pairs = [(seconds(work), seconds(reference)) for _ in range(repeats)]
+    times = benchmark.in_turn({"work": work, "reference": reference}, repeats)
+    pairs = list(zip(times["work"], times["reference"], strict=True))
     ratios = sorted(a / b for a, b in pairs)
     return {
         "name": name,
@@ -116,7 +106,7 @@ def steps(repeats: int) -> list[dict]:
             ours, states = model(frame)
 
             def plain(model: VMRNN = model, frame: Tensor = frame, states: tuple = states) -> Tensor:
-                with mock.patch.object(scan, "selective_scan", token_loop):
+                with mock.patch.multiple(scan, selective_scan=token_loop, cell=lambda *_: None):
                     return model(frame, states)[0]
 
             difference = (plain() - model(frame, states)[0]).abs().max().item()
@@ -206,20 +196,8 @@ def training(repeats: int) -> list[dict]:
 
 
 def machine() -> dict:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] \
-        if cpuinfo.exists() else []  # fmt: skip
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "scan": f"native {native.load().instruction_set}" if native.why_unavailable() is None else "torch",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip() or "unknown",
-    }
+    here = benchmark.machine()
+    return here | {"scan": f"native {native.load().instruction_set}" if native.why_unavailable() is None else "torch"}
 
 
 def main() -> None:

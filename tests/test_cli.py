@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from commands import DIGITS, one_error_line, vmrnn
 
-COMMANDS = ("predict", "train", "eval", "info", "data", "weights", "doctor")
+COMMANDS = ("predict", "train", "eval", "info", "data", "weights", "doctor", "benchmark")
 
 
 # ---- speed of the answers that need no model

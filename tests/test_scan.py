@@ -327,6 +327,18 @@ def test_without_a_compiled_object_torch_runs_and_the_reason_is_told(monkeypatch
 
 
 @needs_native
+def test_an_object_of_another_version_is_told(monkeypatch):
+    native.load.cache_clear()
+    monkeypatch.setattr(native, "_KERNELS", (*native._KERNELS, "soup"))
+    try:
+        assert scan.pick_backend("auto", "cpu") == "torch"
+        with pytest.raises(InputError, match="another version of vmrnn and has no soup: install vmrnn again"):
+            scan.pick_backend("native", "cpu")
+    finally:
+        native.load.cache_clear()
+
+
+@needs_native
 def test_instruction_set_can_be_chosen(monkeypatch):
     native.load.cache_clear()
     monkeypatch.setenv(native.ISA_VARIABLE, "baseline")

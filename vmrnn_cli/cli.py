@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from . import __version__
-from .commands import compare, data, doctor, eval, info, predict, train, weights
+from .commands import benchmark, compare, data, doctor, eval, info, predict, train, weights
 from .commands.options import renamed
 
 app = typer.Typer(
@@ -43,5 +43,6 @@ app.command("eval")(eval.evaluate)
 app.command("compare")(compare.compare)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
+app.command("benchmark")(benchmark.benchmark)
 app.add_typer(data.app, name="data")
 app.add_typer(weights.app, name="weights")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
+    from ..batch import Loaded
+    from ..config import NetworkConfig
     from ..data import ClipDataset, DataSource
     from ..evaluate import Evaluation
     from ..verification import Verification
@@ -40,9 +42,7 @@ _SAVE_WORST = option(
 
 def evaluate(
     given: typer.Context,
-    data: Path = option(
-        DATA, "As for `vmrnn train`, arrays of clips, (N,T,H,W) or (N,T,C,H,W), or grids.", default=...
-    ),
+    data: Path = option(DATA, "As for `vmrnn train`, arrays of clips as (N,T,H,W) or so, or grids.", default=...),
     dataset: str | None = options.DATASET,
     layout: str | None = options.LAYOUT,
     value_range: str | None = options.RANGE,
@@ -79,15 +79,13 @@ def evaluate(
     with interrupts.deferred():
         from .. import batch
         from .. import evaluate as evaluation
-        from ..grids.values import are_matched
         from ..ranks import DAY, Ranks
 
     source, side, verification = _open(given)
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
     loaded = batch.load(_fitting(weights, source, split), device=str(ranks.device), dtype=dtype, scan_backend=scan)
-    config = loaded.predictor.model.config
-    context, frames = config.context if context is None else context, config.horizon if frames is None else frames
+    config, context, frames = _lengths(loaded, context, frames)
     clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips)
     if shown:
         options.announce(clips, loaded)
@@ -96,16 +94,28 @@ def evaluate(
         loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
         names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks, watch=album,
         progress=reports.counter(min(len(clips), limit or len(clips))) if shown else None, verification=verification,
-        match=are_matched(source.units, match),
+        match=_are_matched(source, match),
     )  # fmt: skip
     played = ChainMap(*ranks.gather(album.clips if album else {}))
     ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
-    summary = result.summary() | _told_of(clips, context, frames, loaded.name) | _verified(verification, clips, frames)
-    summary |= {"data": str(data), "split": split}
+    summary = result.summary() | _told_of(given, clips, context, frames, loaded.name)
+    summary |= _verified(verification, clips, frames)
     _tell(summary, result.clipped if shown else 0, as_json)
     _write(given, summary, result, played, reports.facts(summary, clips, [loaded]), pictures)
+
+
+def _lengths(loaded: Loaded, context: int | None, frames: int | None) -> tuple[NetworkConfig, int, int]:
+    """The network's configuration, and how many frames are given and forecast: as it was trained, unless it is said."""
+    config = loaded.predictor.model.config
+    return config, config.context if context is None else context, config.horizon if frames is None else frames
+
+
+def _are_matched(source: DataSource, wanted: bool | None) -> bool:
+    from ..grids.values import are_matched
+
+    return are_matched(source.units, wanted)
 
 
 def _open(given: typer.Context) -> tuple[DataSource, int | None, Verification | None]:
@@ -167,11 +177,12 @@ def _fitting(weights: str | None, source: DataSource, split: str) -> str:
     return chosen
 
 
-def _told_of(clips: ClipDataset, context: int, frames: int, weights: str) -> dict[str, Any]:
+def _told_of(given: typer.Context, clips: ClipDataset, context: int, frames: int, weights: str) -> dict[str, Any]:
     """What a summary tells besides scores."""
     divided = {} if clips.divided_by is None else {"divided_by": clips.divided_by}
     shape = {"context": context, "horizon": frames, "frame_size": list(clips.clip_shape[:1:-1])}
-    return {**shape, "weights": weights, "notes": list(clips.notes), **divided}
+    told = {**shape, "weights": weights, "notes": list(clips.notes), **divided}
+    return told | {"data": str(given.params["data"]), "split": given.params["split"]}
 
 
 def _write(

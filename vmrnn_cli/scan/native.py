@@ -63,6 +63,8 @@ class Library:
 
     def __init__(self, path: Path, instruction_set: str) -> None:
         self._dll = ctypes.CDLL(str(path))
+        if missing := [name for name in _KERNELS if not hasattr(self._dll, f"vmrnn_{name}")]:
+            raise OSError(f"{path} is of another version of vmrnn and has no {missing[0]}: install vmrnn again")
         self.instruction_set = instruction_set
         self.lanes: int = self._dll.vmrnn_lanes()
         self.tile: int = self._dll.vmrnn_tile()
