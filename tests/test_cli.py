@@ -201,6 +201,8 @@ def test_doctor_names_every_backend(run):
     code, out, _ = run("doctor")
     assert code == 0
     assert all(name in out for name in ("native", "torch", "reference", "ffmpeg"))
+    told = re.search(r"native objects: (.*)", out)[1]
+    assert told == "none" or re.search(r"baseline.* \((compiled here|prebuilt for \S+)\); this processor runs", told)
 
 
 @pytest.mark.parametrize("ffmpeg", ["nowhere", "no program"])
