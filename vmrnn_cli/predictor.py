@@ -78,27 +78,27 @@ class Predictor:
         if isinstance(self.model, MotionVMRNN):
             yield from self._carry_on(self.model, context, frames, timing, shown, extra)
             return
-        inputs = [self._input(frame) for frame in context]
+        inputs = [self.input(frame) for frame in context]
         with self._step_for(self.model, inputs[0], timing) as model:
             steps = rollout(model, inputs, frames)
             for step in range(len(context) - 1 + frames):
-                with self._computing(timing):
+                with self.computing(timing):
                     frame = next(steps)[0].float().cpu().numpy()
                 timing.steps += 1
                 if step >= len(context) - 1:
-                    yield Output(_finite(frame, self.model))
+                    yield Output(finite(frame, self.model))
 
     def _carry_on(
         self, model: MotionVMRNN, context: Sequence[Frame], frames: int, timing: Timing,
         shown: Sequence[Frame] | None, extra: Sequence[str],
     ) -> Iterator[Output]:  # fmt: skip
         """The same by a network that decides how the picture goes on."""
-        small = at_least_two(torch.stack([self._input(frame) for frame in context]))
-        large = None if shown is None else at_least_two(torch.stack([self._input(frame) for frame in shown]))
-        parts = model(small, _blocks(frames))
+        small = at_least_two(torch.stack([self.input(frame) for frame in context]))
+        large = None if shown is None else at_least_two(torch.stack([self.input(frame) for frame in shown]))
+        parts = model(small, blocks(frames))
         plate = large_plate = None
         while True:
-            with self._computing(timing):
+            with self.computing(timing):
                 part = next(parts, None)
             if part is None:
                 return
@@ -106,7 +106,7 @@ class Predictor:
             if part.given < len(small):
                 continue  # the rehearsal
             for number in range(len(part.outlook.light)):
-                with self._computing(timing):
+                with self.computing(timing):
                     outlook = Outlook(*(field[number] for field in part.outlook))
                     plate = part.continuation.plate(list(small)) if plate is None else plate
                     frame = outlook.draw(small[-1], plate).clamp(0, 1)[0].cpu().numpy()
@@ -115,18 +115,20 @@ class Predictor:
                         large_plate = part.continuation.plate(list(large)) if large_plate is None else large_plate
                         picture = outlook.draw(large[-1], large_plate).clamp(0, 1)[0].cpu().numpy()
                 drawn = {name: _EXTRA[name](outlook) for name in extra if name in _EXTRA}
-                yield Output(_finite(frame, self.model), picture, drawn)
+                yield Output(finite(frame, self.model), picture, drawn)
 
-    def _input(self, frame: Frame) -> torch.Tensor:
+    def input(self, frame: Frame) -> torch.Tensor:
         """(C, H, W) -> (1, C, H, W) on the device; what exceeds 1 is cut off."""
         return torch.from_numpy(np.minimum(frame, 1))[None].to(self.device)
 
     @contextmanager
-    def _computing(self, timing: Timing) -> Iterator[None]:
+    def computing(self, timing: Timing | None = None) -> Iterator[None]:
+        """A block in which the network computes; `timing` gets its share."""
         begin = time.perf_counter()
         with torch.inference_mode(), autocast(self.device, self.dtype):
             yield
-        timing.predict_s += time.perf_counter() - begin
+        if timing is not None:
+            timing.predict_s += time.perf_counter() - begin
 
     @contextmanager
     def _step_for(self, model: VMRNN, frame: torch.Tensor, timing: Timing) -> Iterator[VMRNN | GraphedStep]:
@@ -155,21 +157,21 @@ class Predictor:
             return self._batch_carried_on(self.model, at_least_two(inputs), frames)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             steps = itertools.islice(rollout(self.model, inputs, frames), len(inputs) - 1, None)
-            return _finite(torch.stack(list(steps), dim=1).float().cpu().numpy(), self.model)
+            return finite(torch.stack(list(steps), dim=1).float().cpu().numpy(), self.model)
 
     def _batch_carried_on(self, model: MotionVMRNN, inputs: torch.Tensor, frames: int) -> NDArray[np.float32]:
         """(T, B, C, H, W) -> (B, frames, C, H, W)."""
         drawn = []
         with torch.inference_mode(), autocast(self.device, self.dtype):
-            for part in model(inputs, _blocks(frames)):
+            for part in model(inputs, blocks(frames)):
                 if part.given == len(inputs):
                     plate = part.continuation.plate(list(inputs))
                     outlooks = (Outlook(*fields) for fields in zip(*part.outlook, strict=True))
                     drawn += [outlook.draw(inputs[-1], plate).clamp(0, 1) for outlook in outlooks]
-            return _finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
+            return finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
 
-def _blocks(frames: int) -> Iterator[int]:
+def blocks(frames: int) -> Iterator[int]:
     """How many frames ahead to decide on together, until there are `frames`."""
     return (min(_BLOCK, frames - done) for done in range(0, frames, _BLOCK))
 
@@ -202,7 +204,8 @@ def _weights(outlook: Outlook) -> Frame:
 _EXTRA: dict[str, Callable[[Outlook], Frame]] = {"motion": _motion, "weights": _weights}
 
 
-def _finite(frames: NDArray[np.float32], model: Network) -> NDArray[np.float32]:
+def finite(frames: NDArray[np.float32], model: Network) -> NDArray[np.float32]:
+    """The frames; raises NotFiniteError unless all of their values are finite."""
     if not np.isfinite(frames).all():
         raise NotFiniteError(f"the output of {model.source} is not finite", "check the weights, or use --dtype float32")
     return frames
