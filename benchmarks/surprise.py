@@ -35,7 +35,7 @@ from vmrnn_cli.carried import Carried
 from vmrnn_cli.data.scenes import make_scene
 from vmrnn_cli.errors import run_script
 from vmrnn_cli.predictor import Predictor, load_weights
-from vmrnn_cli.surprise import Events, Reading, Surprise, _Tail
+from vmrnn_cli.surprise import Events, Reading, Surprise, _Distribution
 from vmrnn_cli.video import Source
 
 FPS, SIDE, LENGTH, SECOND = 25, 128, 100, 25
@@ -83,7 +83,7 @@ def happen(kind, clip, at, rng):
         clip[at:] += shape * (skin - clip[at:])
         return clip, (at, at)
     if kind == "reversal":
-        clip[at:] = clip[at - 1 :: -1][:rest] if at >= rest else np.resize(clip[at - 1 :: -1], clip[at:].shape)
+        clip[at:] = clip[at - 2 :: -1][:rest]
         return clip, (at, at)
     if kind == "freeze":
         frozen = 3 * SECOND // 2
@@ -124,7 +124,7 @@ class Rival:
     """A number of its own with the same calibration."""
 
     def __init__(self, alarms_per_hour):
-        self._tail, self.alarm = _Tail(), Surprise(FPS, alarms_per_hour).alarm
+        self._tail, self.alarm = _Distribution(0.2, 0.5), Surprise(FPS, alarms_per_hour).alarm
 
     def see(self, truth, forecast):
         number = 0.5 * np.log(np.square(truth - forecast).mean() + 1e-8)
@@ -152,8 +152,8 @@ def alarms(compared, alarms_per_hour):
     surprise = Surprise(FPS, alarms_per_hour)
     events, found = {method: Events(FPS // 2) for method in METHODS}, {method: [] for method in METHODS}
     before = None
-    for number, frame, forecast, last, continued, lead in compared:
-        readings = {"this": surprise.see(frame, forecast, last, lead)}
+    for number, frame, forecast, last, continued, _ in compared:
+        readings = {"this": surprise.see(frame, forecast, last)}
         readings["frame difference"] = measures["frame difference"].see(frame, last if before is None else before)
         readings["motion continued"] = measures["motion continued"].see(frame, continued)
         before = frame

@@ -144,7 +144,7 @@ class Watch:
             return known
         lead = number - newest.frame
         forecast = newest.forecast[lead - 1]
-        reading = self._surprise.see(_gray(frame), _gray(forecast), _gray(newest.last), lead)
+        reading = self._surprise.see(_gray(frame), _gray(forecast), _gray(newest.last))
         changed = self.events.see(number, at, reading)
         known |= {"surprise": reading.surprise, "alarm": reading.alarm, "forecast": forecast, "heat": reading.heat}
         if changed is not None:
