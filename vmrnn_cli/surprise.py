@@ -263,19 +263,20 @@ def _unexplained(y: Grid, candidates: Sequence[Grid]) -> tuple[Grid, Grid]:
         ]
     )
     best = np.argmin(_box(off * off, 1), 0)[None]
-    gains = np.repeat(np.stack([fit.gain for fit in fits]), 9, 0)
+    gains: Grid = np.repeat(np.stack([fit.gain for fit in fits]), 9, 0)
     return np.take_along_axis(off, best, 0)[0], np.take_along_axis(gains, best, 0)[0]
 
 
 def _variance(values: Grid, radius: int) -> Grid:
     """Around each place, of (h, w)."""
-    variance: Grid = np.maximum(_box(values * values, radius) - _box(values, radius) ** 2, 0)
-    return variance
+    variance: Grid = _box(values * values, radius) - _box(values, radius) ** 2
+    return variance.clip(min=0)
 
 
 def _box(values: Grid, radius: int) -> Grid:
     """Mean over the places up to `radius` away, as far as there are such: (..., h, w) likewise."""
-    return _means(values.shape[-2], radius) @ values @ _means(values.shape[-1], radius).T
+    means = _means(values.shape[-2], radius) @ values @ _means(values.shape[-1], radius).T
+    return means.astype(np.float32, copy=False)
 
 
 @lru_cache(maxsize=32)
@@ -283,7 +284,8 @@ def _means(length: int, radius: int) -> Grid:
     """The matrix (length, length) that takes the mean of neighbours."""
     place = np.arange(length)
     near = (np.abs(place[:, None] - place) <= radius).astype(np.float32)
-    return near / near.sum(1, keepdims=True)
+    means: Grid = near / near.sum(1, keepdims=True)
+    return means.astype(np.float32, copy=False)
 
 
 def _pixel_noise(frame: Grid) -> float:

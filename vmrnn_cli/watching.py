@@ -114,7 +114,8 @@ class Watch:
         begin = time.perf_counter()
         self._carried.give(frame)
         if self._carried.count >= self._enough and (number + 1) % self._every == 0:
-            known["rollout"] = self._carried.rollout(self._frames, self._leads)
+            # Counted along the stream, whatever has been forgotten.
+            known["rollout"] = self._carried.rollout(self._frames, self._leads)._replace(frame=number)
             self._rollouts.append(known["rollout"])
         self.network_s += time.perf_counter() - begin
         return Watched(number, at, frame, **known)
