@@ -11,7 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 __all__ = [
-    "VMRNN", "Forecast", "InputError", "MotionConfig", "MotionVMRNN", "VMRNNConfig", "VMRNNError", "predict",
+    "VMRNN", "Forecast", "InputError", "MotionConfig", "MotionVMRNN", "VMRNNConfig", "VMRNNError", "predict", "watch",
 ]  # fmt: skip
 
 # PyTorch takes seconds to import and `vmrnn --help` does without it, so names come when they are asked for.
@@ -24,6 +24,7 @@ _HOMES = {
     "VMRNNConfig": "config",
     "VMRNNError": "errors",
     "predict": "predictor",
+    "watch": "watching",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from . import __version__
-from .commands import benchmark, compare, data, doctor, eval, info, predict, train, weights
+from .commands import benchmark, compare, data, doctor, eval, info, predict, train, watch, weights
 from .commands.options import renamed
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ def root(
 
 
 app.command("predict")(predict.predict)
+app.command("watch", epilog=watch.FIELDS)(watch.watch)
 app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
 app.command("compare")(compare.compare)

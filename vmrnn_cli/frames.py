@@ -95,7 +95,7 @@ def list_images(folder: Path) -> list[Path]:
     """
     files = sorted(
         (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")),
-        key=_natural_order,
+        key=natural_order,
     )
     if len(files) < 2 and (clips := sorted(file for file in folder.iterdir() if file.suffix.lower() in VIDEO_SUFFIXES)):
         raise InputError(
@@ -192,7 +192,7 @@ def open_images(
     return _image_frames(files, channels, size, declared, notes), notes
 
 
-def _natural_order(file: Path) -> list[tuple[int, str]]:
+def natural_order(file: Path) -> list[tuple[int, str]]:
     """Sort key: 2 before 10. Text and numbers alternate, so equal positions always compare equal kinds."""
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in _NUMBER.split(file.name.lower())]
 

@@ -82,45 +82,47 @@ class Predictor:
         if isinstance(self.model, MotionVMRNN):
             yield from self._carry_on(self.model, context, frames, timing, shown, extra)
             return
-        inputs = [self._input(frame) for frame in context]
+        inputs = [self.input(frame) for frame in context]
         with self._step_for(self.model, inputs[0], timing) as model:
             steps = rollout(model, inputs, frames)
             for step in range(len(context) - 1 + frames):
-                with self._computing(timing):
+                with self.computing(timing):
                     frame = next(steps)[0].float().cpu().numpy()
                 timing.steps += 1
                 if step >= len(context) - 1:
-                    yield Output(_finite(frame, self.model))
+                    yield Output(finite(frame, self.model))
 
     def _carry_on(
         self, model: MotionVMRNN, context: Sequence[Frame], frames: int, timing: Timing,
         shown: Sequence[Frame] | None, extra: Sequence[str],
     ) -> Iterator[Output]:  # fmt: skip
         """The same by a network that decides how the picture goes on."""
-        small = at_least_two(torch.stack([self._input(frame) for frame in context]))
-        large = None if shown is None else at_least_two(torch.stack([self._input(frame) for frame in shown]))
+        small = at_least_two(torch.stack([self.input(frame) for frame in context]))
+        large = None if shown is None else at_least_two(torch.stack([self.input(frame) for frame in shown]))
         clips = [small] if large is None else [small, large]
         decided = _decided(model, small, frames, timing)
         anchors: list[torch.Tensor] = []
         for _ in range(frames):
-            with self._computing(timing):
+            with self.computing(timing):
                 continuation, outlook = next(decided)
                 anchors = anchors or [continuation.anchors(list(clip)) for clip in clips]
                 drawn = [outlook.draw(of_clip).clamp(0, 1) for of_clip in anchors]
                 frame, *picture = (each[0].cpu().numpy() for each in drawn)
             extras = {panel: _extra(panel, outlook) for panel in extra if panel in _EXTRA}
-            yield Output(_finite(frame, self.model), picture[0] if picture else None, extras)
+            yield Output(finite(frame, self.model), picture[0] if picture else None, extras)
 
-    def _input(self, frame: Frame) -> torch.Tensor:
+    def input(self, frame: Frame) -> torch.Tensor:
         """(C, H, W) -> (1, C, H, W) on the device; what exceeds 1 is cut off."""
         return torch.from_numpy(np.minimum(frame, 1))[None].to(self.device)
 
     @contextmanager
-    def _computing(self, timing: Timing) -> Iterator[None]:
+    def computing(self, timing: Timing | None = None) -> Iterator[None]:
+        """A block in which the network computes; `timing` gets its share."""
         begin = time.perf_counter()
         with torch.inference_mode(), autocast(self.device, self.dtype):
             yield
-        timing.predict_s += time.perf_counter() - begin
+        if timing is not None:
+            timing.predict_s += time.perf_counter() - begin
 
     @contextmanager
     def _step_for(self, model: VMRNN, frame: torch.Tensor, timing: Timing) -> Iterator[VMRNN | GraphedStep]:
@@ -149,7 +151,7 @@ class Predictor:
             return self._batch_carried_on(self.model, at_least_two(inputs), frames)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             steps = itertools.islice(rollout(self.model, inputs, frames), len(inputs) - 1, None)
-            return _finite(torch.stack(list(steps), dim=1).float().cpu().numpy(), self.model)
+            return finite(torch.stack(list(steps), dim=1).float().cpu().numpy(), self.model)
 
     def _batch_carried_on(self, model: MotionVMRNN, inputs: torch.Tensor, frames: int) -> NDArray[np.float32]:
         """(T, B, C, H, W) -> (B, frames, C, H, W)."""
@@ -158,17 +160,22 @@ class Predictor:
             for continuation, outlook in _decided(model, inputs, frames, Timing()):
                 anchors = continuation.anchors(list(inputs)) if anchors is None else anchors
                 drawn.append(outlook.draw(anchors).clamp(0, 1))
-            return _finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
+            return finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
 
 def _decided(
     model: MotionVMRNN, given: torch.Tensor, ahead: int, timing: Timing
 ) -> Iterator[tuple[Continuation, Outlook]]:
     """What a network decides on each frame ahead, without the rehearsal; given (T, B, C, H, W)."""
-    for part in model(given, (min(_BLOCK, ahead - done) for done in range(0, ahead, _BLOCK))):
+    for part in model(given, blocks(ahead)):
         timing.steps += len(part.outlook.light)
         if part.given == len(given):
             yield from ((part.continuation, Outlook(*fields)) for fields in zip(*part.outlook, strict=True))
+
+
+def blocks(frames: int) -> Iterator[int]:
+    """How many frames ahead to decide on together, until there are `frames`."""
+    return (min(_BLOCK, frames - done) for done in range(0, frames, _BLOCK))
 
 
 class Output(NamedTuple):
@@ -193,7 +200,8 @@ def _extra(panel: str, outlook: Outlook) -> Frame:
     return render.weight_colours(outlook.weights()[0].cpu().numpy())
 
 
-def _finite(frames: NDArray[np.float32], model: Network) -> NDArray[np.float32]:
+def finite(frames: NDArray[np.float32], model: Network) -> NDArray[np.float32]:
+    """The frames; raises NotFiniteError unless all of their values are finite."""
     if not np.isfinite(frames).all():
         raise NotFiniteError(f"the output of {model.source} is not finite", "check the weights, or use --dtype float32")
     return frames

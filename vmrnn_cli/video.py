@@ -72,7 +72,7 @@ class Clip:
     """
 
     def __init__(
-        self, name: str, kind: str, fps: float, frames: Iterator[Frame], decoder: "_Ffmpeg | None" = None, *,
+        self, name: str, kind: str, fps: float, frames: Iterator[Frame], decoder: "Ffmpeg | None" = None, *,
         has_clock: bool = True, divided_by: float = 1.0, offset: float = 0.0, notes: Sequence[str] = (),
         flaws: Sequence[str] = (), expected: int = 0, sought: bool = False, grid: GridClip | None = None,
     ) -> None:  # fmt: skip
@@ -96,7 +96,7 @@ class Clip:
         if self._ended and not self.whole():
             flaws.append(f"decoded {self._read} of about {self.expected} frames")
         if self._decoder is not None and (errors := self._decoder.log()[self._log_start :].strip()):
-            flaws.append(f"not all of it can be decoded: {_reason(errors)}")
+            flaws.append(f"not all of it can be decoded: {ffmpeg_reason(errors)}")
         return flaws
 
     def __iter__(self) -> Iterator[Frame]:
@@ -332,7 +332,7 @@ def _check_request(name: str, size: Size, fps: float | None, start: float) -> No
 # ---- ffmpeg
 
 
-class _Ffmpeg:
+class Ffmpeg:
     """An ffmpeg child. What it has to say goes to a temporary file, so that it never blocks on a full pipe."""
 
     def __init__(self, arguments: Sequence[str], stdin: int, stdout: int) -> None:
@@ -396,7 +396,7 @@ def _machine_failures() -> Iterator[None]:
         raise VMRNNError(f"cannot run ffmpeg: {error}", _REINSTALL) from error
 
 
-def _reason(log: str) -> str:
+def ffmpeg_reason(log: str) -> str:
     """Return the first thing that went wrong: what follows it in ffmpeg's log says the same with less."""
     if "matches no streams" in log:
         return "it holds no video"
@@ -404,7 +404,7 @@ def _reason(log: str) -> str:
     return errors[0].strip().rstrip(".") if errors else "ffmpeg gave no reason"
 
 
-def _local_input(path: Path) -> list[str]:
+def local_input(path: Path) -> list[str]:
     # "file:" and the whitelist: no name and no playlist, however it looks, makes ffmpeg open the network or a device.
     return ["-protocol_whitelist", "file", "-i", f"file:{path}"]
 
@@ -449,8 +449,8 @@ def _open_video(
     filters = _filters(channels, size, rate, start - coarse, probe)
     output = ["-map", f"0:V:{probe.stream}", "-vf", filters, "-fps_mode", "passthrough", "-f", "yuv4mpegpipe", "-"]
     # By default, frames that change their size would start the filters anew, and time with them.
-    decoder = _Ffmpeg(
-        ["-reinit_filter", "0", *probe.input_options, *seek, *_local_input(path), *output],
+    decoder = Ffmpeg(
+        ["-reinit_filter", "0", *probe.input_options, *seek, *local_input(path), *output],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     )
@@ -476,8 +476,8 @@ def _open_video(
 def _probe(path: Path, packets: int | None = 3000) -> _Probe:
     """Learn from the first packets, or from all, how to decode a file; nothing is decoded for that."""
     wanted = ["-map", "0:V", "-frames:v", str(packets)] if packets else ["-map", "0:V", "-map", "0:a?"]
-    lister = _Ffmpeg(
-        ["-loglevel", "level+info", *_local_input(path), *wanted, "-c", "copy", "-f", "framecrc", "-"],
+    lister = Ffmpeg(
+        ["-loglevel", "level+info", *local_input(path), *wanted, "-c", "copy", "-f", "framecrc", "-"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert lister.stdout is not None
@@ -491,7 +491,7 @@ def _probe(path: Path, packets: int | None = 3000) -> _Probe:
     output = re.search(r"^\S* *Output #0.*", log, re.DOTALL | re.MULTILINE)
     videos = [number for number, size in listed.sizes.items() if listed.media[number] == "video"]
     if output is None or not videos:
-        raise _unusable(path, _reason(log))
+        raise _unusable(path, ffmpeg_reason(log))
     stream = max(videos, key=lambda number: math.prod(listed.sizes[number]))  # the first of the largest
     W, H = listed.sizes[stream]
     said = re.search(rf"^\S* *Stream #0:{stream}\b[^\n]*?: Video: \w+[^,\n]*, (\w+)(.*)", output[0], re.MULTILINE)
@@ -530,7 +530,7 @@ def _probe(path: Path, packets: int | None = 3000) -> _Probe:
         if duration and duration - listed.end > max(1.0, 0.02 * duration):
             flaws.append(f"the file ends early: it says {duration:.1f} s and holds {listed.end:.1f}")
         elif errors:
-            flaws.append(f"the file is damaged: {_reason(errors[0])}")
+            flaws.append(f"the file is damaged: {ffmpeg_reason(errors[0])}")
     span = sum(1 / float(fps) if gap > longest_gap else gap for gap in gaps)
     timed = not listed.untimed[stream]
     return _Probe(
@@ -595,7 +595,7 @@ class _Packets:
 def _decoded_times(path: Path, stream: int, frames: int) -> list[Fraction]:
     """When the first frames are shown, in seconds, in order."""
     small = ["-vf", "scale=16:16", "-frames:v", str(frames), "-fps_mode", "passthrough", "-f", "framecrc", "-"]
-    done = _run([*_local_input(path), "-map", f"0:V:{stream}", *small])
+    done = _run([*local_input(path), "-map", f"0:V:{stream}", *small])
     return _Packets(io.BytesIO(done.stdout)).times(0)
 
 
@@ -644,7 +644,7 @@ def _filters(channels: int, size: Size, rate: Fraction, skip: float, probe: _Pro
     if probe.alpha:
         # Over black. In 16 bits, as the 8-bit product makes 254 of 255.
         chain += ["format=gbrap16le", "premultiply=inplace=1"]
-    W, H = _scaled_sides(size)
+    W, H = scaled_sides(size)
     chain += [f"scale=w='{W}':h='{H}':flags=lanczos+accurate_rnd+full_chroma_int:out_range=pc"]
     if channels == 1:
         chain += ["format=gray"]
@@ -654,7 +654,7 @@ def _filters(channels: int, size: Size, rate: Fraction, skip: float, probe: _Pro
     return ",".join(chain)
 
 
-def _scaled_sides(size: Size) -> tuple[str, str]:
+def scaled_sides(size: Size) -> tuple[str, str]:
     """Return width and height as ffmpeg expressions; `iw*sar` is the width in square pixels."""
     if size is None:
         return f"clip(round(iw*sar),1,{LONGEST_SIDE})", "ih"
@@ -666,7 +666,7 @@ def _scaled_sides(size: Size) -> tuple[str, str]:
     return str(size[1]), str(size[0])
 
 
-def _decoded_frames(path: Path, decoder: _Ffmpeg, shape: tuple[int, int, int]) -> Iterator[Frame]:
+def _decoded_frames(path: Path, decoder: Ffmpeg, shape: tuple[int, int, int]) -> Iterator[Frame]:
     assert decoder.stdout is not None
     while decoder.stdout.readline():  # b"FRAME\n"
         pixels = decoder.stdout.read(math.prod(shape))
@@ -683,7 +683,7 @@ def _no_frames(path: Path, start: float, fps: float | None, log: str) -> InputEr
         return past_the_end(path, start, whole.duration or (whole.last if whole.whole else None))
     if fps and not log.strip():
         return InputError(f"{path} is too short for {fps:g} frames per second", "pass a larger --fps")
-    return _unusable(path, _reason(log))
+    return _unusable(path, ffmpeg_reason(log))
 
 
 def _unusable(path: Path, reason: str) -> InputError:
@@ -715,7 +715,7 @@ class VideoWriter:
         self._fps = fps
         self._codec = codec
         self._shape: tuple[int, ...] = ()
-        self._encoder: _Ffmpeg | None = None
+        self._encoder: Ffmpeg | None = None
 
     def write(self, frame: NDArray[np.uint8]) -> None:
         """Append one frame: uint8 (H, W, 3), RGB, of the same size as those before. VMRNNError when ffmpeg fails."""
@@ -730,10 +730,10 @@ class VideoWriter:
         except BrokenPipeError:
             self.finish()
 
-    def _start(self) -> _Ffmpeg:
+    def _start(self) -> Ffmpeg:
         H, W, _ = self._shape
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{W}x{H}", "-framerate", f"{self._fps!r}", "-i", "-"]
-        return _Ffmpeg([*source, *self._codec, f"file:{self._path}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        return Ffmpeg([*source, *self._codec, f"file:{self._path}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
     def finish(self) -> None:
         """Let ffmpeg write the rest. VMRNNError when it fails."""
@@ -800,11 +800,11 @@ def _writer(path: Path, fps: float, codec: Sequence[str]) -> Iterator[VideoWrite
 def _make_gif(lossless: Path, palette: Path, gif: Path) -> None:
     palette_input = [*_PALETTE, "-s", "16x16", "-i", f"file:{palette}"]
     dither = "[0:v][1:v]paletteuse=dither=sierra2_4a:diff_mode=rectangle"
-    done = _run([*_local_input(lossless), *palette_input, "-lavfi", dither, "-loop", "0", f"file:{gif}"])
+    done = _run([*local_input(lossless), *palette_input, "-lavfi", dither, "-loop", "0", f"file:{gif}"])
     if done.returncode != 0:
         raise _encoding_failed(done.stderr.decode(errors="replace"))
 
 
 def _encoding_failed(log: str) -> OSError:
     """Told as what could not be written by `atomic_path`, which knows its name."""
-    return OSError(errno.EIO, f"ffmpeg says {_reason(log)}")
+    return OSError(errno.EIO, f"ffmpeg says {ffmpeg_reason(log)}")

@@ -20,20 +20,23 @@ from ..cards import code_version
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def fill(template: str, content: Mapping[str, Any]) -> str:
+def fill(template: str, content: Mapping[str, Any], *, script: str = "page.js", asks: bool = False) -> str:
     """The text of a page.
 
     Args:
         template: a file in `templates/`.
         content: what the template asks for; text is escaped, `markupsafe.Markup` is taken as it is.
+        script: a file in `templates/`, what the page runs.
+        asks: whether it may ask for more, of nobody but who served it.
 
     Raises:
         jinja2.UndefinedError: something that it asks for is missing.
     """
-    style, script = (_read(name) for name in ("page.css", "page.js"))
+    style, script = _read("page.css"), _read(script)
+    asked = "'self'" if asks else "'none'"
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hashed(style)}'; script-src '{_hashed(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"base-uri 'none'; form-action 'none'; connect-src {asked}"
     )
     page = {"policy": policy, "style": style, "script": script, "version": code_version()}
     return _environment().get_template(template).render(**page, **content)

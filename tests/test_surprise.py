@@ -1,0 +1,118 @@
+"""What surprises is told from what does not, on scenes in which it is known what happens."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from moving import texture
+
+from vmrnn_cli.surprise import Event, Events, Reading, Surprise, pooled
+
+SIDE, LENGTH, AT = 96, 110, 70
+
+
+def scene(seed=0, velocity=1.5):
+    """A camera that pans over a picture, with noise, as (T, H, W)."""
+    world = texture(2 * SIDE + 200, seed)[0, 0].numpy()
+    noise = 0.01 * np.random.default_rng(seed).standard_normal((LENGTH, SIDE, SIDE), np.float32)
+    steps = [math.floor(40 + velocity * t) for t in range(LENGTH)]
+    return np.clip(0.1 + 0.8 * np.stack([world[30 : 30 + SIDE, x : x + SIDE] for x in steps]) + noise, 0, 1)
+
+
+def with_disc(frames, start):
+    """A disc with a skin of its own is there from one frame on."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    shape = np.hypot(y - 50, x - 40) < 11
+    skin = np.where(frames[start][50, 40] < 0.5, 0.55, 0.0) + 0.4 * texture(SIDE, 9, 3)[0, 0].numpy()
+    changed = frames.copy()
+    changed[start:, shape] = skin[shape]
+    return changed
+
+
+def watched(frames, every=5):
+    """Frames with an alarm, where the forecast is the frame itself, as if it had been known but for what happens."""
+    surprise = Surprise(25.0, 1.0)
+    quiet = scene()
+    readings = []
+    for t in range(1, len(frames)):
+        last = frames[(t - 1) // every * every]
+        lead = t - (t - 1) // every * every
+        shift = last if len(quiet) <= t else np.roll(last, -round(1.5 * lead), 1)  # motion, as a forecast has it
+        readings.append(surprise.see(frames[t].astype(np.float32), shift.astype(np.float32), last.astype(np.float32)))
+    assert all(reading.alarm == pytest.approx(math.log10(25 * 3600)) for reading in readings)
+    return [t for t, reading in enumerate(readings, 1) if (reading.surprise or 0) > reading.alarm]
+
+
+def test_nothing_happens_and_nothing_is_told():
+    assert watched(scene()) == []
+
+
+def test_a_cut_is_told_when_it_comes():
+    found = watched(np.concatenate([scene()[:AT], scene(seed=3)[AT:]]))
+    assert found[0] == AT
+
+
+def test_what_appears_is_told_when_it_comes():
+    assert watched(with_disc(scene(), AT))[0] == AT
+
+
+def test_a_freeze_is_told_soon():
+    frames = scene()
+    frames[AT:] = frames[AT - 1]
+    found = watched(frames)
+    assert AT < found[0] <= AT + 20
+
+
+@pytest.mark.parametrize(
+    ("name", "light"),
+    [
+        ("fade", lambda t: np.clip(1 - t / 25, 0.1, 1)),
+        ("blackout and back", lambda t: np.clip(np.abs(t - 18) / 15 - 0.1, 0, 1)),
+        ("flicker", lambda t: 1 + 0.15 * np.random.default_rng(1).uniform(-1, 1, len(t))),
+        ("lamp", lambda t: 1 - 0.3 * (t >= 2)),
+    ],
+)
+def test_light_is_no_event(name, light):
+    frames = scene()
+    frames[AT:] *= light(np.arange(LENGTH - AT))[:, None, None]
+    assert watched(np.rint(255 * frames.clip(0, 1)) / 255) == [], name
+
+
+def test_noise_is_no_event():
+    frames = scene()
+    frames[AT:] += 0.05 * np.random.default_rng(2).standard_normal(frames[AT:].shape)
+    assert watched(frames.clip(0, 1)) == []
+
+
+def test_more_alarms_an_hour_are_asked_for_by_a_lower_number():
+    assert Surprise(25.0, 60.0).alarm < Surprise(25.0, 1.0).alarm < Surprise(25.0, 0.01).alarm
+    assert Surprise(1.0, 3600.0).alarm == pytest.approx(math.log10(2))
+
+
+def test_heat_is_where_it_happens():
+    frames, surprise = with_disc(scene(velocity=0), AT), Surprise(25.0)
+    for t in range(1, AT + 1):
+        frame, before = frames[t].astype(np.float32), frames[t - 1].astype(np.float32)
+        heat = surprise.see(frame, before, before).heat
+    hottest = np.unravel_index(np.argmax(heat), heat.shape)
+    size = SIDE // heat.shape[0]
+    assert math.hypot(hottest[0] * size - 50, hottest[1] * size - 40) < 14
+
+
+def test_pooled_takes_means():
+    frame = np.arange(42, dtype=np.float32).reshape(6, 7)
+    assert pooled(frame, 3).tolist() == [[frame[:3, :3].mean(), frame[:3, 3:6].mean()],
+                                         [frame[3:, :3].mean(), frame[3:, 3:6].mean()]]  # fmt: skip
+
+
+def test_events_begin_above_one_number_and_end_below_another():
+    events, told = Events(patience=3), []
+    for frame, surprise in enumerate([None, 1, 2, 5, 9, 5, 3.5, 3.5, 1, 2, 1, 1, 6]):
+        changed = events.see(frame, frame / 10, Reading(surprise, 4.0, 3.0, np.zeros((1, 1), np.float32)))
+        told.append(None if changed is None else (changed.number, changed.end))
+    assert {n: each for n, each in enumerate(told) if each} == {3: (1, None), 10: (1, 7), 12: (2, None)}
+    assert events.now is not None and events.count == 2
+    assert events.finish() == Event(2, 12, 12, 6, 1.2, 12)
+    assert events.finish() is None
