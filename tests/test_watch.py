@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_a_closed_standard_output_ends_it(tiny):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
 def test_a_full_disk_ends_it_in_a_line(tiny):
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-m", "vmrnn_cli", "watch", *RAW, "--weights", str(tiny)]
         done = subprocess.run(command, input=cut(), stdout=full, stderr=subprocess.PIPE, timeout=300)
     assert done.returncode == 1
