@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -68,6 +69,22 @@ def test_it_is_what_the_modules_compute(isa, dim, shape, d_state, monkeypatch):
     for a, b in zip(got, want, strict=True):
         assert a.dtype == torch.float32
         assert distance(a, b) < 3e-6
+
+
+@pytest.mark.parametrize("where", ["tokens", "hidden", "cell", "weights"])
+def test_what_is_no_number_stays_none(isa, where):
+    cell, tokens, state = cell_and_inputs(shape=(1, 3, 3))
+    given = {
+        "tokens": tokens,
+        "hidden": state.hidden,
+        "cell": state.cell,
+        "weights": cell.blocks[1].ss2d.out_proj.weight,
+    }
+    with torch.no_grad():
+        given[where].view(-1)[5] = math.nan
+    hidden, new_cell = in_one_go(cell, tokens, state)
+    assert hidden.isnan().any()
+    assert torch.equal(hidden.isnan(), new_cell.isnan())
 
 
 def test_the_model_runs_it(monkeypatch):

@@ -750,10 +750,11 @@ EXPORT void vmrnn_cell_forward(struct cell_job *j) {
         for (int64_t i = j->count * task / j->tasks; i < j->count * (task + 1) / j->tasks; i += LANES) {
             const int64_t left = j->count * (task + 1) / j->tasks - i;
             const int lanes = left < LANES ? (int)left : LANES;
-            const vec o = load_some(j->o + i, lanes), f = vsigmoid(o);
-            const vec cell = f * (load_some(j->cell + i, lanes) + vtanh(o));
-            store_some(j->new_cell + i, cell, lanes);
-            store_some(j->hidden + i, f * vtanh(cell), lanes);
+            const vec o = load_some(j->o + i, lanes), before = load_some(j->cell + i, lanes), f = vsigmoid(o);
+            const vec cell = f * (before + vtanh(o));
+            const ivec lost = is_nan(o) | is_nan(before); /* bounds would make numbers of them */
+            store_some(j->new_cell + i, (vec)((ivec)cell | lost), lanes);
+            store_some(j->hidden + i, (vec)((ivec)(f * vtanh(cell)) | lost), lanes);
         }
 }
 

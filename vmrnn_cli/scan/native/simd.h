@@ -72,6 +72,9 @@ INLINE vec vmax(vec a, vec b) { ivec m = a > b; return (vec)(((ivec)a & m) | ((i
 INLINE vec vmin(vec a, vec b) { ivec m = a < b; return (vec)(((ivec)a & m) | ((ivec)b & ~m)); }
 #endif
 
+/* All bits of the lanes that are NaN, by their bits: compiled for finite numbers, a comparison would see none. */
+INLINE ivec is_nan(vec v) { return ((ivec)v & 0x7fffffff) > 0x7f800000; }
+
 INLINE float sum_lanes(vec v) {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)v);
