@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=2 python benchmarks/watch.py [--frames N] [--side S] [--every N] [--ahead N]
 
-A made-up stream of 128x128, a rollout every 5 frames, each frame measured for surprise. Prints frames a second, the median of a frame without a rollout and of one with it, the network's share, and the memory after the first thousand
-frames and at the end (with `--frames 100000`, about an hour).
+A made-up stream of 128x128, a rollout every 5 frames, each frame measured for surprise. Prints frames
+a second, the median of a frame without a rollout and of one with it, the network's share, and the memory after
+the first thousand frames and at the end (with `--frames 100000`, about an hour).
 """
 
 import argparse
