@@ -120,9 +120,11 @@ class MotionVMRNN(ScanNetwork):
         self.join = nn.Conv2d(2 * dim + config.detail_dim, width, 3, padding=1)
         self.refine = nn.Conv2d(width, width, 3, padding=1)
         self.decide = nn.Conv2d(width, 4 * _P + 2 * FIELDS + 1, 1)
-        nn.init.zeros_(self.decide.weight)  # untrained, it corrects nothing
-        bias = torch.tensor([0.0] * _M + [_AGREEMENT] + [_BLUR] * len(BLURS)).repeat_interleave(4)
-        self.decide.bias = nn.Parameter(torch.cat([bias, torch.zeros(2 * FIELDS + 1)]))
+        for parameter in self.decide.parameters():  # untrained, it corrects nothing
+            nn.init.zeros_(parameter)
+        assert self.decide.bias is not None
+        nn.init.constant_(self.decide.bias[4 * _M : 4 * _M + 4], _AGREEMENT)
+        nn.init.constant_(self.decide.bias[4 * _M + 4 : 4 * _P], _BLUR)
 
     def forward(self, frames: Tensor, ahead: Iterable[int]) -> Iterator[Part]:
         """Forecast the second half of the given frames from the first, then the frames ahead from all of them.
