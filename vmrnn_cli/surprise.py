@@ -44,7 +44,7 @@ _TRUST = 20  # numbers that count as much as what is typical of footage
 _DARK = 0.25  # share of the usual contrast below which a picture says nothing
 _BLANK = 0.02  # share of the contrast that is left of most scenes
 _STEADY = 0.03  # change of the gain within which light is steady
-_LATELY = 12  # frames for which it has to be, or nothing has to change
+_LATELY = 12  # frames for which it has to be, or nothing has to change, or a scene has to be known
 
 
 class Reading(NamedTuple):
@@ -76,8 +76,8 @@ class Surprise:
         self.alarm = -math.log10(min(0.5, alarms_per_hour / (3600 * fps)))
         # By how much they spread at least, and typically.
         self._place, self._whole = _Distribution(0.8, 1.0), _Distribution(0.45, 0.6)
-        self._sudden = _Distribution(0.35, 0.4)
-        self._peaks: deque[float] = deque(maxlen=max(5, round(fps)))  # since the scene began
+        self._sudden = _Distribution(0.6, 0.6)
+        self._peaks: deque[float] = deque(maxlen=max(_LATELY, round(fps)))  # since the scene began
         self._skill, self._still = _Distribution(0.5, 0.5), _Distribution(0.8, 1.0)
         self._skills: deque[float] = deque(maxlen=3)
         self._changes: deque[float] = deque(maxlen=_LATELY)  # squared, from frame to frame
@@ -145,7 +145,7 @@ class Surprise:
         most = float(np.partition(off, -peak)[-peak:].mean()) / (contrast + _FLOOR)
         floor = _BLANK + float(noise.mean()) / (contrast + _FLOOR)
         lately = max(self._peaks, default=0.0)
-        known = len(self._peaks) >= 5
+        known = len(self._peaks) >= _LATELY
         self._peaks.append(most)
         return self._sudden.add(math.log((most + floor) / (lately + floor)), self.alarm) if known else None
 
