@@ -76,7 +76,7 @@ class Surprise:
         self.alarm = -math.log10(min(0.5, alarms_per_hour / (3600 * fps)))
         # By how much they spread at least, and typically.
         self._place, self._whole = _Distribution(0.8, 1.0), _Distribution(0.45, 0.6)
-        self._sudden = _Distribution(0.6, 0.6)
+        self._sudden = _Distribution(0.55, 0.55)
         self._peaks: deque[float] = deque(maxlen=max(_LATELY, round(fps)))  # since the scene began
         self._skill, self._still = _Distribution(0.5, 0.5), _Distribution(0.8, 1.0)
         self._skills: deque[float] = deque(maxlen=3)
