@@ -21,13 +21,13 @@ def scene(seed=0, velocity=1.5):
     return np.clip(0.1 + 0.8 * np.stack([world[30 : 30 + SIDE, x : x + SIDE] for x in steps]) + noise, 0, 1)
 
 
-def with_disc(frames, start):
-    """A disc with a skin of its own is there from one frame on."""
+def with_disc(frames, start, contrast=1.0):
+    """A disc with a skin of its own is there from one frame on, and hides so much of what is behind."""
     y, x = np.mgrid[:SIDE, :SIDE]
     shape = np.hypot(y - 50, x - 40) < 11
     skin = np.where(frames[start][50, 40] < 0.5, 0.55, 0.0) + 0.4 * texture(SIDE, 9, 3)[0, 0].numpy()
     changed = frames.copy()
-    changed[start:, shape] = skin[shape]
+    changed[start:, shape] += contrast * (skin[shape] - changed[start:, shape])
     return changed
 
 
@@ -56,6 +56,15 @@ def test_a_cut_is_told_when_it_comes():
 
 def test_what_appears_is_told_when_it_comes():
     assert watched(with_disc(scene(), AT))[0] == AT
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_appears_in_a_busy_scene_is_told_though_its_contrast_is_moderate(seed):
+    frames = scene(seed)
+    frames[:, 70:90, 70:90] = scene(seed + 7, velocity=2.3)[:, 70:90, 70:90]  # something restless beside it
+    quiet = watched(frames)
+    assert AT in watched(with_disc(frames, AT, 0.6))
+    assert quiet == []
 
 
 def test_a_freeze_is_told_soon():

@@ -3,10 +3,11 @@
 A frame is compared, on a coarse grid, with what was forecast of it and with the frame before. Of both, the gain and the
 offset that fit best around each place are taken off first, and a place may lie a cell further: light that changes, a
 fade, a flicker and a hand that shakes explain a frame as well as motion does. What is left is measured in terms of the
-contrast that is there, of what is usually left at that place, and of the noise of this very frame. Four numbers come of
+contrast that is there, of what is usually left at that place, and of the noise of this very frame. Five numbers come of
 it, and the stream's own running distribution of each tells how rare it is:
 
-    place    what is left where most is left: an object that appears
+    place    what is left where most is left, in terms of what is usual there: a still picture in which something stirs
+    sudden   what is left where most is left, in terms of the most that was left lately: an object that appears
     whole    what is left in the quarter of the picture where least is: a cut
     skill    how much worse the forecast fits than the last frame that it knew, while the light is steady: a reversal
     still    how little changes, where the picture always changes: a freeze
@@ -41,8 +42,9 @@ _WARM_UP = 25  # numbers before there is an alarm
 _KEPT = 4096  # numbers of which a distribution is made
 _TRUST = 20  # numbers that count as much as what is typical of footage
 _DARK = 0.25  # share of the usual contrast below which a picture says nothing
+_BLANK = 0.02  # share of the contrast that is left of most scenes
 _STEADY = 0.03  # change of the gain within which light is steady
-_LATELY = 12  # frames for which it has to be, or nothing has to change
+_LATELY = 12  # frames for which it has to be, or nothing has to change, or a scene has to be known
 
 
 class Reading(NamedTuple):
@@ -74,6 +76,8 @@ class Surprise:
         self.alarm = -math.log10(min(0.5, alarms_per_hour / (3600 * fps)))
         # By how much they spread at least, and typically.
         self._place, self._whole = _Distribution(0.8, 1.0), _Distribution(0.45, 0.6)
+        self._sudden = _Distribution(0.55, 0.55)
+        self._peaks: deque[float] = deque(maxlen=max(_LATELY, round(fps)))  # since the scene began
         self._skill, self._still = _Distribution(0.5, 0.5), _Distribution(0.8, 1.0)
         self._skills: deque[float] = deque(maxlen=3)
         self._changes: deque[float] = deque(maxlen=_LATELY)  # squared, from frame to frame
@@ -106,7 +110,7 @@ class Surprise:
         ]  # fmt: skip
         if not self._too_dark(y, before):
             whole = self._whole.add(math.log(self._share(y, left, noise) + 0.02), self.alarm)
-            surprises += [self._place.add(place, self.alarm), whole]
+            surprises += [self._place.add(place, self.alarm), whole, self._measure_suddenness(y, left, noise)]
             if whole is not None and whole > self.alarm:
                 self._begin_scene()
         at_all = [surprise for surprise in surprises if surprise is not None]
@@ -117,6 +121,7 @@ class Surprise:
         if self._usual is not None:
             self._usual[:], self._learned = self._usual.mean(), 5
         self._changes.clear()
+        self._peaks.clear()
         self._still.clear()
 
     def _measure_place(self, y: Grid, left: Grid, noise: Grid) -> tuple[float, Grid]:
@@ -131,6 +136,18 @@ class Surprise:
         usual += (np.minimum(share, 4 * usual + 0.05) - usual) / min(self._learned + 1, _MEMORY)
         peak = min(_PEAK, ratio.size)
         return math.log(float(np.partition(ratio, -peak, None)[-peak:].mean()) + 1e-3), ratio
+
+    def _measure_suddenness(self, y: Grid, left: Grid, noise: Grid) -> float | None:
+        """How surprising it is that somewhere so much more is left than anywhere lately, in the same scene."""
+        off = (_box(left, 1) ** 2).ravel()
+        peak = min(_PEAK, off.size)
+        contrast = float(y.var())
+        most = float(np.partition(off, -peak)[-peak:].mean()) / (contrast + _FLOOR)
+        floor = _BLANK + float(noise.mean()) / (contrast + _FLOOR)
+        lately = max(self._peaks, default=0.0)
+        known = len(self._peaks) >= _LATELY
+        self._peaks.append(most)
+        return self._sudden.add(math.log((most + floor) / (lately + floor)), self.alarm) if known else None
 
     def _share(self, y: Grid, left: Grid, noise: Grid) -> float:
         """What is left of the contrast where least is."""
