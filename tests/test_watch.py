@@ -171,11 +171,13 @@ def test_an_interrupt_ends_what_is_begun(tiny, tmp_path, number):
 
 
 def test_a_stream_that_stops_for_a_while_goes_on(tiny):
+    stream = cut(60, 0)
+    half = len(stream) // 2
     with started(tiny, *RAW, "--realtime", "--fps", "50") as process:
-        process.stdin.write(cut(30, 0))
+        process.stdin.write(stream[:half])
         process.stdin.flush()
         time.sleep(6)
-        process.stdin.write(cut(30, 0))
+        process.stdin.write(stream[half:])
         out, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (0, b"")
     told = lines(out)

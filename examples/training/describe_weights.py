@@ -75,6 +75,8 @@ def main() -> None:
     registry = json.loads(path.read_text())
     last = summary["baseline_last_frame"]
     fits: dict[str, object] = {"kind": options.kind, "channels": model.config.image_channels}
+    if units := registry.get(options.name, {}).get("fits", {}).get("units"):
+        fits["units"] = units  # of grids; they are told by hand
     if options.same_size:
         fits["sizes"] = [list(model.config.image_size)]
     if options.default:
