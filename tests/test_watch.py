@@ -171,8 +171,9 @@ def test_an_interrupt_ends_what_is_begun(tiny, tmp_path, number):
 
 
 def test_a_stream_that_stops_for_a_while_goes_on(tiny):
-    stream = cut(60, 0)
-    half = len(stream) // 2
+    noise = np.random.default_rng(0)
+    still = [pan(1)[0] // 2 + noise.integers(0, 4, (SIDE, SIDE), np.uint8) for _ in range(60)]
+    stream, half = b"".join(frame.tobytes() for frame in still), 30 * SIDE * SIDE
     with started(tiny, *RAW, "--realtime", "--fps", "50") as process:
         process.stdin.write(stream[:half])
         process.stdin.flush()
