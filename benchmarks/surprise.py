@@ -67,7 +67,7 @@ def texture(rng, roughness=9):
 def scene(rng):
     made = make_scene(LENGTH, SIDE, lambda: texture(rng), lambda: texture(rng).expand(LENGTH, -1, -1, -1), rng)
     noise = 0.01 * rng.standard_normal((LENGTH, SIDE, SIDE), np.float32)
-    return np.clip(made[:, 0].numpy() + noise, 0, 1)
+    return np.clip(made.frames[:, 0].numpy() + noise, 0, 1)
 
 
 def happen(kind, clip, at, rng):

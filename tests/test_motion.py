@@ -46,6 +46,35 @@ def test_match_says_still_where_nothing_moves_and_where_there_is_only_noise() ->
     assert motion.match(*noisy).abs().mean() < 0.25
 
 
+def test_motion_ends_where_the_disc_ends() -> None:
+    before, now = crossing([((48.0, 40.0), (0.0, 2.5))])[8:10]
+    (found,) = motion.find_matches(torch.stack([before, now]))
+    at = motion.positions(*found.shape[-2:], found) * 4 + 1.5
+    distance = ((at - torch.tensor([48.0, 62.5])[:, None, None]) ** 2).sum(1).sqrt()[0]
+    assert (found[0, 1, distance < 11] + 2.5).abs().mean() < 0.15
+    assert found[0, 1, distance > 19].abs().mean() < 0.05
+
+
+def test_the_median_keeps_an_edge_and_drops_an_outlier() -> None:
+    field = torch.zeros(1, 2, 12, 12)
+    field[:, 1, :, 6:] = 3.0
+    edge = field.clone()
+    field[0, 0, 4, 4] = field[0, 1, 2, 9] = -9.0
+    assert torch.equal(motion.median(field, 5), edge)
+
+
+def test_what_is_plain_moves_as_fast_over_a_texture_as_it_does() -> None:
+    still, velocity = 0.6 * texture(seed=1), 2.0
+    shapes = [disc((48.0, 20 + velocity * t), 13) for t in range(10)]
+    frames = torch.stack([still * (1 - shape) + 0.9 * shape for shape in shapes])
+    matter = motion.follow(frames, motion.find_matches(frames))[-1].matter
+    assert matter is not None
+    inside = motion.halve(shapes[-1])[0, 0] > 0.99
+    assert matter.mask[0, 0, inside].mean() > 0.9
+    assert 2 * matter.velocity[0, 1, inside].mean() == pytest.approx(velocity, rel=0.15)
+    assert 2 * matter.velocity[0, :, inside].std(1).max() < 0.25 * velocity  # it keeps its shape
+
+
 def test_warp_and_carry_move_by_what_they_are_told() -> None:
     picture = texture()
     right = torch.tensor([0.0, 3.0])[None, :, None, None].expand(1, 2, SIZE, SIZE)

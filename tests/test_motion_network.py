@@ -9,7 +9,7 @@ import torch
 from moving import crossing, panning
 from torch import Tensor
 
-from vmrnn_cli import motion
+from vmrnn_cli import motion, motion_loss
 from vmrnn_cli.config import MotionConfig
 from vmrnn_cli.motion_loss import MotionLoss
 from vmrnn_cli.motion_network import Given, MotionVMRNN, Outlook, Part
@@ -163,6 +163,39 @@ def test_the_last_frame_repeated_costs_about_what_the_loss_is_measured_by() -> N
     with torch.no_grad():
         loss = float(MotionLoss(Still(SMALL))(clips, 3))  # of three given frames, none is rehearsed
     assert 2.0 < loss < 2.55  # squared, absolute, slopes and choice: 1 + 0.5 + 0.5 + 0.5, less what counts as noise
+
+
+def test_the_loss_is_taught_where_things_were_and_what_is_behind() -> None:
+    clips = panning((0.0, 2.0), 9).transpose(0, 1)
+    taught = torch.zeros(1, 9, 4, *clips.shape[-2:])
+    taught[:, 5:, 1] = -2.0 * torch.arange(1.0, 5)[:, None, None]
+    taught[:, 5:, 2:] = 1.0
+    wrong, hidden, unknown = taught.clone(), taught.clone(), torch.zeros_like(taught)
+    wrong[:, 5:, 1] = 4.0
+    hidden[:, 5:, 2] = 0.0
+    loss = MotionLoss(network(decided=False).eval())
+    with torch.no_grad():
+        plain, *others = (
+            float(loss(torch.cat([clips, *more], 2), 5)) for more in ([], [unknown], [taught], [wrong], [hidden])
+        )
+    assert others[0] == pytest.approx(plain, abs=1e-6)
+    assert plain < others[1] < others[2] and others[1] < others[3]
+
+
+def test_the_loss_holds_what_is_decided_near_nothing() -> None:
+    clips = panning((0.0, 2.0), 9).transpose(0, 1)
+    made = network(decided=False).eval()
+    with torch.no_grad():
+        before = float(MotionLoss(made)(clips, 5))
+        made.decide.bias[: 4 * len(motion.HYPOTHESES)] += 3.0  # of all alike: no picture is another
+        assert float(MotionLoss(made)(clips, 5)) == pytest.approx(before + 0.005 * 9 * 7 / 10, abs=2e-4)
+
+
+def test_what_fades_costs_more_than_what_is_a_little_off() -> None:
+    truth = panning((0.0, 2.0), 4, 64)[:, 0]
+    shifted, faded = truth.roll(3, -1), 0.5 * (truth + truth.mean())
+    assert motion_loss._fading(shifted, truth) < 0.5 * motion_loss._fading(faded, truth)
+    assert float(motion_loss._fading(truth, truth)) == 0
 
 
 def test_half_precision_decides_and_float32_measures() -> None:

@@ -156,10 +156,8 @@ def _moves() -> list[tuple[int, int]]:
 
 
 def refine(displacement: Tensor, now: Tensor, before: Tensor) -> Tensor:
-    """Fractions of a pixel, which block matching hardly sees where the picture is smooth: one step of Lucas and Kanade.
-
-    The displacement is changed by what best explains, to first order, the difference that is left, in windows of 12
-    pixels; less where there is little texture, and by a pixel at most.
+    """Fractions of a pixel, which block matching hardly sees where the picture is smooth, and no outliers: a step of
+    Lucas and Kanade in windows of 12 pixels, then the median of 20; and both again.
 
     Args:
         displacement: of `match`, (B, 2, ceil(H/4), ceil(W/4)).
@@ -169,19 +167,46 @@ def refine(displacement: Tensor, now: Tensor, before: Tensor) -> Tensor:
     Returns:
         (B, 2, ceil(H/4), ceil(W/4)).
     """
-    certainty = 5e-4  # squared slope of the picture from which on it says more than noise
     H, W = now.shape[-2:]
     pad = (0, -W % _STRIDE, 0, -H % _STRIDE)
     now, before = F.pad(now, pad, mode="replicate"), F.pad(before, pad, mode="replicate")
-    moved = warp(before, resize(displacement, *now.shape[-2:]))
+    for _ in range(2):
+        products = _slopes_and_difference(now, before, resize(displacement, *now.shape[-2:]))
+        change = _explain(box_mean(F.avg_pool2d(products, _STRIDE), 3), 5e-4)
+        displacement = median(displacement + change, 5)
+    return displacement
+
+
+def _slopes_and_difference(now: Tensor, before: Tensor, displacement: Tensor) -> Tensor:
+    """What a step of Lucas and Kanade sums in its windows: products of the slopes of the frame before, moved, and of
+    what is left of the difference, all (B, ., H, W).
+    """
+    moved = warp(before, displacement)
     difference = now - moved
-    slope_y = F.pad(moved[..., 2:, :] - moved[..., :-2, :], (0, 0, 1, 1)) / 2
-    slope_x = F.pad(moved[..., 2:] - moved[..., :-2], (1, 1, 0, 0)) / 2
-    products = torch.cat([slope_y**2, slope_y * slope_x, slope_x**2, slope_y * difference, slope_x * difference], 1)
-    yy, yx, xx, y, x = box_mean(F.avg_pool2d(products, _STRIDE), 3).split(1, 1)
+    y = F.pad(moved[..., 2:, :] - moved[..., :-2, :], (0, 0, 1, 1)) / 2
+    x = F.pad(moved[..., 2:] - moved[..., :-2], (1, 1, 0, 0)) / 2
+    return torch.cat([y**2, y * x, x**2, y * difference, x * difference], 1)
+
+
+def _explain(products: Tensor, certainty: float) -> Tensor:
+    """The displacement that best explains the difference, to first order: of windows' sums (B, 5, ., .), (B, 2, ., .).
+
+    Less where there is little texture (`certainty` is the squared slope from which on it says more than noise), and at
+    most a pixel.
+    """
+    yy, yx, xx, y, x = products.split(1, 1)
     yy, xx = yy + certainty, xx + certainty
-    change = torch.cat([xx * y - yx * x, yy * x - yx * y], 1) / (yy * xx - yx**2)
-    return displacement + change.clamp(-1, 1)
+    return (torch.cat([xx * y - yx * x, yy * x - yx * y], 1) / (yy * xx - yx**2)).clamp(-1, 1)
+
+
+def median(field: Tensor, size: int) -> Tensor:
+    """Of the `size` x `size` neighbourhood (odd) of each place; edges repeated. (B, C, ., .) likewise.
+
+    Where the mean would mix the motion of two things, it is that of one of them.
+    """
+    B, C, height, width = field.shape
+    padded = F.pad(field.reshape(B * C, 1, height, width), (size // 2,) * 4, mode="replicate")
+    return F.unfold(padded, size).median(1)[0].view(B, C, height, width)
 
 
 def camera_motion(displacement: Tensor, rounds: int = 4) -> Tensor:
@@ -352,7 +377,12 @@ class Matter(NamedTuple):
         found = (going + around) / (total + 1)
         mask = _step_up(found, 0.15, 0.55)
         found = found.clamp(0, 1)
-        velocity = _smooth(-back, found * texture + 1e-6, 17)
+        back = _smooth(back, found * texture + 1e-6, 17)
+        for _ in range(3):  # of what moves alone, so that what it moves over doesn't slow it down
+            products = found * _slopes_and_difference(now, before, back)
+            back = back + _explain(box_mean(box_mean(products, 5), 5), 1e-5)
+        sure = found + 1e-4
+        velocity = -resize(median(halve(back * sure) / halve(sure), 7), *now.shape[-2:])  # a thing moves as one
         if last is None:
             camera = pan
             hidden = carry(mask, -velocity, mask)[1].clamp(max=1)  # by what was there in the first frame
@@ -468,7 +498,7 @@ class Continuation:
         damping: of the velocity of "matter", a frame.
     """
 
-    def __init__(self, known: Sequence[Followed], damping: float = 0.97) -> None:
+    def __init__(self, known: Sequence[Followed], damping: float = 0.985) -> None:
         self._known, last = known, known[-1]
         assert last.matter is not None
         h, w = last.small.shape[-2:]

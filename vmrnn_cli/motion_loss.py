@@ -6,14 +6,17 @@ Notation: B batch, T time, C channels, H x W pixels.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .motion import at_least_two
-from .motion_network import MotionVMRNN, Outlook
+from .motion import FIELDS, FRONT, HYPOTHESES, at_least_two
+from .motion_network import AGREEMENT, BLUR, Decisions, MotionVMRNN, Outlook
 
 _REHEARSAL = 0.3  # weight of the rehearsed frames; the ones ahead have 1
 # Weights of the terms; the squared error has 1.
-_ABSOLUTE, _EDGES, _CHOICE = 0.5, 0.5, 0.5
+_ABSOLUTE, _EDGES, _CHOICE, _TEXTURE = 0.5, 0.5, 0.5, 0.2
+_MOTION, _BEHIND = 0.3, 0.1  # of what is taught of scenes
+_HOLD = 0.005  # of the squares of what is decided
 _SQUARED_NOISE, _NOISE = 1e-3, 0.01  # added to what the last frame costs: less than that is not worth learning
 
 
@@ -23,7 +26,11 @@ class MotionLoss(nn.Module):
     Squared error, absolute error, and absolute error of the slopes, which keeps edges; and the mean of the hypotheses'
     own absolute errors, as they are weighed, which wants one to be chosen: two that are mixed are two ghosts. Each is
     divided by what repeating the last frame costs in that clip, so that quiet clips count as much as wild ones, and the
-    squared error by what it costs at that step, too.
+    squared error by what it costs at that step, too. Ahead, there is to be as much texture around each place as there
+    is in truth, so that what moves does not fade although it may be a few pixels off.
+
+    Of scenes, what was in the last frame is to come from where it was, and what was not from behind. And what is
+    decided is held near nothing: where no evidence speaks for it, the hypotheses keep their untrained weights.
     """
 
     def __init__(self, model: MotionVMRNN) -> None:
@@ -31,8 +38,12 @@ class MotionLoss(nn.Module):
         self.model = model
 
     def forward(self, clips: Tensor, context: int, forced: Tensor | None = None) -> Tensor:
-        """(B, T, C, H, W) in [0, 1] -> the mean loss. `forced` has no meaning here: nothing is fed back."""
-        frames = clips.transpose(0, 1)  # (T, B, C, H, W)
+        """(B, T, C, H, W) -> the mean loss. Of five channels, the first is the frame in [0, 1], and the others are what
+        is taught (`data.scenes.Scene.taught`). `forced` has no meaning here: nothing is fed back.
+        """
+        frames, taught = clips.transpose(0, 1), None  # (T, B, C, H, W)
+        if frames.shape[2] > 3:
+            frames, taught = frames[:, :, :1], frames[context:, :, 1:, ::2, ::2]
         given, ahead = at_least_two(frames[:context]), frames[context:]
         parts = list(self.model(given, [len(ahead)]))
         with torch.no_grad():
@@ -46,8 +57,55 @@ class MotionLoss(nn.Module):
                 pictures, weights = outlook.draw_each(anchor[clip].expand(S, -1, -1, -1, -1))
                 rehearsed = part.given < len(given)
                 truth = (given if rehearsed else ahead)[-S:, clip]
-                losses.append((_REHEARSAL if rehearsed else 1.0) * scale.loss(pictures - truth[:, None], weights, clip))
-        return torch.stack(losses).sum() / clips.shape[0]
+                loss = scale.loss(pictures - truth[:, None], weights, clip)
+                if rehearsed:
+                    losses.append(_REHEARSAL * loss)
+                else:
+                    losses.append(loss + _TEXTURE * _fading((weights * pictures).sum(1), truth))
+        total = torch.stack(losses).sum() / clips.shape[0] + _HOLD * _decided([part.decided for part in parts])
+        return total if taught is None else total + _misled(parts[-1].outlook, taught)
+
+
+def _fading(forecast: Tensor, truth: Tensor) -> Tensor:
+    """How far the slopes around each place are from those of the truth, relative to these: (S, C, H, W) each."""
+    got, wanted = (_texture(frames) for frames in (forecast, truth))
+    return (got - wanted).abs().mean() / (wanted.mean() + _NOISE)
+
+
+def _texture(frames: Tensor) -> Tensor:
+    """The mean of the slopes in windows of 9 pixels, (S, C, H, W) -> (S, C, ., .)."""
+    down, across = _slopes(frames)
+    slopes = down.abs()[..., :-1] + across.abs()[..., :-1, :]
+    return F.avg_pool2d(slopes, min(9, *slopes.shape[-2:]), 4)
+
+
+def _decided(parts: list[Decisions]) -> Tensor:
+    """The mean square of what was decided: of logits, and of velocities, in quarters of a pixel a frame."""
+    logits = torch.cat([part.logits.float() for part in parts])
+    velocity = torch.cat([part.velocity.float() for part in parts])
+    untrained = logits.new_full((logits.shape[2], 1, 1), BLUR)
+    untrained[: len(HYPOTHESES)] = 0
+    untrained[len(HYPOTHESES)] = AGREEMENT
+    return (logits - untrained).square().mean() + 4 * velocity.square().mean()
+
+
+def _misled(outlook: Outlook, taught: Tensor) -> Tensor:
+    """What scenes teach: how far the mean of the fields is from where things were, relative to how far they have moved,
+    and how much is taken from behind that was in the last frame, or not taken that was not.
+
+    `outlook` is of (S, B, ...), `taught` (S, B, 4, h, w). As much as is known of the batch counts.
+    """
+    displacement, seen, known = taught.split([2, 1, 1], 2)
+    seen = seen * known
+    count = seen.sum((2, 3, 4), keepdim=True).clamp(min=1)
+    moved = (displacement.norm(dim=2, keepdim=True) * seen).sum((2, 3, 4), keepdim=True) / count
+    off = ((outlook.fields[:, :, FIELDS] - displacement).square().sum(2, keepdim=True) + 0.01).sqrt() / (1 + moved)
+    motion = (off.clamp(max=2) * seen).sum() / seen.sum().clamp(min=1)
+    behind = torch.softmax(outlook.logits.float(), 2)[:, :, FRONT : len(HYPOTHESES)].sum(2, keepdim=True)
+    behind = behind.clamp(1e-4, 1 - 1e-4)
+    hidden = known - seen  # half as much: something may have come to light that was not behind
+    choice = -(seen * torch.log1p(-behind) + 0.5 * hidden * behind.log()).sum() / known.sum().clamp(min=1)
+    return 2 * known.mean() * (_MOTION * motion + _BEHIND * choice)
 
 
 class _Scale:

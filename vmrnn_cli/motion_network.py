@@ -51,7 +51,7 @@ from .motion import (
 _M = len(HYPOTHESES)
 _P = _M + 1 + len(BLURS)  # pictures that are mixed, see `motion.agree`
 _EVIDENCE = 1 + (_M - 1) + _M + 1 + 2 * FIELDS + 3  # channels, see `_Stage.evidence`
-_AGREEMENT, _BLUR = 1.5, -3.0  # logits of the mean's share and of its blurs, before anything is decided
+AGREEMENT, BLUR = 1.5, -3.0  # logits of the mean's share and of its blurs, before anything is decided
 _DAMPING = 0.97  # of a correction's velocity, a frame
 
 
@@ -91,17 +91,32 @@ class Outlook(NamedTuple):
         return draw(anchors, self.fields, self.logits) + resize(self.light, *anchors.shape[-2:])
 
 
+class Decisions(NamedTuple):
+    """What the network adds to what the hypotheses are untrained.
+
+    logits : (S, B, P, h, w), to the logarithms of their weights, and to the logits of what `motion.agree` adds
+    velocity : (S, B, 5, 2, h/2, w/2), to the fields' velocities, in pixels a frame
+    light : (S, B, 1, h/2, w/2), to the picture
+    """
+
+    logits: Tensor
+    velocity: Tensor
+    light: Tensor
+
+
 class Part(NamedTuple):
     """Some frames of a forecast.
 
     given : how many of the given frames it was made from
     continuation : how their motion goes on; gathers the anchors from them
     outlook : (S, B, ...)
+    decided : what the outlook has of the network
     """
 
     given: int
     continuation: Continuation
     outlook: Outlook
+    decided: Decisions
 
 
 class MotionVMRNN(ScanNetwork):
@@ -123,8 +138,8 @@ class MotionVMRNN(ScanNetwork):
         for parameter in self.decide.parameters():  # untrained, it corrects nothing
             nn.init.zeros_(parameter)
         assert self.decide.bias is not None
-        nn.init.constant_(self.decide.bias[4 * _M : 4 * _M + 4], _AGREEMENT)
-        nn.init.constant_(self.decide.bias[4 * _M + 4 : 4 * _P], _BLUR)
+        nn.init.constant_(self.decide.bias[4 * _M : 4 * _M + 4], AGREEMENT)
+        nn.init.constant_(self.decide.bias[4 * _M + 4 : 4 * _P], BLUR)
 
     def forward(self, frames: Tensor, ahead: Iterable[int]) -> Iterator[Part]:
         """Forecast the second half of the given frames from the first, then the frames ahead from all of them.
@@ -161,17 +176,15 @@ class MotionVMRNN(ScanNetwork):
                 errors = (pictures - truth.unflatten(0, (rehearsed, -1))).abs()
             decided, states = self.decide_on(stage.evidence(steps, pictures, {1: errors[:-1]}), states)
             found = {0: errors[-1:]}
-            yield Part(T - rehearsed, stage.continuation, self._outlook(steps, decided, stage.lead))
+            yield Part(T - rehearsed, stage.continuation, self._outlook(steps, decided, stage.lead), decided)
         stage = _Stage(known or [newest.known], newest, change)
         for count in ahead:
             steps, pictures = stage.go_on(count)
             decided, states = self.decide_on(stage.evidence(steps, pictures, found), states)
             found = {}
-            yield Part(T, stage.continuation, self._outlook(steps, decided, stage.lead))
+            yield Part(T, stage.continuation, self._outlook(steps, decided, stage.lead), decided)
 
-    def decide_on(
-        self, evidence: Tensor, states: tuple[State, State] | None
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[State, State]]:
+    def decide_on(self, evidence: Tensor, states: tuple[State, State] | None) -> tuple[Decisions, tuple[State, State]]:
         """One step of the cells after the other, and what they decide.
 
         Args:
@@ -179,9 +192,7 @@ class MotionVMRNN(ScanNetwork):
             states: of the cells; None at first.
 
         Returns:
-            What to add to the logarithms of the weights, with the logits of what `motion.agree` adds (S, B, P, h, w);
-            to the fields' velocities, in pixels a frame (S, B, 5, 2, h/2, w/2); and to the picture
-            (S, B, 1, h/2, w/2); and the states after the last step.
+            What was decided, and the states after the last step.
         """
         S, B, _, h, w = evidence.shape
         padded = F.pad(evidence.flatten(0, 1), (0, -w % 8, 0, -h % 8), mode="replicate")
@@ -202,9 +213,9 @@ class MotionVMRNN(ScanNetwork):
         logits = F.pixel_shuffle(logits, 2)[..., :h, :w]
         velocity, light = (part[..., : -(-h // 2), : -(-w // 2)] for part in (velocity, light))
         decided = logits, 0.5 * velocity.unflatten(1, (FIELDS, 2)), 0.1 * light
-        return tuple(part.unflatten(0, (S, B)) for part in decided), (first, second)
+        return Decisions(*(part.unflatten(0, (S, B)) for part in decided)), (first, second)
 
-    def _outlook(self, steps: Steps, decided: tuple[Tensor, Tensor, Tensor], lead: int) -> Outlook:
+    def _outlook(self, steps: Steps, decided: Decisions, lead: int) -> Outlook:
         """The steps up to `lead` frames ahead, with what was decided on them."""
         logits, velocity, light = decided
         S, _, _, _, h, w = steps.fields.shape

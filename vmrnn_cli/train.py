@@ -239,7 +239,7 @@ class Trainer:
         if C != 1 or H != W:  # as grids have it
             self._warnings.append(f"no scenes of moving layers: they are made of square gray clips, not {C}x{H}x{W}")
             return clips
-        return data.ClipsAndScenes(clips, c.scenes)
+        return data.ClipsAndScenes(clips, c.scenes, c.context)
 
     def _open_eval(self) -> data.ClipDataset:
         """The validation split, else the test split, else, for want of any other, the training split."""

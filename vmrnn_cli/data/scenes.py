@@ -4,12 +4,16 @@ Pieces of frames are cut out along soft shapes and move over another frame, or o
 turns. Which pieces, shapes and paths is drawn anew for each scene, from its random generator alone. And weather, which
 is made of nothing: it flows, grows and decays.
 
+Of scenes it is known what cannot be known of clips: where each place was in the last given frame, and whether it was
+seen there. This is taught, too (`motion_loss.py`).
+
 Notation: T time, S side of a square, all in pixels; pictures are (1, 1, S, S), scenes (T, 1, S, S), float32 in [0, 1].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,11 +27,59 @@ from .base import ClipArray, ClipDataset
 Path2D = NDArray[np.float64]  # (T, 2), (y, x)
 
 _WEATHER = 0.5  # share of the scenes
+TAUGHT = 4  # channels of `taught`
+
+
+class Layer(NamedTuple):
+    """What moves as one.
+
+    shape : (T, 1, S, S) in [0, 1], how much of each place it covers; None for the background
+    motion : (T, 2, 3), as `_motion` gives it; None where it is not known
+    """
+
+    shape: Tensor | None
+    motion: Tensor | None
+
+
+class Scene(NamedTuple):
+    """frames : (T, 1, S, S) in [0, 1]. layers : the background, and what lies over it, upwards."""
+
+    frames: Tensor
+    layers: Sequence[Layer]
+
+    def taught(self, given: int) -> Tensor:
+        """Where each place was in the last of `given` frames.
+
+        Returns:
+            (T, 4, S, S): the displacement backward into that frame in pixels (dy, dx); whether what is seen was seen
+            there; and whether this is known, which it is not in the given frames.
+        """
+        T, _, S, _ = self.frames.shape
+        top = torch.zeros(T, S, S, dtype=torch.long)  # which layer is seen
+        for number, layer in enumerate(self.layers):
+            if layer.shape is not None:
+                top[layer.shape[:, 0] > 0.5] = number
+        at = F.affine_grid(torch.eye(2, 3)[None], [1, 1, S, S], align_corners=False)[0]  # (S, S, 2), (x, y) in [-1, 1]
+        taught = torch.zeros(T, TAUGHT, S, S)
+        for number, layer in enumerate(self.layers):
+            if layer.motion is None:
+                continue
+            of_layer = F.affine_grid(layer.motion, [T, 1, S, S], align_corners=False)  # (T, S, S, 2)
+            matrix, shift = layer.motion[given - 1].split([2, 1], 1)
+            before = (of_layer - shift[:, 0]) @ torch.linalg.inv(matrix).T  # where it was in the last given frame
+            x, y = ((before + 1) * (S / 2)).floor().long().unbind(-1)
+            inside = (x >= 0) & (x < S) & (y >= 0) & (y < S)
+            seen = top[given - 1][y.clamp(0, S - 1), x.clamp(0, S - 1)] == number
+            dx, dy = ((before - at) * (S / 2)).unbind(-1)
+            truth = torch.stack([dy, dx, seen.float(), inside.float()], 1)
+            taught = torch.where((top == number)[:, None], truth, taught)
+        taught[:given] = 0
+        return taught
 
 
 def make_scene(
     frames: int, side: int, still: Callable[[], Tensor], clip: Callable[[], Tensor], rng: np.random.Generator
-) -> Tensor:
+) -> Scene:
     """Make a scene.
 
     Args:
@@ -36,10 +88,8 @@ def make_scene(
         still: draws a frame, (1, 1, S, S).
         clip: draws a clip, (T, 1, S, S).
         rng: where everything else comes from.
-
-    Returns:
-        (T, 1, S, S) in [0, 1].
     """
+    camera = None
     if rng.random() < 0.35:
         scene = clip()
     else:
@@ -48,6 +98,7 @@ def make_scene(
             frames, 3.0 if pans else 0.0, 0.004 * pans, 0.003 * pans, rng.uniform(0.6, 0.95), np.zeros(2), rng
         )
         scene = _draw(still(), camera, side, "reflection")
+    layers = [Layer(None, camera)]
     for _ in range(rng.integers(1, 4)):
         turn = 0.008 if rng.random() < 0.5 else 0.0
         motion = _motion(frames, 5.0, 0.003, turn, np.exp(rng.uniform(-0.7, 0.7)), rng.uniform(-0.9, 0.9, 2), rng)
@@ -56,10 +107,11 @@ def make_scene(
         if rng.random() < 0.25:  # a plain surface, which says little about how it moves
             skin = float(rng.random()) + 0.05 * skin
         scene = scene + shape * (_draw(skin, motion, side, "reflection") - scene)
+        layers.append(Layer(shape, motion))
     if rng.random() < 0.3:
         noise = rng.standard_normal(scene.shape, dtype=np.float32)
         scene = scene + float(rng.uniform(0, 0.02)) * torch.from_numpy(noise)
-    return scene.clamp(0, 1)
+    return Scene(scene.clamp(0, 1), layers)
 
 
 def make_weather(frames: int, side: int, rng: np.random.Generator) -> Tensor:
@@ -164,10 +216,17 @@ class ClipsAndScenes(ClipDataset):
     another contrast: the network is to learn how things move, not what they look like.
     """
 
-    def __init__(self, clips: ClipDataset, scenes: float) -> None:
-        """`clips` are square and gray; `scenes` is the share of scenes among what is drawn, in [0, 1]."""
-        self.name, self.clip_shape, self.divided_by = clips.name, clips.clip_shape, clips.divided_by
-        self._clips, self._scenes = clips, scenes
+    def __init__(self, clips: ClipDataset, scenes: float, given: int) -> None:
+        """Of T frames, 1 + 4 channels each: the frame, and what is taught of it (see `Scene.taught`).
+
+        Args:
+            clips: square and gray.
+            scenes: the share of scenes among what is drawn, in [0, 1].
+            given: how many frames are given.
+        """
+        T, _, S, _ = clips.clip_shape
+        self.name, self.clip_shape, self.divided_by = clips.name, (T, 1 + TAUGHT, S, S), clips.divided_by
+        self._clips, self._scenes, self._given = clips, scenes, given
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -175,20 +234,21 @@ class ClipsAndScenes(ClipDataset):
     def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
         T, _, S, _ = self.clip_shape
         anything = lambda: int(rng.integers(len(self._clips)))  # noqa: E731
-        kind = float(rng.random())
+        kind, taught = float(rng.random()), torch.zeros(T, TAUGHT, S, S)
         if kind < _WEATHER * self._scenes:
-            scene = make_weather(T, S, rng)
+            frames = make_weather(T, S, rng)
         elif kind < self._scenes:
             scene = make_scene(
                 T, S, lambda: self._varied(anything(), rng)[:1], lambda: self._varied(anything(), rng), rng
             )
+            frames, taught = scene.frames, scene.taught(self._given)
         else:
-            scene = self._varied(index, rng)
+            frames = self._varied(index, rng)
         if rng.random() < 0.1:
-            scene = 1 - scene
+            frames = 1 - frames
         if rng.random() < 0.3:
-            scene = scene ** float(np.exp(rng.normal(0, 0.3))) * float(rng.uniform(0.6, 1.0))
-        return scene.numpy()
+            frames = frames ** float(np.exp(rng.normal(0, 0.3))) * float(rng.uniform(0.6, 1.0))
+        return torch.cat([frames, taught], 1).numpy()
 
     def group(self, index: int) -> int:
         return self._clips.group(index)
