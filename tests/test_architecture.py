@@ -8,13 +8,12 @@ import importlib
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import PACKAGE
 
 import vmrnn_cli
 
-PACKAGE = Path(__file__).parent.parent / "vmrnn_cli"
 FILES = {
     ".".join(("vmrnn_cli", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
@@ -119,7 +118,6 @@ def test_training_on_arrays_wants_none_of_the_other_libraries(tmp_path):
     """No ffmpeg, no downloads, no SSIM, no charts: PyTorch is enough."""
     code = """
 import sys
-from pathlib import Path
 for name in ("imageio_ffmpeg", "pooch", "requests", "skimage", "matplotlib", "huggingface_hub", "typer", "rich"):
     sys.modules[name] = None
 import numpy as np
