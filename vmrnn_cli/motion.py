@@ -55,8 +55,11 @@ def warp(picture: Tensor, displacement: Tensor) -> Tensor:
         (B, C, H, W).
     """
     H, W = picture.shape[-2:]
-    at = positions(H, W, displacement) + displacement
-    grid = torch.stack([at[:, 1] * (2 / max(1, W - 1)) - 1, at[:, 0] * (2 / max(1, H - 1)) - 1], -1)
+    down, right = displacement.unbind(1)
+    y, x = (torch.linspace(-1, 1, size, dtype=down.dtype, device=down.device) for size in (H, W))
+    grid = torch.stack(
+        [torch.add(x, right, alpha=2 / max(1, W - 1)), torch.add(y[:, None], down, alpha=2 / max(1, H - 1))], -1
+    )
     return F.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
