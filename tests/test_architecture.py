@@ -118,6 +118,7 @@ def test_training_on_arrays_wants_none_of_the_other_libraries(tmp_path):
     """No ffmpeg, no downloads, no SSIM, no charts: PyTorch is enough."""
     code = """
 import sys
+from pathlib import Path
 for name in ("imageio_ffmpeg", "pooch", "requests", "skimage", "matplotlib", "huggingface_hub", "typer", "rich"):
     sys.modules[name] = None
 import numpy as np
