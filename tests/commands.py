@@ -6,9 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import vmrnn_cli
+
 ROOT = Path(__file__).parent.parent
+PACKAGE = Path(vmrnn_cli.__file__).parent  # in the source tree, or where it is installed
 DIGITS = ROOT / "examples" / "digits.npz"
 CLIP = ROOT / "examples" / "digits.mp4"
+
+
+def path_of(name):
+    """Of a file that has this name in the source tree."""
+    return (PACKAGE.parent if name.startswith("vmrnn_cli/") else ROOT) / name
 
 
 def vmrnn(*arguments, cwd, **options):

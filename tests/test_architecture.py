@@ -8,13 +8,12 @@ import importlib
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import PACKAGE
 
 import vmrnn_cli
 
-PACKAGE = Path(__file__).parent.parent / "vmrnn_cli"
 FILES = {
     ".".join(("vmrnn_cli", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")

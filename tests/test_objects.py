@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from commands import ROOT
+from commands import PACKAGE, ROOT
 from scan_inputs import inputs
 
 from vmrnn_cli import scan
@@ -48,7 +48,7 @@ def objects(recipe, tmp_path_factory):
     """A folder with the objects of all platforms."""
     folder = tmp_path_factory.mktemp("objects")
     before = Path.cwd()
-    os.chdir(ROOT)
+    os.chdir(PACKAGE.parent)  # which has the sources
     try:
         recipe["cross_compile"](folder)
     finally:
@@ -103,7 +103,7 @@ def numbers(tmp_path_factory):
 
 def zig(recipe, target, flags, output):
     command = [sys.executable, "-m", "ziglang", "cc", *recipe["FLAGS"], "-fno-sanitize=all", "-target", target, *flags]
-    sources = ["-I", ROOT / "vmrnn_cli" / "scan" / "native", ROOT / "tests" / "check_objects.c"]
+    sources = ["-I", PACKAGE / "scan" / "native", ROOT / "tests" / "check_objects.c"]
     subprocess.run([*map(str, [*command, *sources]), "-lm", "-o", str(output)], check=True)
     return output
 
@@ -241,7 +241,7 @@ def test_the_same_source_makes_the_same_objects(recipe, objects, tmp_path, monke
              for isa in recipe["instruction_sets"](name.partition("-")[2])}  # fmt: skip
     assert {path.name for path in objects.iterdir()} == names
     assert sum(path.stat().st_size for path in objects.iterdir()) < 2**20
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(PACKAGE.parent)
     recipe["cross_compile"](tmp_path / "again")
     assert all((tmp_path / "again" / path.name).read_bytes() == path.read_bytes() for path in objects.iterdir())
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import ROOT, path_of
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ (.+)$", README, re.M)
 OURS = [command for command in COMMANDS if re.match(r"(vmrnn|python examples/)", command.split("&& ")[-1])]
@@ -47,7 +46,7 @@ def test_readme_python_runs(tmp_path, monkeypatch):
 
 def test_files_that_readme_names_exist():
     for name in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / name).exists(), name
+        assert path_of(name).exists(), name
 
 
 def test_the_example_from_python_runs(tmp_path):
@@ -67,7 +66,7 @@ def test_what_contributing_shows_is_there():
     shown = (ROOT / "CONTRIBUTING.md").read_text()
     assert shown.count("```diff") == 3
     for name, diff in re.findall(r"^\+\+\+ b/(\S+)\n(.*?)(?=^---|^```)", shown, re.M | re.S):
-        lines = (ROOT / name).read_text().splitlines()
+        lines = path_of(name).read_text().splitlines()
         for line in re.findall(r"^\+(.*\S.*)$", diff, re.M):
             assert line in lines or line.strip() == "...", line
 

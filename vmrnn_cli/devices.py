@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -90,6 +92,16 @@ def set_threads(threads: int | None) -> int:
             raise InputError(f"{threads} is no number of threads", f"give one from 1 to {os.cpu_count()}")
         torch.set_num_threads(1 if _forked else threads)
     return torch.get_num_threads()
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc reuse what is freed instead of returning it: about a tenth of the time that networks take on CPUs."""
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+            mallopt(-3, 32 * 2**20)  # M_MMAP_THRESHOLD, at its maximum
 
 
 _forked = False  # from a process that had threads of PyTorch's

@@ -55,8 +55,11 @@ def warp(picture: Tensor, displacement: Tensor) -> Tensor:
         (B, C, H, W).
     """
     H, W = picture.shape[-2:]
-    at = positions(H, W, displacement) + displacement
-    grid = torch.stack([at[:, 1] * (2 / max(1, W - 1)) - 1, at[:, 0] * (2 / max(1, H - 1)) - 1], -1)
+    down, right = displacement.unbind(1)
+    y, x = (torch.linspace(-1, 1, size, dtype=down.dtype, device=down.device) for size in (H, W))
+    grid = torch.stack(
+        [torch.add(x, right, alpha=2 / max(1, W - 1)), torch.add(y[:, None], down, alpha=2 / max(1, H - 1))], -1
+    )
     return F.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
@@ -92,7 +95,19 @@ def carry(values: Tensor, displacement: Tensor, weight: Tensor) -> tuple[Tensor,
 def box_mean(values: Tensor, size: int) -> Tensor:
     """Mean over the `size` x `size` neighbourhood (odd) of each place; edges repeated. (B, C, H, W) likewise."""
     values = F.pad(values, (size // 2,) * 4, mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(values, (1, size), 1), (size, 1), 1)
+    return _sums(_sums(values, size, -1), size, -2) / size**2
+
+
+def _sums(values: Tensor, size: int, dim: int) -> Tensor:
+    """Sums of `size` neighbours along a dimension, as many as lie within it; each of two sums of half as many.
+
+    PyTorch's average pooling, which adds up each anew, takes several times as long.
+    """
+    if size == 1:
+        return values
+    half, count = _sums(values, size // 2, dim), values.shape[dim] - size + 1
+    total = half.narrow(dim, 0, count) + half.narrow(dim, size // 2, count)
+    return total + values.narrow(dim, size - 1, count) if size % 2 else total
 
 
 def resize(field: Tensor, height: int, width: int) -> Tensor:
@@ -138,7 +153,8 @@ def match(now: Tensor, before: Tensor) -> Tensor:
     ]
     k = _WINDOW // _STRIDE
     margin = ((k - 1) // 2, k // 2, (k - 1) // 2, k // 2)
-    cost = F.avg_pool2d(F.pad(torch.cat(differences, 1), margin, mode="replicate"), k, 1)  # (B, moves, H/4, W/4)
+    windows = F.pad(torch.cat(differences, 1), margin, mode="replicate")
+    cost = _sums(_sums(windows, k, -1), k, -2) / k**2  # (B, moves, H/4, W/4)
     by_move = now.new_tensor(moves)
     longest = by_move.abs().amax(1)
     penalty = noise * (reward_to_stay * (longest > 0) + reward_to_be_near * (longest > _REACH))

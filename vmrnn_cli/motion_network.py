@@ -195,7 +195,9 @@ class MotionVMRNN(ScanNetwork):
             What was decided, and the states after the last step.
         """
         S, B, _, h, w = evidence.shape
-        padded = F.pad(evidence.flatten(0, 1), (0, -w % 8, 0, -h % 8), mode="replicate")
+        padded = evidence.flatten(0, 1)
+        if h % 8 or w % 8:
+            padded = F.pad(padded, (0, -w % 8, 0, -h % 8), mode="replicate")
         tokens = self.patch_embedding(padded).unflatten(0, (S, B))  # (S, B, H/8, W/8, E)
         first, second = states or (None, None)
         outputs = []

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from . import pretrained, scan, video, weights
 from .config import NetworkConfig
-from .devices import autocast, in_words, mind_forks, pick_device, pick_dtype, set_threads
+from .devices import autocast, in_words, keep_freed_memory, mind_forks, pick_device, pick_dtype, set_threads
 from .errors import InputError, NotFiniteError
 from .forecast import Forecast, Missing, Progress, Step, Timing
 from .frames import Frame, parse_size
@@ -53,6 +53,7 @@ class Predictor:
         self, model: Network, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto"
     ) -> None:
         mind_forks()
+        keep_freed_memory()
         self.device = pick_device(device)
         self.dtype = pick_dtype(dtype, self.device)
         self.scan_backend = scan.pick_backend(scan_backend, self.device, model.config.d_state, model.rank)
