@@ -233,6 +233,7 @@ def open_forecast(
         raise InputError(f"{title or 'this network'} has nothing to show as {unknown[0]}", "leave that panel out")
     channels = None if carries_on and as_it_is else config.image_channels
     wanted: dict[str, Any] = {"fps": fps, "start": start, "divided_by": config.divided_by}
+    wanted["learned"] = weights.learned(config, title, source.units, source.has_range)
     wanted |= {"last": context, "progress": reading} if from_end else {}
     with ExitStack() as opened:
         clip = opened.enter_context(

@@ -13,6 +13,7 @@ from typing import Any
 from . import data, outputs, train, weights
 from .errors import InputError, os_failures
 from .frames import parse_side
+from .readings import Declared
 from .recipes import TrainConfig, make_config
 from .run_state import has_state
 
@@ -35,7 +36,12 @@ def plan(
     flags = {"horizon": options["frames"], "range": options["value_range"], **options}
     flags = {field.name: flags.get(field.name) for field in dataclasses.fields(TrainConfig)}
     path = None if flags["data"] is None else str(flags["data"])
-    flags |= {"data": path, "size": parse_side(flags["size"]), "max_time": parse_time(flags["max_time"])}
+    flags |= {
+        "data": path,
+        "size": parse_side(flags["size"]),
+        "select": flags["select"] or None,
+        "max_time": parse_time(flags["max_time"]),
+    }
     given = read_toml(config) if config else {}
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if not resume:
@@ -55,13 +61,19 @@ def plan(
 
 
 def _initial(flags: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """What a fresh run begins with: a folder of clips with our own weights for footage, unless told otherwise."""
+    """What a fresh run begins with: clips and grids with our own weights that fit them, unless told otherwise."""
     if flags["init"] == "none":
         usual = weights.default_name() if not (flags["preset"] or "preset" in given) else None
         return {"init": "", "preset": flags["preset"] or usual}
     told = any(flags[name] or name in given for name in ("init", "preset"))
     path, dataset = flags["data"] or given.get("data"), flags["dataset"] or given.get("dataset")
-    return {} if told or not path or not data.is_footage(Path(path), dataset) else {"init": weights.default_name()}
+    if told or not path:
+        return {}
+    if data.is_series(Path(path), dataset or None):
+        said = {key: flags[key] or given.get(key) for key in ("range", "missing", "variable", "select", "transform")}
+        source = data.DataSource(Path(path), dataset or None, Declared.parse(None, said.pop("range"), **said))
+        return {"init": weights.default_name(source.first_frame(), source.units)}
+    return {"init": weights.default_name()} if data.is_footage(Path(path), dataset) else {}
 
 
 def _check_folder(folder: Path, *, fresh: bool) -> None:

@@ -190,12 +190,13 @@ class Source:
     def open(
         self, *, channels: int | None = 1, size: Size = None, fps: float | None = None, start: float = 0.0,
         divided_by: float = 1.0, last: int | None = None, progress: "Progress | None" = None,
+        learned: Declared = UNDECLARED,
     ) -> Clip:  # fmt: skip
         """Open it as a stream of frames; see `open_clip`."""
         _check_request(self.name, size, fps, start)
         self._check_declared()
         if self.kind == "grid":
-            return self._open_grid(size, fps, start, divided_by, last)
+            return self._open_grid(size, fps, start, divided_by, last, learned)
         fps = fps or self._fps
         if last is not None:
             return self._open_end(
@@ -217,12 +218,14 @@ class Source:
                 notes=taken,
             )  # fmt: skip
 
-    def _open_grid(self, size: Size, fps: float | None, start: float, divided_by: float, last: int | None) -> Clip:
+    def _open_grid(
+        self, size: Size, fps: float | None, start: float, divided_by: float, last: int | None, learned: Declared
+    ) -> Clip:  # fmt: skip
         if size is not None:
             raise InputError(f"{self.name} is a grid, which is forecast as it is", "leave --size out")
         series = self._series
         first, skip = (series.first_after(start), 0) if last is None else series.before_end(last)
-        grid = GridClip(series, series.scale(divided_by, last is not None), first, skip)
+        grid = GridClip(series, series.scale(divided_by, last is not None, learned), first, skip)
         return Clip(
             self.name, self.kind, fps or DEFAULT_FPS, grid.frames(), has_clock=False, grid=grid,
             expected=len(series.times) - first,
@@ -312,6 +315,7 @@ def open_clip(path: str | Path | NDArray[Any], declared: Declared = UNDECLARED, 
         for them it states the rate, None is 10.
     start : seconds to skip.
     divided_by : what brings counts into [0, 1], see `readings`. What exceeds it comes out above 1.
+    learned : what the weights know of a grid's units, see `weights.learned`.
 
     Raises InputError when the source is missing, is no clip, does not fit `channels`, or ends before `start`. A flaw
     further down the stream (a NaN, an image of another size) raises it from the iteration.

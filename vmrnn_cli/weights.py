@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # most of which import PyTorch or NumPy; names and files do w
     import numpy as np
     from numpy.typing import NDArray
 
+    from .config import NetworkConfig
     from .networks import Network
+    from .readings import Declared
 
 REGISTRY_NAME = "registry.json"
 
@@ -64,11 +66,36 @@ def check_units(name: str, units: str | None, declared: bool) -> None:
     if units is None or declared or fits.get("kind") != "grid" or "units" not in fits:
         return
     if standard_units(units) not in fits["units"]:
-        given = f"in {units}" if units else "without units"
         raise InputError(
-            f"{name} is for grids in {', '.join(fits['units'])}, got one {given}",
+            f"{name} is for grids in {', '.join(fits['units'])}, got one {_in_words(units)}",
             "choose other weights with --weights, or say --range LO,HI if it is to be used all the same",
         )
+
+
+def learned(config: NetworkConfig, name: str, units: str | None, declared: bool = False) -> Declared:
+    """What weights know of grids in such units: the range and the transform that they were trained with, if any.
+
+    Raises:
+        InputError: they were trained on grids in other units, unless a range is declared, or the registry has these.
+    """
+    from .grids.values import standard_units
+    from .readings import UNDECLARED, Declared
+
+    if units is None or not config.range:
+        return UNDECLARED
+    if standard_units(units) == standard_units(config.units):
+        low, high = config.range
+        return Declared(range=(low, high), transform=config.transform)
+    if not declared and standard_units(units) not in registry().get(name, {}).get("fits", {}).get("units", ()):
+        raise InputError(
+            f"{name or 'this network'} was trained on grids {_in_words(config.units)}, got one {_in_words(units)}",
+            "choose other weights with --weights, or say --range LO,HI if they are to be used all the same",
+        )
+    return UNDECLARED
+
+
+def _in_words(units: str) -> str:
+    return f"in {units}" if units else "without units"
 
 
 def _fit(fits: dict[str, Any], frame: NDArray[np.float32], units: str | None) -> bool:

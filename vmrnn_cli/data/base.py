@@ -8,7 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class ClipDataset(ABC):
     notes : what was taken for granted, a line each
     units : that its own values are in, where these are known
     one_shape : whether all clips have `clip_shape`; else some are higher, or wider
+    seen : of grids with coordinates, what is 0 and what 1: units, range, transform, as configurations have them
     """
 
     name: str
@@ -42,6 +43,7 @@ class ClipDataset(ABC):
     notes: Sequence[str] = ()
     units: Any = ""
     one_shape = True
+    seen: Mapping[str, Any] = {}
 
     @abstractmethod
     def __len__(self) -> int: ...

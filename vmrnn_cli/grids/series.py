@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ class GridSeries:
         if declared.gaps not in ("", *GAPS):
             raise InputError(f"--gaps {declared.gaps} is unknown", f"choose from {', '.join(GAPS)}")
         self._group, _, self._variable = declared.variable.rpartition("/")
-        self._opened: tuple[int, xarray.Dataset] | None = None
+        self._opened: tuple[tuple[int, int], xarray.Dataset] | None = None
         self._in_memory: xarray.Dataset | None = None
         if isinstance(source, Path):
             self.name, self.files, self.given_name = str(source), grid_files(source), None
@@ -71,12 +72,13 @@ class GridSeries:
         return self.name if self._in_memory is not None else str(self.files[file])
 
     def _dataset(self, file: int) -> xarray.Dataset:
-        """A file's dataset; the last one stays open."""
+        """A file's dataset; the last one stays open, but not for processes that are forked off."""
         if self._in_memory is not None:
             return self._in_memory
-        if self._opened is None or self._opened[0] != file:
+        key = file, os.getpid()
+        if self._opened is None or self._opened[0] != key:
             self.close()
-            self._opened = file, open_dataset(self.files[file], self._group or None)
+            self._opened = key, open_dataset(self.files[file], self._group or None)
         return self._opened[1]
 
     def _data(self, file: int) -> xarray.DataArray:
@@ -224,18 +226,28 @@ class GridSeries:
         data = self._data(file)
         return self._dataset(file), data.isel({d: p for d, p in self._chosen.items() if d in data.dims}), index
 
-    def scale(self, divided_by: float = 1.0, last: bool = False) -> GridScale:
-        """What of its values is 0 and what 1, for weights that were trained with `divided_by`."""
+    def scale(
+        self, divided_by: float = 1.0, last: bool = False, learned: Declared = UNDECLARED,
+        sample: Callable[[], tuple[float, float]] | None = None,
+    ) -> GridScale:  # fmt: skip
+        """What of its values is 0 and what 1, for weights that were trained with `divided_by`, or know it themselves.
 
-        def sample() -> tuple[float, float]:
-            numbers = range(len(self.times))[-_SAMPLED:] if last else range(len(self.times))[:_SAMPLED]
-            ends = [_ends(self.scan(number)) for number in numbers]
-            known = [pair for pair in ends if pair is not None]
-            if not known:
+        sample : the lowest and the highest value, where nothing else tells; default that of some scans
+        """
+
+        def ends() -> tuple[float, float]:
+            numbers = range(len(self.times))
+            found = self.ends(numbers[-_SAMPLED:] if last else numbers[:_SAMPLED])
+            if found is None:
                 raise InputError(f"{self.name} holds missing values only", "give a series that has some others")
-            return min(low for low, _ in known), max(high for _, high in known)
+            return found
 
-        return find_scale(self.name, self.units, sample, self.declared, divided_by)
+        return find_scale(self.name, self.units, sample or ends, self.declared, divided_by, learned)
+
+    def ends(self, numbers: Sequence[int]) -> tuple[float, float] | None:
+        """The lowest and the highest value of some scans; None where all are missing."""
+        known = [pair for number in numbers if (pair := _ends(self.scan(number))) is not None]
+        return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
     def first_after(self, seconds: float) -> int:
         """The first scan at least so many seconds after the first one.
