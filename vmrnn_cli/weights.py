@@ -35,7 +35,7 @@ def registry() -> dict[str, dict[str, Any]]:
     sha256 : of model.safetensors
     default : whether `predict` takes them when none are named; one entry has it
     fits : what clips they are for: kind (footage, digits or grid), channels, sizes [H, W], any where there are none;
-        units of NetCDF and other grids with coordinates
+        units of NetCDF and other grids with coordinates, as `grids.values.standard_units` has them
     repo, revision : where they are on the Hub, if they are there; what is not bundled comes from there
     """
     return json.loads((bundled_folder() / REGISTRY_NAME).read_text())
@@ -44,14 +44,13 @@ def registry() -> dict[str, dict[str, Any]]:
 def default_name(frame: NDArray[np.float32] | None = None, units: str | None = None) -> str:
     """The weights to take when none are named: the first bundled ones that fit the clip's first frame (C, H, W).
 
-    `units` are those of a grid, and None for all else. Where no weights fit, or no frame is given, those that the
-    registry has as the default.
+    `units` are those of a grid, and None for all else. The registry's default comes last, and also where no weights
+    fit, or no frame is given.
     """
     known = registry()
-    fitting = (
-        name for name in filter(is_bundled, known) if frame is not None and _fit(known[name]["fits"], frame, units)
-    )
-    return next(fitting, next(name for name, entry in known.items() if entry.get("default")))
+    default = next(name for name, entry in known.items() if entry.get("default"))
+    others = (name for name in known if name != default and is_bundled(name) and frame is not None)
+    return next((name for name in others if _fit(known[name]["fits"], frame, units)), default)
 
 
 def check_units(name: str, units: str | None, declared: bool) -> None:
@@ -102,8 +101,8 @@ def _fit(fits: dict[str, Any], frame: NDArray[np.float32], units: str | None) ->
     if units is not None:
         from .grids.values import standard_units
 
-        of_all = fits["kind"] != "grid"  # slices of a grid are then forecast one by one
-        return standard_units(units) in fits.get("units", ()) and (of_all or fits["channels"] == len(frame))
+        # Of several slices, those with one channel forecast one after the other.
+        return standard_units(units) in fits.get("units", ()) and fits["channels"] in (1, len(frame))
     size = list(frame.shape[1:])
     return (fits["kind"], fits["channels"]) == (_kind(frame), len(frame)) and size in fits.get("sizes", [size])
 

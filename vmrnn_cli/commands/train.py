@@ -106,9 +106,7 @@ def train(
         options.announce(trainer)
     if dry_run:
         lines = trainer.dry_run()
-        if first:
-            print(*map(printable, lines), sep="\n")
-        return
+        return print(*map(printable, lines), sep="\n") if first else None
     training.handle_signals(trainer)
     _run(trainer, tensorboard, shown=first and not quiet)
     done = trainer.progress
