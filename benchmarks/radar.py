@@ -8,9 +8,9 @@ FOLDER holds one .npz an event with `frames` (T, H, W), uint8, dBZ / 70 * 255. O
 every sixth frame one. Squared error summed over a frame of values in [0, 1], and RMSE in dBZ, both the mean of events;
 CSI pooled over all. "matched" has the values of the last frame again, as forecasts of grids in dBZ have by themselves
 (`vmrnn_cli.matching`). pysteps finds motion by Lucas and Kanade in the last three frames and extrapolates along it;
-what comes from outside is taken for dry. `--weights-for`, for each event, names weights that have not seen it: the honest
-score of a network that was trained on radar, one event left out at a time. Events called bom... have 6 minutes between
-scans, others 5.
+what comes from outside is taken for dry. `--weights-for`, for each event, names weights that have not seen it: the
+honest score of a network that was trained on radar, one event left out at a time. Events called bom... have 6 minutes
+between scans, others 5.
 """
 
 import argparse

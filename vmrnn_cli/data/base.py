@@ -9,7 +9,7 @@ import multiprocessing
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import VMRNNError
 from ..frames import to_float
 from ..readings import fill
+
+if TYPE_CHECKING:
+    from ..grids.series import GridClip
 
 ClipArray = NDArray[Any]
 
@@ -71,6 +74,10 @@ class ClipDataset(ABC):
     def label(self, index: int) -> str:
         """Return what people call clip `index`."""
         return f"clip {index}"
+
+    def map_of(self, index: int) -> GridClip | None:
+        """Return when and where clip `index` is, of a grid with coordinates, and in which units; None of all else."""
+        return None
 
     @abstractmethod
     def describe(self) -> list[str]:

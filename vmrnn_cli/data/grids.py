@@ -16,7 +16,7 @@ from .. import readings
 from ..errors import InputError
 from ..frames import VIDEO_SUFFIXES, is_array, only_array, read_arrays
 from ..grids.files import grid_files, kind_of
-from ..grids.series import GridSeries, date_text, span_text
+from ..grids.series import GridClip, GridSeries, date_text, span_text
 from ..grids.values import GridScale
 from ..readings import UNDECLARED, Declared
 from .base import ClipArray, ClipDataset
@@ -208,7 +208,8 @@ class GridClips(ClipDataset):
                     f"{each.name} has {C} value(s) at each place, and the weights take {channels}",
                     "give other weights with --weights, or slices with --select",
                 )
-        self._events, self._length, self._apart = _events_of(series), context + horizon, channels == 1
+        self._events, self._apart = _events_of(series), channels == 1
+        self._context, self._length = context, context + horizon
         self.has_own_split = split in ("train", "val")
         held = _held_out(name, self._events, holdout) if self.has_own_split else set()
         self._windows = self._cut(split, held, context, horizon)
@@ -328,6 +329,15 @@ class GridClips(ClipDataset):
         window = self._windows[index]
         series = self._series[window.series]
         return f"{Path(series.name).name} {date_text(series.times[window.first])}"
+
+    def map_of(self, index: int) -> GridClip | None:
+        window = self._windows[index]
+        series = self._series[window.series]
+        if not isinstance(series, GridSeries):
+            return None
+        clip = GridClip(series, self._scale, window.first)
+        clip.given = self._context
+        return clip
 
     def describe(self) -> list[str]:
         T, C, H, W = self.clip_shape

@@ -413,6 +413,14 @@ class GridClip:
         """How long after the last given frame the frame `ahead` of it (1, 2, ...) is valid."""
         return self.time(self.given - 1 + ahead) - self.time(self.given - 1)
 
+    def leads(self, frames: int) -> list[str]:
+        """How far ahead each of so many frames is, for people."""
+        return [f"+{span_text(self.series.seconds(lead), lead)}" for lead in map(self.lead, range(1, frames + 1))]
+
+    def dates(self, frames: int) -> list[str]:
+        """When each given frame and so many ahead are valid, for people."""
+        return [date_text(self.time(position)) for position in range(self.given + frames)]
+
     def told(self, frames: int) -> dict[str, Any]:
         """What `vmrnn predict --json` tells of it, with so many frames ahead."""
         reference, series = self.time(self.given - 1), self.series
