@@ -41,7 +41,7 @@ from vmrnn_cli.frames import (
     read_arrays,
     to_float,
 )
-from vmrnn_cli.grids.files import is_grid, is_pattern
+from vmrnn_cli.grids.files import is_grid, is_named_as_grid, is_pattern
 from vmrnn_cli.grids.series import GridClip, GridSeries
 from vmrnn_cli.outputs import atomic_path
 from vmrnn_cli.readings import UNDECLARED, Declared, Units
@@ -166,6 +166,11 @@ class Source:
             if (self._path.exists() or is_pattern(self.name)) and is_grid(self._path):
                 self.kind, self._series = "grid", GridSeries(self._path, declared)
                 return
+            if self._path.exists() and is_named_as_grid(self._path):
+                raise InputError(
+                    f"{self.name} is no NetCDF, HDF5 or Zarr by its content",
+                    "get it whole: it is damaged, or half written",
+                )
             if self._path.is_dir():
                 self.kind, self._files = "images", list_images(self._path)
                 return
