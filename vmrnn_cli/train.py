@@ -199,8 +199,10 @@ class Trainer:
             initial = build(config_from_dict(state["network"])) if state else weights.load(config.init).train()
         self._channels = initial.config.image_channels if initial else 1  # of frames from a folder of videos
         self._init_config = initial.config if initial else None
-        of_grids = {"variable": config.variable, "select": config.select, "transform": config.transform}
-        declared = Declared.parse(config.layout, config.range, config.missing, **of_grids)
+        c = config
+        declared = Declared.parse(
+            c.layout, c.range, c.missing, variable=c.variable, select=c.select, transform=c.transform
+        )
         self._source = data.DataSource(Path(config.data), config.dataset or None, declared)
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()

@@ -49,7 +49,9 @@ def default_name(frame: NDArray[np.float32] | None = None, units: str | None = N
     """
     known = registry()
     default = next(name for name, entry in known.items() if entry.get("default"))
-    others = (name for name in known if name != default and is_bundled(name) and frame is not None)
+    if frame is None:
+        return default
+    others = (name for name in known if name != default and is_bundled(name))
     return next((name for name in others if _fit(known[name]["fits"], frame, units)), default)
 
 

@@ -132,11 +132,11 @@ def _events_of(series: Sequence[Series]) -> list[_Event]:
     for number, each in enumerate(series):
         path, runs = Path(each.name), each.runs()
         for run in runs:
-            names = (path.name.partition(".")[0], path.name)
+            names = [path.name.partition(".")[0], path.name]
             if len(runs) > 1:
                 begin = date_text(each.times[run.start])
-                names = (f"{names[0]} {begin}", begin, *names)
-            found.append(_Event(number, run, names))
+                names = [f"{names[0]} {begin}", begin, *names]
+            found.append(_Event(number, run, tuple(names)))
     return found
 
 

@@ -52,7 +52,7 @@ def dataset_of(clip: GridClip, values: NDArray[np.float64], weights: str, versio
         limits = np.iinfo(given.dtype)
         array, given_type = np.rint(array).clip(limits.min, limits.max), given.dtype
     if given.dtype.kind == "b":
-        array, given_type = array >= 0.5, given.dtype
+        array, given_type = np.rint(array), given.dtype
     data = xarray.DataArray(array.astype(given_type), dims=ordered).transpose(*dims)
     data.attrs = {key: value for key, value in given.attrs.items() if key != "actual_range"}
     data.attrs |= {"vmrnn_range": [clip.scale.low, clip.scale.high], "vmrnn_transform": clip.scale.transform}
