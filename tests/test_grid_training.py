@@ -77,6 +77,18 @@ def test_days_between_gaps_are_events_by_their_dates(tmp_path):
         clips(tmp_path / "days.nc", "val", holdout="day9")
 
 
+def test_events_may_have_folders_of_scans(tmp_path):
+    for seed in range(2):
+        rates(tmp_path / "all.nc", seed=seed)
+        (tmp_path / "events" / f"day{seed}").mkdir(parents=True)
+        for number, scan in enumerate(xr.open_dataset(tmp_path / "all.nc").isel(time=slice(8)).rain):
+            scan.to_netcdf(tmp_path / "events" / f"day{seed}" / f"{number}.nc", engine="h5netcdf")
+    train, val = (clips(tmp_path / "events", split, holdout="day0") for split in ("train", "val"))
+    assert [each.label(0)[:16] for each in (train, val)] == ["day1 2024-06-02 ", "day0 2024-06-01 "]
+    with pytest.raises(InputError, match="every event is held out"):
+        clips(tmp_path / "events", "train", holdout="day0,day1")
+
+
 def test_training_clips_are_cut_mirrored_and_turned(events):
     train = clips(events, "train", crop=16, augment=True)
     assert train.clip_shape == (6, 1, 16, 16)

@@ -47,8 +47,8 @@ class DataSource:
     """What lies at a path, opened once: data sets of every split and length are cut from it.
 
     path : a KTH tree or its zip files, a folder with MNIST's idx files, `mnist_test_seq.npy`, TaxiBJ's `dataset.npz`,
-        a gridded sequence or clips in `.npz`/`.npy`, a folder of videos or of arrays, one an event, or NetCDF, HDF5,
-        Zarr or folders of them
+        a gridded sequence or clips in `.npz`/`.npy`, a folder of videos, NetCDF, HDF5, Zarr, or a folder of events: of
+        arrays, of such files, or of folders of them
     dataset : one of `DATASETS`, None to recognise it
     declared : what its user says of its arrays
 

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..frames import VIDEO_SUFFIXES, is_array, only_array, read_arrays
 from ..grids.files import grid_files, kind_of
 from ..grids.series import GridClip, GridSeries, date_text, span_text
-from ..grids.values import GridScale
+from ..grids.values import GridScale, standard_units
 from ..readings import UNDECLARED, Declared
 from .base import ClipArray, ClipDataset
 
@@ -84,29 +84,42 @@ Series = GridSeries | ArraySeries
 
 
 def open_series(path: Path, declared: Declared = UNDECLARED) -> Sequence[Series]:
-    """The series at a path: one, of all scans; or one for each file, where each holds several, as those of events do.
+    """The series at a path: one, of all scans; or one for each event, which has a file of its own, or a folder.
 
     Raises:
         InputError: nothing usable is there.
     """
     files = grid_files(path)
+    if not files and (folders := _event_folders(path)):
+        return _opened(folders, declared)
     if not files:
         return [ArraySeries(file, declared) for file in _arrays_in(path)]
     if len(files) > 1:
         first = GridSeries(files[0], declared)
         first.close()
         if len(first.times) > 1:
-            every = []
-            for file in files:
-                every.append(GridSeries(file, declared))
-                every[-1].close()  # there may be more than can be open at once
-            return every
+            return _opened(files, declared)
     return [GridSeries(path, declared)]
 
 
+def _opened(paths: Sequence[Path], declared: Declared) -> list[Series]:
+    """A series for each path, closed: there may be more than can be open at once."""
+    every: list[Series] = []
+    for path in paths:
+        every.append(GridSeries(path, declared))
+        every[-1].close()
+    return every
+
+
+def _event_folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(inside for inside in folder.iterdir() if inside.is_dir() and grid_files(inside))
+
+
 def are_events(folder: Path) -> bool:
-    """Whether a folder holds arrays, each an event, and no videos."""
-    if not _arrays_in(folder) or (folder / "split.csv").exists():
+    """Whether a folder holds arrays, or folders of grids, each an event, and no videos."""
+    if not (_arrays_in(folder) or _event_folders(folder)) or (folder / "split.csv").exists():
         return False
     videos = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     return all(kind_of(path) for path in videos)  # as radar services publish GIFs
@@ -199,7 +212,7 @@ class GridClips(ClipDataset):
         """
         self.name, self.split, self._series = name, split, series
         units = {each.units for each in series}
-        if len(units) > 1:
+        if len(set(map(standard_units, units))) > 1:
             raise InputError(f"{name} has series in {', '.join(sorted(units))}", "give series in the same units")
         for each in series:
             C = each.shape[0]
@@ -212,6 +225,8 @@ class GridClips(ClipDataset):
         self._context, self._length = context, context + horizon
         self.has_own_split = split in ("train", "val")
         held = _held_out(name, self._events, holdout) if self.has_own_split else set()
+        if len(held) == len(self._events):
+            raise InputError(f"{name}: every event is held out", "leave some to train on")
         self._windows = self._cut(split, held, context, horizon)
         if not self._windows or (holdout and not self._cut("val", held, context, horizon)):
             raise self._too_short(context, horizon, "" if not self.has_own_split else holdout or split)
