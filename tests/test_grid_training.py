@@ -79,9 +79,9 @@ def test_days_between_gaps_are_events_by_their_dates(tmp_path):
 
 def test_events_may_have_folders_of_scans(tmp_path):
     for seed in range(2):
-        rates(tmp_path / "all.nc", seed=seed)
+        rates(tmp_path / f"all{seed}.nc", seed=seed)
         (tmp_path / "events" / f"day{seed}").mkdir(parents=True)
-        for number, scan in enumerate(xr.open_dataset(tmp_path / "all.nc").isel(time=slice(8)).rain):
+        for number, scan in enumerate(xr.open_dataset(tmp_path / f"all{seed}.nc").isel(time=slice(8)).rain):
             scan.to_netcdf(tmp_path / "events" / f"day{seed}" / f"{number}.nc", engine="h5netcdf")
     train, val = (clips(tmp_path / "events", split, holdout="day0") for split in ("train", "val"))
     assert [each.label(0)[:16] for each in (train, val)] == ["day1 2024-06-02 ", "day0 2024-06-01 "]
