@@ -118,8 +118,9 @@ def _event_folders(folder: Path) -> list[Path]:
 
 
 def are_events(folder: Path) -> bool:
-    """Whether a folder holds arrays, or folders of grids, each an event, and no videos."""
-    if not (_arrays_in(folder) or _event_folders(folder)) or (folder / "split.csv").exists():
+    """Whether a folder holds several arrays, or folders of grids, each an event, and no videos."""
+    several = len(_arrays_in(folder)) > 1  # a single one is a data set of its own
+    if not (several or _event_folders(folder)) or (folder / "split.csv").exists():
         return False
     videos = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     return all(kind_of(path) for path in videos)  # as radar services publish GIFs
@@ -361,7 +362,7 @@ class GridClips(ClipDataset):
         events = f"{len({window.event for window in self._windows})} event(s)"
         which = f", {self.split}" if self.has_own_split else ""
         if self.split == "val":
-            events = ", ".join(self._held) if self._held else "the end of a single event"
+            events = ", ".join(self._held) if self._held else "its end"
             events += ", held out of training"
         what = f"{self.name}{which}: {len(self)} windows of {T} scans, {sizes}{units}, of {events}"
         return [what, *(f"warning: {note}" for note in self.notes if self.split != "val")]
