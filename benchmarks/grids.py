@@ -1,10 +1,11 @@
 """Grids: how long a forecast of an hour takes, and how memory grows with the length of the file.
 
-    python benchmarks/grids.py [--side 512] [--scans 100 10000] [--threads 2]
+    python benchmarks/grids.py [--side 512] [--scans 100 10000] [--threads 2] [--repeats 3]
 
 Files of `--scans` scans of `--side` x `--side` places, 5 minutes apart, in dBZ; `vmrnn predict FILE --from-end
---frames 12 -o next.nc` of each in a process of its own, whose peak memory and times are printed. Only the last scans
-have rain in them, so that the files are small; each scan is a chunk, as radar archives have them.
+--frames 12 -o next.nc` of each in a process of its own, whose peak memory and times are printed, the medians of
+`--repeats`, turn by turn; on a busy machine the processors' time tells. Only the last scans have rain in them, so that
+the files are small; each scan is a chunk, as radar archives have them.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def write(path, scans, side):
 
 
 def measured(path, threads):
-    """Peak memory in MiB, seconds in all and in the model, of one forecast in a process of its own."""
+    """Of one forecast in a process of its own: peak MiB, seconds in all, those that processors worked, and parts."""
     command = [sys.executable, "-m", "vmrnn_cli", "predict", path, "--from-end", "--frames", AHEAD, "--json"]
     command += ["-o", path.with_name("next.nc"), "--threads", threads, "--overwrite"]
     begin = time.perf_counter()
@@ -54,7 +55,9 @@ def measured(path, threads):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     kibi = 1024 if sys.platform != "darwin" else 1024**2
-    return usage.ru_maxrss / kibi, time.perf_counter() - begin, told["timing"]
+    busy = usage.ru_utime + usage.ru_stime
+    parts = [told["timing"][part] for part in ("decode_s", "predict_s", "write_s")]
+    return [usage.ru_maxrss / kibi, time.perf_counter() - begin, busy, *parts]
 
 
 def main():
@@ -62,22 +65,22 @@ def main():
     arguments.add_argument("--side", type=int, default=512)
     arguments.add_argument("--scans", type=int, nargs="+", default=[100, 10000])
     arguments.add_argument("--threads", type=int, default=2)
+    arguments.add_argument("--repeats", type=int, default=3)
     given = arguments.parse_args()
     machine = platform.processor() or platform.machine()
     print(f"{machine}, {given.threads} threads, torch {torch.__version__}, {code_version()}")
-    first = None
     with tempfile.TemporaryDirectory() as folder:
-        for scans in given.scans:
-            path = Path(folder) / f"{scans}.nc"
+        paths = {scans: Path(folder) / f"{scans}.nc" for scans in given.scans}
+        for scans, path in paths.items():
             write(path, scans, given.side)
-            memory, seconds, timing = measured(path, given.threads)
-            first = first or memory
-            print(
-                f"{scans:6} scans of {given.side}x{given.side}: {memory:.0f} MiB ({memory / first - 1:+.1%}), "
-                f"{seconds:.1f} s in all, of which reading {timing['decode_s']:.1f}, {AHEAD} frames "
-                f"{timing['predict_s']:.1f}, writing {timing['write_s']:.1f}",
-                flush=True,
-            )
+        runs = [[measured(path, given.threads) for path in paths.values()] for _ in range(given.repeats)]
+    medians = np.median(runs, 0)  # (files, figures)
+    for scans, (memory, seconds, busy, reading, ahead, writing) in zip(paths, medians, strict=True):
+        print(
+            f"{scans:6} scans of {given.side}x{given.side}: {memory:.0f} MiB ({memory / medians[0, 0] - 1:+.1%}), "
+            f"{seconds:.1f} s in all, of which reading {reading:.1f}, {AHEAD} frames {ahead:.1f}, "
+            f"writing {writing:.1f}; {busy:.1f} s of processors' time"
+        )
 
 
 if __name__ == "__main__":

@@ -42,14 +42,15 @@ def clip_of(units, values, low=0.0):
     ],
 )
 def test_colours_fit_the_variable(units, values, low, name, ends):
-    colours = maps.colours_for(*clip_of(units, values, low))
+    clip, given = clip_of(units, values, low)
+    colours = maps.colours_for(clip.scale, given)
     assert colours.map.name == name
     assert (colours.norm.vmin, colours.norm.vmax) == pytest.approx(ends, rel=0.15)
 
 
 def test_rain_rates_have_a_logarithmic_scale_and_dry_places_are_not_missing():
     clip, given = clip_of("mm/h", 40)
-    colours = maps.colours_for(clip, given)
+    colours = maps.colours_for(clip.scale, given)
     shown = colours.map(colours.norm(maps._drawable(given[0, 0], colours)))
     dry = given[0, 0] == 0
     assert dry.any()

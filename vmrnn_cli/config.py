@@ -8,13 +8,14 @@ import math
 LARGEST_VALUE = 1e12  # of data in other units; far below what float32 ends at
 LARGEST_FRAME = 2**22  # pixels of a frame that weights were trained for: twice those of Full HD
 LARGEST_CLIP = 2**30  # pixels of the context that they were trained for
+TRANSFORMS = ("none", "log", "sqrt", "dB")  # of grids' values, as `grids.values` computes them
 
 
 @dataclasses.dataclass(frozen=True)
 class VMRNNConfig:
     """Everything that building a VMRNN needs. Saved as JSON with the weights.
 
-    `image_size`, `context`, `horizon` and `divided_by` are what the weights were trained for; any size and length run.
+    `image_size`, `context`, `horizon` and what follows are what the weights were trained for; any size and length run.
     """
 
     variant: str = "B"  # "B": one cell; "D": cells on a pyramid of grids, down and up again
@@ -29,6 +30,9 @@ class VMRNNConfig:
     context: int = 10
     horizon: int = 10
     divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
+    units: str = ""  # of grids with coordinates that they were trained on; then
+    range: tuple[float, ...] = ()  # the values that were 0 and 1 for the network, and
+    transform: str = ""  # of the values between, one of TRANSFORMS
 
     def __post_init__(self) -> None:
         _check_common(self, (self.image_channels, self.embed_dim, self.d_state))
@@ -53,7 +57,7 @@ class VMRNNConfig:
 class MotionConfig:
     """Everything that building a `motion_network.MotionVMRNN` needs. Saved as JSON with the weights.
 
-    `image_size`, `context`, `horizon` and `divided_by` are what the weights were trained for; any size, length and
+    `image_size`, `context`, `horizon` and what follows are what the weights were trained for; any size, length and
     number of channels run.
     """
 
@@ -68,6 +72,9 @@ class MotionConfig:
     context: int = 10
     horizon: int = 20
     divided_by: float = 1.0  # of gridded data in other units (counts, say): what brings them into [0, 1]
+    units: str = ""  # of grids with coordinates that they were trained on; then
+    range: tuple[float, ...] = ()  # the values that were 0 and 1 for the network, and
+    transform: str = ""  # of the values between, one of TRANSFORMS
 
     def __post_init__(self) -> None:
         _check_common(self, (self.embed_dim, self.detail_dim, self.decoder_dim, self.d_state))
@@ -98,6 +105,12 @@ def _check_common(config: NetworkConfig, widths: tuple[int, ...]) -> None:
         raise ValueError(f"divided_by must be from 1 to {LARGEST_VALUE:g}, got {config.divided_by}")
     if not 0.0 <= config.drop_path < 1.0:
         raise ValueError(f"drop_path must be at least 0 and below 1, got {config.drop_path}")
+    if config.range and not (
+        len(config.range) == 2 and -LARGEST_VALUE <= config.range[0] < config.range[1] <= LARGEST_VALUE
+    ):
+        raise ValueError(f"range must be the lowest and the highest value, got {config.range}")
+    if config.transform not in ("", *TRANSFORMS):
+        raise ValueError(f"transform must be one of {', '.join(TRANSFORMS)}, got {config.transform!r}")
     numbers, depths = (*widths, *config.image_size, config.context, config.horizon), (*config.depths, *config.depths_up)
     if min(*numbers, *depths) < 1:
         raise ValueError("channels, sizes, widths, depths, context and horizon must be positive")

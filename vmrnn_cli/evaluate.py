@@ -27,6 +27,7 @@ from .ranks import Ranks
 from .readings import fill
 from .rivals import RIVALS, rivals_of_grids
 from .verification import Verification
+from .weights import learned
 
 Clips = NDArray[np.float32]
 Watch = Callable[[Sequence[int], Clips, Clips], None]
@@ -258,12 +259,12 @@ def _difference(
 
 def open_clips(
     source: DataSource, config: NetworkConfig, split: str, context: int, frames: int, side: int | None = None,
-    *, lpips: bool = False,
+    *, lpips: bool = False, name: str = "",
 ) -> ClipDataset:  # fmt: skip
     """The clips to score. Refuses those that the weights or the options do not fit."""
     clips = source.clips(
         split, context=context, horizon=frames, size=side or min(config.image_size), channels=config.image_channels,
-        divided_by=config.divided_by,
+        divided_by=config.divided_by, learned=learned(config, name, source.units, source.has_range),
     )  # fmt: skip
     _, C, H, W = clips.clip_shape
     if isinstance(config, VMRNNConfig) and config.image_channels != C:  # others take any

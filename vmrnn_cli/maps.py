@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import interrupts, render
 from .frames import Frame
 from .grids.series import GridClip, date_text, span_text
-from .grids.values import standard_units
+from .grids.values import GridScale, standard_units
 from .text import for_plots
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ class Colours(NamedTuple):
     norm: Normalize
 
 
-def colours_for(clip: GridClip, given: NDArray[np.float64]) -> Colours:
+def colours_for(scale: GridScale, given: NDArray[np.float64]) -> Colours:
     """The colours of a variable, by its units and the given scans: rain, temperature, shares, differences, others."""
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm, Normalize
 
-    units, scale = standard_units(clip.scale.units), clip.scale
+    units = standard_units(scale.units)
     known = given[~np.isnan(given)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     if units in _RAIN:
@@ -67,6 +67,12 @@ def colours_for(clip: GridClip, given: NDArray[np.float64]) -> Colours:
         norm, chosen, under = Normalize(low, high if high > low else low + 1), "viridis", None
     extremes = {"bad": _MISSING} | ({"under": under} if under else {})
     return Colours(colormaps[chosen].with_extremes(**extremes), norm)
+
+
+def name_of(clip: GridClip) -> str:
+    """What its variable is called, for people."""
+    data = clip.series.like(clip.first)[1]
+    return str(data.attrs.get("long_name", clip.series.axes.variable)).replace("_", " ")
 
 
 class Place(NamedTuple):
@@ -125,7 +131,7 @@ class _Maps:
         """The series, its given frames (T, C, H, W), how many are predicted, what is shown, and what it is called."""
         self._clip, self._frames, self._panels, self._title = clip, frames, tuple(panels), title
         self._given, self._slices = len(context), min(len(context[0]), _MOST_SLICES)
-        self._values = colours_for(clip, clip.values(context))
+        self._values = colours_for(clip.scale, clip.values(context))
         self._place = place_of(clip)
         self._last: Frame | None = None
         self._errors = self._error_colours(clip.values(context))
@@ -157,9 +163,7 @@ class _Maps:
         return names
 
     def _units(self) -> str:
-        data = self._clip.series.like(self._clip.first)[1]
-        name = str(data.attrs.get("long_name", self._clip.series.axes.variable)).replace("_", " ")
-        units = self._clip.scale.units
+        name, units = name_of(self._clip), self._clip.scale.units
         return for_plots(f"{name} ({units})" if units else name)
 
     def _picture(
@@ -182,7 +186,7 @@ class _Maps:
     def _show(self, axes: PlotAxes, picture: NDArray[Any], colours: Colours) -> Any:
         options: dict[str, Any] = {"extent": self._place.extent, "origin": self._place.origin}
         options |= {"aspect": self._place.aspect, "interpolation": "nearest"}
-        if picture.ndim == 3:
+        if picture.ndim == 3:  # of colours
             return axes.imshow(picture.clip(0, 1), **options)
         return axes.imshow(_drawable(picture, colours), cmap=colours.map, norm=colours.norm, **options)
 
@@ -279,7 +283,8 @@ class MapFilm(_Maps):
         axes, image = self._artists[panel, piece]
         image.set_visible(picture is not None)
         picture = np.full(self._clip.series.shape[1:], np.nan) if picture is None else picture
-        image.set_data(_drawable(picture, self._errors if panel == "error" else self._values))
+        colours = self._errors if panel == "error" else self._values
+        image.set_data(picture if picture.ndim == 3 else _drawable(picture, colours))
         if piece == 0:
             axes.set_title(title, fontsize=9)
 
@@ -356,9 +361,17 @@ class MapStrip(_Maps):
             top.set_title(title, fontsize=8, color=colour)
 
 
+def levels_of(values: NDArray[Any], colours: Colours) -> NDArray[np.uint8]:
+    """Values of any shape as levels of a picture: 0 where there is none, 1 below the scale, and 2 to 255 along it."""
+    flat = colours.norm(_drawable(values, colours).ravel())  # matplotlib's scales are for one dimension or two
+    share = np.ma.filled(flat, np.nan).reshape(values.shape)
+    along = 2 + np.rint(253 * np.nan_to_num(share).clip(0, 1))
+    return np.where(np.isnan(values), 0, np.where(share < 0, 1, along)).astype(np.uint8)
+
+
 def _drawable(picture: NDArray[Any], colours: Colours) -> NDArray[Any]:
     """Values that a logarithmic scale can place: nothing is below its low end, and not missing."""
-    if picture.ndim == 3 or type(colours.norm).__name__ != "LogNorm":
+    if type(colours.norm).__name__ != "LogNorm":
         return picture
     return np.maximum(picture, (colours.norm.vmin or 1.0) / 2)
 

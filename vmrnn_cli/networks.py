@@ -84,7 +84,8 @@ def config_from_dict(values: Any) -> NetworkConfig:
     for field in dataclasses.fields(config):
         wanted, value = type(field.default), settings.get(field.name, field.default)
         if wanted is tuple:
-            good = isinstance(value, (list, tuple)) and all(type(item) is int for item in value)
+            numbers = (int, float) if "float" in str(field.type) else (int,)
+            good = isinstance(value, (list, tuple)) and all(type(item) in numbers for item in value)
         else:
             good = type(value) is wanted or (wanted is float and type(value) is int)
         if not good:

@@ -234,6 +234,7 @@ def open_forecast(
         raise InputError(f"{title or 'this network'} has nothing to show as {unknown[0]}", "leave that panel out")
     channels = None if carries_on and as_it_is else config.image_channels
     wanted: dict[str, Any] = {"fps": fps, "start": start, "divided_by": config.divided_by}
+    wanted["learned"] = weights.learned(config, title, source.units, source.has_range)
     wanted |= {"last": context, "progress": reading} if from_end else {}
     with ExitStack() as opened:
         clip = opened.enter_context(
@@ -246,7 +247,8 @@ def open_forecast(
         height, width = clip.frame_shape[1:]
         if min(height, width) < (2 if carries_on else config.patch_size):
             raise InputError(
-                f"{clip.name}: frames of {width}x{height} are smaller than a patch of the model", "give a larger --size"
+                f"{clip.name}: frames of {width}x{height} are smaller than a patch of the model",
+                "give a larger grid" if clip.grid else "give a larger --size",
             )
         ahead = _timed(clip, shown, timing)
         if from_end and not force and (flaws := clip.flaws()):
@@ -259,7 +261,9 @@ def open_forecast(
             flaw = "".join(f" ({flaw})" for flaw in clip.flaws()[:1])
             raise InputError(
                 f"{clip.name} has only {len(given)} frame(s) to start from{flaw}, the context takes {context}",
-                "give a longer clip, an earlier --start, a smaller --context or a larger --fps",
+                "give a longer series, an earlier --start or a smaller --context"
+                if clip.grid
+                else "give a longer clip, an earlier --start, a smaller --context or a larger --fps",
             )
         if all(np.isnan(read.frame).all() for read in given):
             raise InputError(f"{clip.name} holds NaN or other missing values only", "give a clip that has some others")

@@ -79,7 +79,8 @@ TABLE = (
         "grids in mm/h, and in mm or kg m-2 (sums of some minutes)",
         "decibels of 0.1 to 300, and of 0.01 to 30, what is less as none, and it is said: `--transform`, `--range`",
     ),
-    ("range", "grids in other units", "as far as ten scans reach, and it is said"),
+    ("range", "grids in other units", "as far as ten scans reach, or those that are trained on, and it is said"),
+    ("range", "grids in the units that weights were trained on", "the range and transform of that, and it is said"),
     ("range", "TaxiBJ", "-1 to 1 as published; 0 to 1, where nothing is below 0, and it is said"),
     (
         "missing",

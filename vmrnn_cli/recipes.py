@@ -22,6 +22,10 @@ class TrainConfig:
     layout: str = ""  # which axis of an array is what, "": by its shape
     range: str = ""  # "LO,HI", which of its values are black and white, "": by their type
     missing: str = ""  # the value that stands for none
+    variable: str = ""  # of grids, as what follows
+    select: list[str] = field(default_factory=list)  # "level=850"
+    transform: str = ""
+    holdout: str = ""  # events that are not trained on but for validation, "": the last tenth of them
     preset: str = "tiny"
     init: str = ""  # weights to start from
     context: int = 10
@@ -127,7 +131,7 @@ def make_config(
             near = difflib.get_close_matches(key, fields, n=1)
             todo = f"did you mean '{near[0]}'?" if near else f"use some of {', '.join(fields)}"
             raise InputError(f"there is an unknown key '{key}'{place(key)}", todo)
-        wanted = list if key == "curriculum" else type(fields[key].default)
+        wanted = list if key in ("curriculum", "select") else type(fields[key].default)
         if wanted is float and type(value) is int:
             value = float(value)
         if type(value) is not wanted:
@@ -149,6 +153,8 @@ def make_config(
                 )
     if not 0 < config.lr < math.inf:
         raise InputError(f"lr{place('lr')} is {config.lr}", "give a number above 0")
+    if not all(isinstance(each, str) for each in config.select):
+        raise InputError(f"select{place('select')} is {config.select}", 'write it as ["level=850"]')
     for stage in config.curriculum:
         if not _is_stage(stage):
             raise InputError(

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import data, outputs, train, weights
+from . import data, networks, outputs, train, weights
+from .config import MotionConfig
 from .errors import InputError, os_failures
 from .frames import parse_side
-from .recipes import TrainConfig, make_config
+from .readings import Declared
+from .recipes import RECIPES, TrainConfig, make_config
 from .run_state import has_state
 
 
@@ -35,7 +37,12 @@ def plan(
     flags = {"horizon": options["frames"], "range": options["value_range"], **options}
     flags = {field.name: flags.get(field.name) for field in dataclasses.fields(TrainConfig)}
     path = None if flags["data"] is None else str(flags["data"])
-    flags |= {"data": path, "size": parse_side(flags["size"]), "max_time": parse_time(flags["max_time"])}
+    flags |= {
+        "data": path,
+        "size": parse_side(flags["size"]),
+        "select": flags["select"] or None,
+        "max_time": parse_time(flags["max_time"]),
+    }
     given = read_toml(config) if config else {}
     restarted = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
     if not resume:
@@ -55,13 +62,31 @@ def plan(
 
 
 def _initial(flags: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """What a fresh run begins with: a folder of clips with our own weights for footage, unless told otherwise."""
+    """What a fresh run begins with: clips and grids with our own weights that fit them, unless told otherwise."""
     if flags["init"] == "none":
         usual = weights.default_name() if not (flags["preset"] or "preset" in given) else None
         return {"init": "", "preset": flags["preset"] or usual}
+    init = flags["init"] or given.get("init")
+    if init and init not in tuple(RECIPES) and not (flags["preset"] or "preset" in given):
+        return _recipe_of(init)
     told = any(flags[name] or name in given for name in ("init", "preset"))
     path, dataset = flags["data"] or given.get("data"), flags["dataset"] or given.get("dataset")
-    return {} if told or not path or not data.is_footage(Path(path), dataset) else {"init": weights.default_name()}
+    if told or not path:
+        return {}
+    if data.is_series(Path(path), dataset or None):
+        said = {key: flags[key] or given.get(key) for key in ("range", "missing", "variable", "select", "transform")}
+        source = data.DataSource(Path(path), dataset or None, Declared.parse(None, said.pop("range"), **said))
+        name = weights.default_name(source.first_frame(), source.units)
+        return {"init": name, **_recipe_of(name)}
+    return {"init": weights.default_name()} if data.is_footage(Path(path), dataset) else {}
+
+
+def _recipe_of(name: str) -> dict[str, str]:
+    """The preset for bundled weights that have no recipe of their name; nothing for others."""
+    if name in RECIPES or not weights.is_bundled(name):
+        return {}
+    config = networks.read_config(weights.bundled_folder() / name / networks.CONFIG_NAME)
+    return {"preset": weights.default_name()} if isinstance(config, MotionConfig) else {}
 
 
 def _check_folder(folder: Path, *, fresh: bool) -> None:

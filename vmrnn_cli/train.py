@@ -197,7 +197,11 @@ class Trainer:
         if config.init:  # of a run that is resumed, what it began with may be gone
             initial = build(config_from_dict(state["network"])) if state else weights.load(config.init).train()
         self._channels = initial.config.image_channels if initial else 1  # of frames from a folder of videos
-        declared = Declared.parse(config.layout, config.range, config.missing)
+        self._init_config = initial.config if initial else None
+        c = config
+        declared = Declared.parse(
+            c.layout, c.range, c.missing, variable=c.variable, select=c.select, transform=c.transform
+        )
         self._source = data.DataSource(Path(config.data), config.dataset or None, declared)
         self.train_set = self._open("train", augment=config.augment)
         self.eval_set = self._open_eval()
@@ -227,10 +231,11 @@ class Trainer:
         self.loss: nn.Module = _distributed(loss) if self.ranks.world > 1 else loss
 
     def _open(self, split: str, *, augment: bool = False) -> data.ClipDataset:
-        c = self.config
+        c, of_grids = self.config, self._known_of_grids()
         clips = self._source.clips(
             split, context=c.context, horizon=c.horizon, size=c.size or None, channels=self._channels, augment=augment,
-            crop=c.crop or None, weigh_sets=c.weigh_sets,
+            crop=c.crop or (c.size if of_grids else None) or None, weigh_sets=c.weigh_sets, holdout=c.holdout,
+            **of_grids,
         )  # fmt: skip
         if not (augment and c.scenes):
             return clips
@@ -238,7 +243,19 @@ class Trainer:
         if C != 1 or H != W:  # as grids have it
             self._warnings.append(f"no scenes of moving layers: they are made of square gray clips, not {C}x{H}x{W}")
             return clips
+        if of_grids:
+            return data.ClipsAndWeather(clips, c.scenes)
         return data.ClipsAndScenes(clips, c.scenes, c.context)
+
+    def _known_of_grids(self) -> dict[str, Any]:
+        """What the weights to start from know of grids in such units, which others must not find anew; else nothing."""
+        if not self._source.is_series:
+            return {}
+        before = self._init_config
+        if before is None:
+            return {"divided_by": 1.0}
+        known = weights.learned(before, "", self._source.units, declared=True)
+        return {"divided_by": before.divided_by, "learned": known}
 
     def _open_eval(self) -> data.ClipDataset:
         """The validation split, else the test split, else, for want of any other, the training split."""
@@ -247,6 +264,8 @@ class Trainer:
             try:
                 clips = self._open(split)
             except InputError as error:
+                if self.config.holdout:
+                    raise
                 why.append(error.what)
                 continue
             if clips.has_own_split:
@@ -262,7 +281,7 @@ class Trainer:
             return initial
         _, channels, height, width = self.eval_set.clip_shape  # training clips may be cut to less
         made_for: dict[str, Any] = {"image_size": (height, width), "context": c.context, "horizon": c.horizon}
-        made_for["divided_by"] = self.train_set.divided_by or 1.0
+        made_for |= {"divided_by": self._divided_by(), **self.train_set.seen}
         if initial is None:
             return build(adapted(NETWORKS[c.preset], image_channels=channels, **made_for))
         before, initial.config = initial.config, adapted(initial.config, **made_for)
@@ -273,6 +292,12 @@ class Trainer:
         if _made_for(before) != _made_for(initial.config):
             self._warnings.append(f"{c.init} was made for {_made_for(before)}; now {_made_for(initial.config)}")
         return initial
+
+    def _divided_by(self) -> float:
+        """Of grids with coordinates what the weights had, which then is their range."""
+        before = self._init_config
+        kept = before.divided_by if before is not None and self._source.is_grid and not self._source.has_range else 1.0
+        return self.train_set.divided_by or kept
 
     def describe(self) -> list[str]:
         """What is about to happen, a line each."""
@@ -530,7 +555,10 @@ class Trainer:
 
     def _data_seen(self) -> dict[str, Any]:
         """What shows that a path holds other data than before."""
-        return {"number of clips": len(self.train_set), "clip shape": list(self.train_set.clip_shape)}
+        seen = {"number of clips": len(self.train_set), "clip shape": list(self.train_set.clip_shape)}
+        c = self.config
+        of_grids = {"variable": c.variable, "select": c.select, "transform": c.transform, "holdout": c.holdout}
+        return seen | (of_grids if self._source.is_series else {})
 
     @staticmethod
     def _identity(config: dict[str, Any]) -> dict[str, Any]:

@@ -214,7 +214,8 @@ def _fractions(forecast: Values, truth: Values, threshold: float, side: tuple[in
 def _fss(sums: Values) -> Values:
     """(..., L, 3) -> (..., L)."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(sums[..., :2].sum(-1) > 0, 1 - sums[..., 2] / sums[..., :2].sum(-1), np.nan)
+        score = 1 - sums[..., 2] / sums[..., :2].sum(-1)
+        return np.where(sums[..., :2].sum(-1) > 0, score.clip(0), np.nan)  # but for rounding, none is below
 
 
 def _table_score(name: str, counts: Values) -> Values:

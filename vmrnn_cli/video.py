@@ -41,7 +41,7 @@ from vmrnn_cli.frames import (
     read_arrays,
     to_float,
 )
-from vmrnn_cli.grids.files import is_grid, is_pattern
+from vmrnn_cli.grids.files import is_grid, is_named_as_grid, is_pattern
 from vmrnn_cli.grids.series import GridClip, GridSeries
 from vmrnn_cli.outputs import atomic_path
 from vmrnn_cli.readings import UNDECLARED, Declared, Units
@@ -166,6 +166,11 @@ class Source:
             if (self._path.exists() or is_pattern(self.name)) and is_grid(self._path):
                 self.kind, self._series = "grid", GridSeries(self._path, declared)
                 return
+            if self._path.exists() and is_named_as_grid(self._path):
+                raise InputError(
+                    f"{self.name} is no NetCDF, HDF5 or Zarr by its content",
+                    "get it whole: it is damaged, or half written",
+                )
             if self._path.is_dir():
                 self.kind, self._files = "images", list_images(self._path)
                 return
@@ -190,12 +195,13 @@ class Source:
     def open(
         self, *, channels: int | None = 1, size: Size = None, fps: float | None = None, start: float = 0.0,
         divided_by: float = 1.0, last: int | None = None, progress: "Progress | None" = None,
+        learned: Declared = UNDECLARED,
     ) -> Clip:  # fmt: skip
         """Open it as a stream of frames; see `open_clip`."""
         _check_request(self.name, size, fps, start)
         self._check_declared()
         if self.kind == "grid":
-            return self._open_grid(size, fps, start, divided_by, last)
+            return self._open_grid(size, fps, start, divided_by, last, learned)
         fps = fps or self._fps
         if last is not None:
             return self._open_end(
@@ -217,12 +223,14 @@ class Source:
                 notes=taken,
             )  # fmt: skip
 
-    def _open_grid(self, size: Size, fps: float | None, start: float, divided_by: float, last: int | None) -> Clip:
+    def _open_grid(
+        self, size: Size, fps: float | None, start: float, divided_by: float, last: int | None, learned: Declared
+    ) -> Clip:  # fmt: skip
         if size is not None:
             raise InputError(f"{self.name} is a grid, which is forecast as it is", "leave --size out")
         series = self._series
         first, skip = (series.first_after(start), 0) if last is None else series.before_end(last)
-        grid = GridClip(series, series.scale(divided_by, last is not None), first, skip)
+        grid = GridClip(series, series.scale(divided_by, last is not None, learned), first, skip)
         return Clip(
             self.name, self.kind, fps or DEFAULT_FPS, grid.frames(), has_clock=False, grid=grid,
             expected=len(series.times) - first,
@@ -312,6 +320,7 @@ def open_clip(path: str | Path | NDArray[Any], declared: Declared = UNDECLARED, 
         for them it states the rate, None is 10.
     start : seconds to skip.
     divided_by : what brings counts into [0, 1], see `readings`. What exceeds it comes out above 1.
+    learned : what the weights know of a grid's units, see `weights.learned`.
 
     Raises InputError when the source is missing, is no clip, does not fit `channels`, or ends before `start`. A flaw
     further down the stream (a NaN, an image of another size) raises it from the iteration.

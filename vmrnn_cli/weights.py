@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # most of which import PyTorch or NumPy; names and files do w
     import numpy as np
     from numpy.typing import NDArray
 
+    from .config import NetworkConfig
     from .networks import Network
+    from .readings import Declared
 
 REGISTRY_NAME = "registry.json"
 
@@ -33,7 +35,7 @@ def registry() -> dict[str, dict[str, Any]]:
     sha256 : of model.safetensors
     default : whether `predict` takes them when none are named; one entry has it
     fits : what clips they are for: kind (footage, digits or grid), channels, sizes [H, W], any where there are none;
-        units of NetCDF and other grids with coordinates
+        units of NetCDF and other grids with coordinates, as `grids.values.standard_units` has them
     repo, revision : where they are on the Hub, if they are there; what is not bundled comes from there
     """
     return json.loads((bundled_folder() / REGISTRY_NAME).read_text())
@@ -42,14 +44,15 @@ def registry() -> dict[str, dict[str, Any]]:
 def default_name(frame: NDArray[np.float32] | None = None, units: str | None = None) -> str:
     """The weights to take when none are named: the first bundled ones that fit the clip's first frame (C, H, W).
 
-    `units` are those of a grid, and None for all else. Where no weights fit, or no frame is given, those that the
-    registry has as the default.
+    `units` are those of a grid, and None for all else. The registry's default comes last, and also where no weights
+    fit, or no frame is given.
     """
     known = registry()
-    fitting = (
-        name for name in filter(is_bundled, known) if frame is not None and _fit(known[name]["fits"], frame, units)
-    )
-    return next(fitting, next(name for name, entry in known.items() if entry.get("default")))
+    default = next(name for name, entry in known.items() if entry.get("default"))
+    if frame is None:
+        return default
+    others = (name for name in known if name != default and is_bundled(name))
+    return next((name for name in others if _fit(known[name]["fits"], frame, units)), default)
 
 
 def check_units(name: str, units: str | None, declared: bool) -> None:
@@ -64,19 +67,44 @@ def check_units(name: str, units: str | None, declared: bool) -> None:
     if units is None or declared or fits.get("kind") != "grid" or "units" not in fits:
         return
     if standard_units(units) not in fits["units"]:
-        given = f"in {units}" if units else "without units"
         raise InputError(
-            f"{name} is for grids in {', '.join(fits['units'])}, got one {given}",
+            f"{name} is for grids in {', '.join(fits['units'])}, got one {_in_words(units)}",
             "choose other weights with --weights, or say --range LO,HI if it is to be used all the same",
         )
+
+
+def learned(config: NetworkConfig, name: str, units: str | None, declared: bool = False) -> Declared:
+    """What weights know of grids in such units: the range and the transform that they were trained with, if any.
+
+    Raises:
+        InputError: they were trained on grids in other units, unless a range is declared, or the registry has these.
+    """
+    from .grids.values import standard_units
+    from .readings import UNDECLARED, Declared
+
+    if units is None or not config.range:
+        return UNDECLARED
+    if standard_units(units) == standard_units(config.units):
+        low, high = config.range
+        return Declared(range=(low, high), transform=config.transform)
+    if not declared and standard_units(units) not in registry().get(name, {}).get("fits", {}).get("units", ()):
+        raise InputError(
+            f"{name or 'this network'} was trained on grids {_in_words(config.units)}, got one {_in_words(units)}",
+            "choose other weights with --weights, or say --range LO,HI if they are to be used all the same",
+        )
+    return UNDECLARED
+
+
+def _in_words(units: str) -> str:
+    return f"in {units}" if units else "without units"
 
 
 def _fit(fits: dict[str, Any], frame: NDArray[np.float32], units: str | None) -> bool:
     if units is not None:
         from .grids.values import standard_units
 
-        of_all = fits["kind"] != "grid"  # slices of a grid are then forecast one by one
-        return standard_units(units) in fits.get("units", ()) and (of_all or fits["channels"] == len(frame))
+        # Of several slices, those with one channel forecast one after the other.
+        return standard_units(units) in fits.get("units", ()) and fits["channels"] in (1, len(frame))
     size = list(frame.shape[1:])
     return (fits["kind"], fits["channels"]) == (_kind(frame), len(frame)) and size in fits.get("sizes", [size])
 

@@ -45,15 +45,17 @@ def main() -> None:
     parser.add_argument("--notes", type=Path, help="Markdown that is put at the end of the card")
     parser.add_argument("--default", action="store_true", help="the weights that predict takes by itself")
     parser.add_argument("--kind", choices=("footage", "digits", "grid"), default="footage", help="what clips they fit")
+    parser.add_argument("--units", action="append", help="of grids that they fit; default those it had")
     parser.add_argument("--same-size", action="store_true", help="they fit frames of their own size only")
     options = parser.parse_args()
 
     folder = weights.bundled_folder() / options.name
     model = weights.load(folder)
     context, horizon = model.config.context, model.config.horizon
-    clips = data.DataSource(options.data).clips(
+    source = data.DataSource(options.data)
+    clips = source.clips(
         options.split, context=context, horizon=horizon, size=min(model.config.image_size),
-        divided_by=model.config.divided_by,
+        divided_by=model.config.divided_by, learned=weights.learned(model.config, options.name, source.units),
     )  # fmt: skip
     result = evaluate(Predictor(model), clips, context=context, horizon=horizon, limit=options.limit)
     summary, budget = result.summary(), dict(entry.split("=", 1) for entry in options.budget)
@@ -75,8 +77,8 @@ def main() -> None:
     registry = json.loads(path.read_text())
     last = summary["baseline_last_frame"]
     fits: dict[str, object] = {"kind": options.kind, "channels": model.config.image_channels}
-    if units := registry.get(options.name, {}).get("fits", {}).get("units"):
-        fits["units"] = units  # of grids; they are told by hand
+    if units := options.units or registry.get(options.name, {}).get("fits", {}).get("units"):
+        fits["units"] = units
     if options.same_size:
         fits["sizes"] = [list(model.config.image_size)]
     if options.default:

@@ -141,11 +141,14 @@ def _open(
     from ..evaluate import open_clips
 
     config = loaded[0].predictor.model.config
-    clips = open_clips(source, config, split, context, frames, side)
+    clips = open_clips(source, config, split, context, frames, side, name=loaded[0].name)
+    *_, H, W = clips.clip_shape
+    side = side or (W if H == W else None)  # what is not square is no clip of a folder, and taken as it is
     for other in loaded[1:]:
-        theirs = open_clips(source, other.predictor.model.config, split, context, frames, side or clips.clip_shape[-1])
+        theirs = open_clips(source, other.predictor.model.config, split, context, frames, side, name=other.name)
         for what, mine, other_s in (
-            ("shape", clips.clip_shape, theirs.clip_shape), ("divisor", clips.divided_by, theirs.divided_by)
+            ("shape", clips.clip_shape, theirs.clip_shape), ("divisor", clips.divided_by, theirs.divided_by),
+            ("range", clips.seen.get("range"), theirs.seen.get("range")),
         ):  # fmt: skip
             if mine != other_s:
                 raise InputError(

@@ -86,7 +86,7 @@ def evaluate(
     shown = ranks.rank == 0 and not (as_json or quiet)
     loaded = batch.load(_fitting(weights, source, split), device=str(ranks.device), dtype=dtype, scan_backend=scan)
     config, context, frames = _lengths(loaded, context, frames)
-    clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips)
+    clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips, name=loaded.name)
     if shown:
         options.announce(clips, loaded)
     album = reports.album(report, clips, limit, context)

@@ -90,6 +90,9 @@ VARIABLE = option(GRID, "Of a file with several.", metavar="NAME")
 SELECT = option(
     GRID, "Of a dimension besides time and space, only this: level=850. (default: one after the other)", metavar="DIM=V"
 )
+HOLDOUT = option(
+    GRID, "Events to validate by, by file or name, with commas. (default: the last tenth of them)", metavar="NAME"
+)
 GAPS = option(GRID, "Where scans are missing among the given ones: refuse or interpolate. (default: refuse)")
 MATCH = option(
     GRID,

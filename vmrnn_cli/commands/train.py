@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 RECIPE, RUN = "Recipe", "Run"
 _DATA = option(
     DATA,
-    "KTH tree or zips, MNIST idx files, mnist_test_seq.npy, TaxiBJ dataset.npz, array, or folder of clips. "
+    "KTH tree or zips, MNIST idx files, mnist_test_seq.npy, TaxiBJ dataset.npz, array, grid (NetCDF, HDF5, Zarr), or "
+    "folder of clips, grids or arrays. "
     "(with --resume: the run's)",
 )
 _PRESET = option(
@@ -39,7 +40,7 @@ _PRESET = option(
 )
 _INIT = option(
     RECIPE,
-    "Weights to start from, or none. (default: of a folder of clips the bundled ones, else none)",
+    "Weights to start from, or none. (default: of clips in a folder and of grids the bundled ones that fit, else none)",
     metavar="WEIGHTS",
     autocompletion=lambda: list(registry()),
 )
@@ -59,6 +60,10 @@ def train(
     layout: str | None = options.LAYOUT,
     value_range: str | None = options.RANGE,
     missing: str | None = options.MISSING,
+    variable: str | None = options.VARIABLE,
+    select: list[str] | None = options.SELECT,
+    transform: str | None = options.TRANSFORM,
+    holdout: str | None = options.HOLDOUT,
     context: int | None = option(DATA, "Frames in. (default: the preset's)"),
     frames: int | None = option(DATA, "Frames out. (default: the preset's)"),
     size: str | None = options.SIDE,
@@ -101,9 +106,7 @@ def train(
         options.announce(trainer)
     if dry_run:
         lines = trainer.dry_run()
-        if first:
-            print(*map(printable, lines), sep="\n")
-        return
+        return print(*map(printable, lines), sep="\n") if first else None
     training.handle_signals(trainer)
     _run(trainer, tensorboard, shown=first and not quiet)
     done = trainer.progress

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,13 @@ import numpy as np
 from ..errors import InputError
 from ..frames import Frame, read_arrays
 from ..grids.files import is_grid, is_pattern
+from ..grids.series import GridSeries
 from ..readings import UNDECLARED, Declared
 from . import arrays, grids, moving_mnist, videos
 from .base import ClipDataset, batches
-from .scenes import ClipsAndScenes
+from .scenes import ClipsAndScenes, ClipsAndWeather
 
-__all__ = ["ClipDataset", "ClipsAndScenes", "DataSource", "batches", "is_footage"]
+__all__ = ["ClipDataset", "ClipsAndScenes", "ClipsAndWeather", "DataSource", "batches", "is_footage", "is_series"]
 
 MOST_FRAMES = 2**16  # of the context, and of the horizon; hours of video
 # What may lie in a folder, by name: what recognises it, and its clips, made of folder, split, length and further
@@ -23,6 +24,7 @@ MOST_FRAMES = 2**16  # of the context, and of the horizon; hours of video
 FOLDERS: dict[str, tuple[Callable[[Path], bool], Callable[..., ClipDataset]]] = {
     "kth": (videos.is_kth, videos.KTH),
     "moving-mnist": (moving_mnist.has_digits, moving_mnist.MovingMNIST),
+    "events": (grids.are_events, grids.GridClips),  # opened as grids are
     "folder": (Path.is_dir, videos.FolderClips),
 }
 ARRAYS = ("moving-mnist", "taxibj", "grid", "clips")  # what a file may hold, for `arrays.cut_arrays` to tell
@@ -45,7 +47,8 @@ class DataSource:
     """What lies at a path, opened once: data sets of every split and length are cut from it.
 
     path : a KTH tree or its zip files, a folder with MNIST's idx files, `mnist_test_seq.npy`, TaxiBJ's `dataset.npz`,
-        a gridded sequence or clips in `.npz`/`.npy`, a folder of videos, or NetCDF, HDF5, Zarr or folders of them
+        a gridded sequence or clips in `.npz`/`.npy`, a folder of videos, NetCDF, HDF5, Zarr, or a folder of events: of
+        arrays, of such files, or of folders of them
     dataset : one of `DATASETS`, None to recognise it
     declared : what its user says of its arrays
 
@@ -56,21 +59,27 @@ class DataSource:
     def __init__(self, path: Path, dataset: str | None = None, declared: Declared = UNDECLARED) -> None:
         if dataset is not None and dataset not in DATASETS:
             raise InputError(f"there is no data set '{dataset}'", f"use {', '.join(DATASETS)}")
-        self._series: list[grids.GridSeries] | None = None
+        self._series: Sequence[grids.Series] | None = None
         if dataset is None and (path.exists() or is_pattern(str(path))) and is_grid(path):
             self.path, self._dataset, self._declared, self._arrays = path, None, declared, None
             self._series = grids.open_series(path, declared)
             return
+        of_grids = {"--variable": declared.variable, "--select": declared.select, "--transform": declared.transform}
+        for option in (option for option, said in of_grids.items() if said):
+            raise InputError(f"{path} is no grid, which {option} is for", f"leave {option} out")
         if not path.exists():
             raise InputError(f"there is no {path}", "check --data")
         if path.is_file() and (dataset not in (None, *ARRAYS) or path.suffix.lower() not in (".npy", ".npz")):
             raise InputError(f"{path} is no data set{_known_as(path)}", "give a folder, an .npz or an .npy file")
         self.path, self._dataset, self._declared = path, dataset, declared
         self._arrays = read_arrays(path) if path.is_file() else None
+        if self._arrays is None and (dataset or _recognised(path)) == "events":
+            self._series = grids.open_series(path, declared)
 
     def clips(
         self, split: str = "train", *, context: int, horizon: int, size: int | None = None, channels: int = 1,
         augment: bool = False, crop: int | None = None, weigh_sets: bool = False, divided_by: float | None = None,
+        learned: Declared = UNDECLARED, holdout: str = "",
     ) -> ClipDataset:  # fmt: skip
         """Its clips.
 
@@ -80,10 +89,13 @@ class DataSource:
             horizon: frames out.
             size: side of the squares that clips from a folder are cut to; default 64.
             channels: 1 gray or 3 RGB, for a folder of videos; of arrays, as many as the weights take.
-            augment: mirror, reverse and speed up training clips from a folder.
-            crop: side of the squares, within those of `size`, that training clips from a folder are cut to.
+            augment: mirror, reverse and speed up training clips from a folder; mirror and turn those of grids.
+            crop: side of the squares, within those of `size`, that training clips from a folder are cut to, and those
+                of grids, also for validation.
             weigh_sets: draw training clips from the sets that a folder's `split.csv` names, see `videos.FolderClips`.
             divided_by: what the weights were trained with, for gridded data in other units; default its own.
+            learned: what else they know of grids in its units, see `weights.learned`.
+            holdout: which events of grids are for validation, by name; default the last tenth of them.
 
         Raises:
             InputError: there are none; says why.
@@ -95,11 +107,12 @@ class DataSource:
                 f"{context} frames in and {horizon} out make no clip", f"give 1 to {MOST_FRAMES} frames of each"
             )
         if self._series is not None:
-            if split in ("train", "val"):
-                raise InputError(
-                    f"{self.path} is a grid, which is scored and not trained on", "to train, save it with numpy.savez"
-                )
-            return grids.GridClips(str(self.path), self._series, context, horizon, channels, divided_by or 1.0)
+            return grids.GridClips(
+                str(self.path), self._series, context, horizon, channels, divided_by or 1.0, learned=learned,
+                split=split, holdout=holdout, side=crop, augment=augment,
+            )  # fmt: skip
+        if holdout:
+            raise InputError(f"{self.path} is no grid, whose events --holdout names", "leave --holdout out")
         if self._arrays is not None:
             return arrays.cut_arrays(
                 self.path, self._arrays, self._dataset, split, context, horizon, divided_by, self._declared, channels
@@ -115,7 +128,17 @@ class DataSource:
     @property
     def units(self) -> str | None:
         """The units of grids with coordinates; None for all else."""
-        return None if self._series is None else self._series[0].units
+        return self._series[0].units if self.is_grid and self._series else None
+
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a grid, or a folder of arrays, one an event."""
+        return self._series is not None
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether it is NetCDF, HDF5, Zarr, or a folder of them."""
+        return self._series is not None and isinstance(self._series[0], GridSeries)
 
     @property
     def has_range(self) -> bool:
@@ -123,14 +146,14 @@ class DataSource:
         return self._declared.range is not None
 
     def first_frame(self, split: str = "test") -> Frame | None:
-        """The first frame of its clips, (C, H, W) in [0, 1]; None where that is footage, slow to decode.
+        """The first frame of its clips, (C, H, W) in [0, 1]; None where that is footage, slow to decode, or events.
 
         Raises:
             InputError: as `clips`.
         """
         if self._series is not None:
             series = self._series[0]
-            return series.scale().frame(series.scan(0))
+            return series.scale().frame(series.scan(0)) if self.is_grid else None
         if self._arrays is None and (self._dataset or _recognised(self.path)) != "moving-mnist":
             return None
         try:
@@ -138,6 +161,16 @@ class DataSource:
         except InputError:  # a split that is too short is to be found out with the frames that are asked for
             clips = self.clips("all", context=1, horizon=1)
         return clips.frames(0, np.random.default_rng(0))[0]
+
+
+def is_series(path: Path, dataset: str | None = None) -> bool:
+    """Whether a `DataSource` would take what lies at `path` for a grid, or for a folder of arrays, one an event.
+
+    Raises OSError.
+    """
+    if dataset is None and is_grid(path):
+        return True
+    return path.is_dir() and (dataset or _recognised(path)) == "events"
 
 
 def is_footage(path: Path, dataset: str | None = None) -> bool:

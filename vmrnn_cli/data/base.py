@@ -8,8 +8,8 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import VMRNNError
 from ..frames import to_float
 from ..readings import fill
+
+if TYPE_CHECKING:
+    from ..grids.series import GridClip
 
 ClipArray = NDArray[Any]
 
@@ -33,6 +36,7 @@ class ClipDataset(ABC):
     notes : what was taken for granted, a line each
     units : that its own values are in, where these are known
     one_shape : whether all clips have `clip_shape`; else some are higher, or wider
+    seen : of grids with coordinates, what is 0 and what 1: units, range, transform, as configurations have them
     """
 
     name: str
@@ -42,6 +46,7 @@ class ClipDataset(ABC):
     notes: Sequence[str] = ()
     units: Any = ""
     one_shape = True
+    seen: Mapping[str, Any] = {}
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -69,6 +74,10 @@ class ClipDataset(ABC):
     def label(self, index: int) -> str:
         """Return what people call clip `index`."""
         return f"clip {index}"
+
+    def map_of(self, index: int) -> GridClip | None:
+        """Return when and where clip `index` is, of a grid with coordinates, and in which units; None of all else."""
+        return None
 
     @abstractmethod
     def describe(self) -> list[str]:

@@ -209,6 +209,32 @@ def _shape(side: int, rng: np.random.Generator) -> Tensor:
     return torch.sigmoid(2 * depth)[None, None]
 
 
+class ClipsAndWeather(ClipDataset):
+    """Training clips of grids, and weather among them, which no archive has enough of."""
+
+    def __init__(self, clips: ClipDataset, weather: float) -> None:
+        """`clips` are square, of one channel; `weather` is its share among what is drawn, in [0, 1]."""
+        self.name, self.clip_shape, self.divided_by = clips.name, clips.clip_shape, clips.divided_by
+        self.seen = clips.seen
+        self._clips, self._weather = clips, weather
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def clip(self, index: int, rng: np.random.Generator) -> ClipArray:
+        T, _, S, _ = self.clip_shape
+        return make_weather(T, S, rng).numpy() if rng.random() < self._weather else self._clips.frames(index, rng)
+
+    def group(self, index: int) -> int:
+        return self._clips.group(index)
+
+    def describe(self) -> list[str]:
+        return [
+            *self._clips.describe(),
+            f"{self._weather:.0%} of the clips are weather: made up, it flows, grows and decays",
+        ]
+
+
 class ClipsAndScenes(ClipDataset):
     """Training clips of a folder, in more ways than it has them, and scenes made of their frames.
 

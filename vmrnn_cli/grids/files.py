@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HDF5, NETCDF3, PGM, GIF, ZARR = "HDF5", "NetCDF 3", "PGM", "GIF", "Zarr"
 SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf", ".h5", ".hdf5", ".hdf", ".he5", ".zarr", ".pgm", ".pgm.gz", ".gif")
+_ONLY_GRIDS = SUFFIXES[:-3]  # pictures and films have the others, too
 _STORE = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")  # of which a Zarr store has one at its top
 _MAGIC = {b"\x89HDF\r\n\x1a\n": HDF5, b"CDF\x01": NETCDF3, b"CDF\x02": NETCDF3, b"CDF\x05": NETCDF3}
 _MOST_OF_ZIP = 4  # bytes that tell a zip file
@@ -76,6 +77,11 @@ def grid_files(path: Path) -> list[Path]:
     return [path] if kind_of(path) else []
 
 
+def is_named_as_grid(path: Path) -> bool:
+    """Whether a name is that of a grid and of nothing else, whatever lies there."""
+    return path.name.lower().endswith(_ONLY_GRIDS)
+
+
 def is_grid(path: Path) -> bool:
     """Whether what lies at a path is a grid, or a folder or pattern of grids. Raises OSError."""
     return bool(grid_files(path))
@@ -126,8 +132,12 @@ def unreadable(path: Path | str, error: Exception) -> Exception:
         return InputError(f"{path} wants a package: {error}", "install it: pip install 'vmrnn[grids]'")
     said = " ".join(str(error).split()) or type(error).__name__
     todo = "get the file whole: it is damaged, or half written"
-    if "cftime" in said:
-        return InputError(f"{path} has a calendar that wants a package: {said[:200]}", "install it: pip install cftime")
+    if "decode time units" in said:
+        what = said.partition("decode time units ")[2].partition(" with ")[0][:200]
+        return InputError(
+            f"{path} has times in {what}, which say no time in their calendar",
+            "write them in days, hours or seconds since a date",
+        )
     return InputError(f"{path} cannot be read: {said[:200]}", todo)
 
 

@@ -51,6 +51,8 @@ def dataset_of(clip: GridClip, values: NDArray[np.float64], weights: str, versio
     if given.dtype.kind in "iu" and not np.isnan(values).any():  # not packed: numbers that are whole by nature
         limits = np.iinfo(given.dtype)
         array, given_type = np.rint(array).clip(limits.min, limits.max), given.dtype
+    if given.dtype.kind == "b":
+        array, given_type = np.rint(array), given.dtype
     data = xarray.DataArray(array.astype(given_type), dims=ordered).transpose(*dims)
     data.attrs = {key: value for key, value in given.attrs.items() if key != "actual_range"}
     data.attrs |= {"vmrnn_range": [clip.scale.low, clip.scale.high], "vmrnn_transform": clip.scale.transform}
@@ -73,6 +75,7 @@ def dataarray_of(clip: GridClip, values: NDArray[np.float64], weights: str, vers
     """The same as the array that was given, of its own name."""
     name = clip.series.axes.variable
     array = dataset_of(clip, values, weights, version)[name]
+    array = array.set_index(clip.series.levels) if clip.series.levels else array
     return array.rename(clip.series.given_name)
 
 

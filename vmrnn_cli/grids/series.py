@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime
 import itertools
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from ..frames import IN_MEMORY, Frame
 from ..readings import UNDECLARED, Declared
 from .axes import find_axes
 from .files import grid_files, open_dataset, unreadable
-from .values import GridScale, find_scale
+from .values import GridScale, find_scale, standard_units
 
 if TYPE_CHECKING:
     import xarray
@@ -35,7 +36,7 @@ class GridSeries:
     """A gridded series where it lies: one file or store, files of some scans each, or an array in memory.
 
     name : as given, for messages
-    given_name : of an array in memory, None where it has none
+    given_name, levels : of an array in memory: its name, None where it has none; and its indices of several levels
     axes : of its variable
     times : (T,) of datetime64[ns], of cftime's dates, or of numbers: of each scan, ascending, none twice
     step : the usual time between two scans, as differences of `times` are; None for a single scan
@@ -52,31 +53,43 @@ class GridSeries:
         if declared.gaps not in ("", *GAPS):
             raise InputError(f"--gaps {declared.gaps} is unknown", f"choose from {', '.join(GAPS)}")
         self._group, _, self._variable = declared.variable.rpartition("/")
-        self._opened: tuple[int, xarray.Dataset] | None = None
+        self._opened: tuple[tuple[int, int], xarray.Dataset] | None = None
         self._in_memory: xarray.Dataset | None = None
+        self._first_units, self.levels = "", dict[str, list[str]]()
         if isinstance(source, Path):
             self.name, self.files, self.given_name = str(source), grid_files(source), None
         else:
             self.name, self.files = IN_MEMORY, [Path()]
             self.given_name = source.name
+            # Indices of several levels are none that a file could have: they are set again in the end.
+            self.levels = {
+                str(dim): list(index.names)
+                for dim, index in source.indexes.items()
+                if index.nlevels > 1 and dim in source.dims
+            }
+            source = source.reset_index(list(self.levels)) if self.levels else source
             name = str(source.name or "data")
             self._in_memory, self._variable = source.rename(name).to_dataset(promote_attrs=False), name
         self.axes = find_axes(self._dataset(0), self._label(0), self._variable)
         self._chosen, self.slices = self._choose(self._data(0))
         self._find_scans()
         H, W = (self._data(0).sizes[axis] for axis in (self.axes.y, self.axes.x))
+        if not (H and W and all(self.slices.values())):
+            dims = ", ".join(f"{dim} {size}" for dim, size in self._data(0).sizes.items())
+            raise InputError(f"{self.name}: {self.axes.variable} ({dims}) has no places", "give a grid that has some")
         self.shape = (int(np.prod([len(values) for values in self.slices.values()], dtype=int)), H, W)
 
     def _label(self, file: int) -> str:
         return self.name if self._in_memory is not None else str(self.files[file])
 
     def _dataset(self, file: int) -> xarray.Dataset:
-        """A file's dataset; the last one stays open."""
+        """A file's dataset; the last one stays open, but not for processes that are forked off."""
         if self._in_memory is not None:
             return self._in_memory
-        if self._opened is None or self._opened[0] != file:
+        key = file, os.getpid()
+        if self._opened is None or self._opened[0] != key:
             self.close()
-            self._opened = file, open_dataset(self.files[file], self._group or None)
+            self._opened = key, open_dataset(self.files[file], self._group or None)
         return self._opened[1]
 
     def _data(self, file: int) -> xarray.DataArray:
@@ -119,6 +132,7 @@ class GridSeries:
         times: NDArray[Any]
         places: list[tuple[int, int | None]] = []
         for file in range(len(self.files)):
+            self._check_alike(file)
             of_file, scalar = self._times_of(file)
             found += of_file
             places += [(file, None if scalar else index) for index in range(len(of_file))]
@@ -142,6 +156,21 @@ class GridSeries:
             steps = np.sort(np.diff(self.times))
             self.step = steps[(len(steps) - 1) // 2]
 
+    def _check_alike(self, file: int) -> None:
+        """Refuse a file whose variable is none of the first one's."""
+        if self.axes.variable not in self._dataset(file).variables:
+            raise InputError(
+                f"{self._label(file)} has no variable '{self.axes.variable}', which {self._label(0)} has",
+                "give files of one series",
+            )
+        units = str(self._data(file).attrs.get("units", ""))
+        self._first_units = units if file == 0 else self._first_units
+        if standard_units(units) != standard_units(self._first_units):
+            raise InputError(
+                f"{self._label(file)} is in '{units}', and {self._label(0)} in '{self._first_units}'",
+                "give files in the same units",
+            )
+
     def _times_of(self, file: int) -> tuple[list[Any], bool]:
         """The times of a file's scans, and whether it is a single one that has no dimension of time."""
         dataset = self._dataset(file)
@@ -158,6 +187,14 @@ class GridSeries:
             raise InputError(
                 f"{self._label(file)}: {self.axes.time} is shaped {values.shape}", "give one time for each scan"
             )
+        if values.dtype.kind in "SU" or all(isinstance(each, str) for each in values.ravel()):
+            try:
+                values = values.astype(np.str_).astype("datetime64[ns]")
+            except ValueError as error:
+                raise InputError(
+                    f"{self._label(file)}: {self.axes.time} is text that says no date: {error}",
+                    "write times as 2024-06-01T12:00, or as numbers since a date",
+                ) from None
         lost = np.isnat(values) if values.dtype.kind == "M" else values != values  # as NaN does
         if np.any(lost):
             raise InputError(f"{self._label(file)} has scans without a time", "drop them, or write their times")
@@ -224,18 +261,28 @@ class GridSeries:
         data = self._data(file)
         return self._dataset(file), data.isel({d: p for d, p in self._chosen.items() if d in data.dims}), index
 
-    def scale(self, divided_by: float = 1.0, last: bool = False) -> GridScale:
-        """What of its values is 0 and what 1, for weights that were trained with `divided_by`."""
+    def scale(
+        self, divided_by: float = 1.0, last: bool = False, learned: Declared = UNDECLARED,
+        sample: Callable[[], tuple[float, float]] | None = None,
+    ) -> GridScale:  # fmt: skip
+        """What of its values is 0 and what 1, for weights that were trained with `divided_by`, or know it themselves.
 
-        def sample() -> tuple[float, float]:
-            numbers = range(len(self.times))[-_SAMPLED:] if last else range(len(self.times))[:_SAMPLED]
-            ends = [_ends(self.scan(number)) for number in numbers]
-            known = [pair for pair in ends if pair is not None]
-            if not known:
+        sample : the lowest and the highest value, where nothing else tells; default that of some scans
+        """
+
+        def ends() -> tuple[float, float]:
+            numbers = range(len(self.times))
+            found = self.ends(numbers[-_SAMPLED:] if last else numbers[:_SAMPLED])
+            if found is None:
                 raise InputError(f"{self.name} holds missing values only", "give a series that has some others")
-            return min(low for low, _ in known), max(high for _, high in known)
+            return found
 
-        return find_scale(self.name, self.units, sample, self.declared, divided_by)
+        return find_scale(self.name, self.units, sample or ends, self.declared, divided_by, learned)
+
+    def ends(self, numbers: Sequence[int]) -> tuple[float, float] | None:
+        """The lowest and the highest value of some scans; None where all are missing."""
+        known = [pair for number in numbers if (pair := _ends(self.scan(number))) is not None]
+        return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
     def first_after(self, seconds: float) -> int:
         """The first scan at least so many seconds after the first one.
@@ -400,6 +447,14 @@ class GridClip:
     def lead(self, ahead: int) -> Any:
         """How long after the last given frame the frame `ahead` of it (1, 2, ...) is valid."""
         return self.time(self.given - 1 + ahead) - self.time(self.given - 1)
+
+    def leads(self, frames: int) -> list[str]:
+        """How far ahead each of so many frames is, for people."""
+        return [f"+{span_text(self.series.seconds(lead), lead)}" for lead in map(self.lead, range(1, frames + 1))]
+
+    def dates(self, frames: int) -> list[str]:
+        """When each given frame and so many ahead are valid, for people."""
+        return [date_text(self.time(position)) for position in range(self.given + frames)]
 
     def told(self, frames: int) -> dict[str, Any]:
         """What `vmrnn predict --json` tells of it, with so many frames ahead."""

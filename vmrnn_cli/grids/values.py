@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..readings import UNDECLARED, Declared
 
 Values = NDArray[np.float64]
-# By name: there and back.
+# By name, those of `config.TRANSFORMS`: there and back.
 TRANSFORMS: dict[str, tuple[Callable[[Values], Values], Callable[[Values], Values]]] = {
     "none": (lambda v: v, lambda v: v),
     "log": (np.log1p, np.expm1),
@@ -120,12 +120,13 @@ class GridScale:
 
 def find_scale(
     name: str, units: str, sample: Callable[[], tuple[float, float]], declared: Declared = UNDECLARED,
-    divided_by: float = 1.0,
+    divided_by: float = 1.0, learned: Declared = UNDECLARED,
 ) -> GridScale:  # fmt: skip
     """What the network is to see of values: as declared, else as weights or units have it, else what there is.
 
     sample : the lowest and the highest value of some scans, asked for where nothing else tells
     divided_by : of the weights: 1 where they declare no range
+    learned : what else they know of such units, see `weights.learned`
 
     Raises:
         InputError: what is declared makes no scale.
@@ -145,6 +146,10 @@ def find_scale(
     if divided_by != 1:
         return GridScale(units, 0, divided_by, declared.transform or "none")
     otherwise = "--range and --transform say otherwise"
+    if learned.range is not None and not declared.transform:
+        scale = GridScale(units, *learned.range, learned.transform or "none")
+        scale.note = f"{name}: the network sees {scale.words()}, as in training; {otherwise}"
+        return scale
     if transform in known:
         scale = GridScale(units, *known[transform], transform)
         scale.note = f"{name}: the network sees {scale.words()}, as is usual for {units}; {otherwise}"

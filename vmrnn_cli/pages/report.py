@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import metrics, score_text
+from .. import maps, metrics, score_text
 from ..rivals import RIVAL_NAMES
 from . import charts, media, number, write
 
@@ -63,8 +63,7 @@ class Album:
         return True
 
     def _keep(self, index: int, clip: Clips, forecast: Clips) -> None:
-        peak = 1.0 if clip.shape[1] in (1, 3) else max(float(clip[: self._context].max()), 1e-3)
-        film = media.Film(clip.shape[1:], peak=peak, quality=_QUALITY, most=_SIDE)
+        film = self._film(index, clip)
         truth = clip[self._context :]
         kept = self.clips.get(index)
         if kept is None:
@@ -74,12 +73,24 @@ class Album:
                 "truth": [film.encode(frame) for frame in truth],
                 "tracks": [media.track(*media.RIVAL_LOOKS["baseline_last_frame"])],
             }  # fmt: skip
-            kept["tracks"][0]["errors"] = [media.error(clip[self._context - 1], frame, peak) for frame in truth]
+            if grid := self._dataset.map_of(index):
+                kept["leads"] = grid.leads(len(truth))
+                kept["times"] = grid.dates(len(truth))[max(0, self._context - _GIVEN) :]
+            kept["tracks"][0]["errors"] = [film.error(clip[self._context - 1], frame) for frame in truth]
             self.clips[index] = kept
         track = media.track(self._label, self._css)
         track["frames"] = [film.encode(frame) for frame in forecast]
-        track["errors"] = [media.error(p, t, peak) for p, t in zip(forecast, truth, strict=True)]
+        track["errors"] = [film.error(p, t) for p, t in zip(forecast, truth, strict=True)]
         kept["tracks"].insert(-1, track)
+
+    def _film(self, index: int, clip: Clips) -> media.Film:
+        """What encodes the frames of a clip: those of grids in the colours of maps."""
+        given, grid = clip[: self._context], self._dataset.map_of(index)
+        if grid is None:
+            peak = 1.0 if clip.shape[1] in (1, 3) else max(float(given.max()), 1e-3)
+            return media.Film(clip.shape[1:], peak=peak, quality=_QUALITY, most=_SIDE)
+        look: dict[str, Any] = {"upwards": maps.place_of(grid).origin == "lower", "name": maps.name_of(grid)}
+        return media.GridFilm(grid.scale, self._dataset.own, given, most=_SIDE, **look)
 
 
 def write_evaluation(

@@ -71,6 +71,14 @@ class Writer(ABC):
         return {"frame_shape": f.shape, "context": len(f.context), "frames": f.frames, **look}
 
 
+class ValuesWriter(Writer):
+    """Writes values and draws no pictures: frames may have any size."""
+
+    @classmethod
+    def fit(cls, frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int] | None:
+        return None
+
+
 def check_film(path: str | Path, layout: str | None, poster: bool) -> None:
     """Raise InputError if something that only films have is wanted of another file."""
     if not (layout or poster) or find_writer(path).is_film:

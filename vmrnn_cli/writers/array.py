@@ -9,22 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import Writer
+from . import ValuesWriter
 
 if TYPE_CHECKING:
     from ..forecast import Forecast, Step
 
 
-class ArrayWriter(Writer):
+class ArrayWriter(ValuesWriter):
     """`context`, `prediction`, `truth`, float32 (T, C, H, W) in the clip's own units, `fps`, and further pictures."""
 
     def __init__(self, forecast: Forecast) -> None:
         super().__init__(forecast)
         self._steps: list[Step] = []
-
-    @classmethod
-    def fit(cls, frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int] | None:
-        return None  # any
 
     @contextmanager
     def file(self, path: Path) -> Iterator[None]:

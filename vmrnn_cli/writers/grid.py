@@ -12,14 +12,14 @@ import numpy as np
 from .. import __version__
 from ..errors import InputError
 from ..grids.record import dataset_of, write_dataset
-from . import Writer
+from . import ValuesWriter
 
 if TYPE_CHECKING:
     from ..forecast import Forecast, Step
     from ..frames import Frame
 
 
-class GridWriter(Writer):
+class GridWriter(ValuesWriter):
     """The forecast in the data's own units, with all that stood around the given scans, and its valid times."""
 
     def __init__(self, forecast: Forecast) -> None:
@@ -30,10 +30,6 @@ class GridWriter(Writer):
                 "write .npz, or give NetCDF, HDF5 or Zarr",
             )
         self._frames: list[Frame] = []
-
-    @classmethod
-    def fit(cls, frame_shape: tuple[int, int, int], panels: int, layout: str | None = None) -> tuple[int, int] | None:
-        return None  # any
 
     @contextmanager
     def file(self, path: Path) -> Iterator[None]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import pages, render
+from .. import maps, pages, render
 from ..pages import charts, media
 from ..rivals import RIVALS
 from . import Writer
@@ -22,12 +22,22 @@ if TYPE_CHECKING:
 _REPEATED = "baseline_last_frame"  # needs no frames of its own: the page repeats the last given one
 
 
+def _film_of(forecast: Forecast, peak: float) -> media.Film:
+    """What encodes its frames: those of grids in the colours of maps."""
+    grid = forecast.grid
+    if grid is None:
+        return media.Film(forecast.shape, peak=peak)
+    upwards = maps.place_of(grid).origin == "lower"
+    name = maps.name_of(grid)
+    return media.GridFilm(grid.scale, grid.values, forecast.context, upwards=upwards, name=name)
+
+
 class PageWriter(Writer):
     """One HTML file that opens anywhere. It keeps the frames, encoded, until all have come."""
 
     def __init__(self, forecast: Forecast) -> None:
         super().__init__(forecast)
-        self._film = media.Film(forecast.shape, peak=self.drawing()["peak"])
+        self._film = _film_of(forecast, self.drawing()["peak"])
         self._given: list[str] = []
         self._truth: list[str] = []
         self._rivals = {name: rival(forecast.context[None], forecast.frames) for name, rival in RIVALS.items()}
@@ -47,7 +57,7 @@ class PageWriter(Writer):
             if name != _REPEATED:
                 self._tracks[name]["frames"].append(self._film.encode(frame))
             if step.truth is not None:
-                self._tracks[name]["errors"].append(media.error(frame, step.truth, self._film.peak))
+                self._tracks[name]["errors"].append(self._film.error(frame, step.truth))
         if step.truth is not None:
             self._truth.append(self._film.encode(step.truth))
         for name in self.forecast.panels:
@@ -63,10 +73,12 @@ class PageWriter(Writer):
         clip = {
             "name": name, "given": self._given, "truth": self._truth, "tracks": list(self._tracks.values()),
             "ahead": f.frames, "fps": f.fps, "clock": f.has_clock, "look": self._film.look(),
+            **({} if f.grid is None else {"leads": f.grid.leads(f.frames), "times": f.grid.dates(f.frames)}),
         }  # fmt: skip
         content = {
             "name": name, "weights": f.title, "given": len(self._given), "frames": f.frames,
             "seconds": f"{f.frames / f.fps:.4g}" if f.has_clock else "", "known": len(self._truth),
+            "valid": "" if f.grid is None else f.grid.in_words(f.frames),
             "chart": self._chart(), "scores": self._scores(), "scored": self._scored(),
             "clips": {"clips": [clip], "colours": media.colours()},
         }  # fmt: skip
@@ -81,8 +93,10 @@ class PageWriter(Writer):
             for track in self._tracks.values()
             if track["errors"]
         ]
-        unit = "the highest value given" if self._film.gridded else "full brightness"
-        return charts.lines(series, "frames ahead", f"error, % of {unit}", zero=True)
+        unit = "% of the highest value given" if self._film.gridded else "% of full brightness"
+        if isinstance(self._film, media.GridFilm):
+            unit = self._film.units or "in its own units"
+        return charts.lines(series, "frames ahead", f"error, {unit}", zero=True)
 
     def _scores(self) -> list[dict[str, Any]]:
         rows = {"prediction": self.forecast.metrics, **self.forecast.baselines}

@@ -30,12 +30,18 @@ function decoded(address) {
   });
 }
 
+// The colours of a map: levels 0 and 1 are what is missing and what is below the scale.
+function mapTable({ stops, missing, under }) {
+  const along = table(stops);
+  return along.map((_, level) => (level === 0 ? missing : level === 1 ? under : along[Math.round(((level - 2) / 253) * 255)]));
+}
+
 class Player {
   constructor(element) {
     this.element = element;
     const data = stored(element.dataset.clips);
     this.clips = data.clips;
-    this.values = table(data.colours.values);
+    this.usual = this.values = table(data.colours.values);
     this.errors = table(data.colours.errors);
     for (const name of ["views", "play", "position", "gauge", "where", "divider", "overlay"]) {
       this[name] = find(`.${name}`, element);
@@ -46,16 +52,21 @@ class Player {
     this.playing = false;
     this.listen();
     this.scales = { values: find(".scale.values", element), errors: find(".scale.errors", element) };
-    for (const [name, scale] of Object.entries(this.scales)) {
-      const context = find("canvas", scale).getContext("2d");
-      for (let x = 0; x < 96; x++) {
-        context.fillStyle = `rgb(${this[name][Math.round((x / 95) * 255)]})`;
-        context.fillRect(x, 0, 1, 8);
-      }
-    }
+    this.scale();
     this.open(0).then(() => {
       if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.start();
     });
+  }
+
+  // The bars of colours, from the first that stands for a value.
+  scale() {
+    for (const [name, scale] of Object.entries(this.scales)) {
+      const context = find("canvas", scale).getContext("2d"), first = name === "values" && this.clip?.look.map ? 2 : 0;
+      for (let x = 0; x < 96; x++) {
+        context.fillStyle = `rgb(${this[name][Math.round(first + (x / 95) * (255 - first))]})`;
+        context.fillRect(x, 0, 1, 8);
+      }
+    }
   }
 
   // ---- a clip
@@ -74,8 +85,13 @@ class Player {
     this.overlay.closest("label").hidden = !truth.length;
     find(".view", this.element).hidden = !truth.length;
     if (!truth.length) this.overlay.checked = false;
-    find(".most", this.scales.errors).textContent = `${Number(clip.look.errorPeak.toPrecision(2))}+`;
-    find(".most", this.scales.values).textContent = Number(clip.look.peak.toPrecision(2));
+    const { map, named } = clip.look;
+    this.values = map ? mapTable(map) : this.usual;
+    this.scale();
+    find(".most", this.scales.errors).textContent = map ? map.error : `${Number(clip.look.errorPeak.toPrecision(2))}+`;
+    find(".most", this.scales.values).textContent = map ? map.most : Number(clip.look.peak.toPrecision(2));
+    find(".least", this.scales.values).textContent = map ? map.least : 0;
+    find(".what", this.scales.values).textContent = named || "values, channels side by side";
     this.scales.values.hidden = !clip.look.gridded;
     this.rival.replaceChildren(...this.tracks.map((track, index) => made("option", { value: index }, track.label)));
     this.gauge.replaceChildren(...(this.total <= 240 ? Array.from({ length: this.total }, (_, index) =>
@@ -195,6 +211,7 @@ class Player {
     const key = `${this.tracks.indexOf(track)}/${position}`, { peak, errorPeak } = this.clip.look;
     const scale = peak / errorPeak / 3;
     return this.remembered(key, () => this.mapped([this.picture(track, position), truth], (a, index, b) => {
+      if (this.clip.look.map && !(a[index] && b[index])) return this.errors[0]; // not known
       const sum = Math.abs(a[index] - b[index]) + Math.abs(a[index + 1] - b[index + 1]) + Math.abs(a[index + 2] - b[index + 2]);
       return this.errors[Math.min(255, Math.round(sum * scale))];
     }));
@@ -255,7 +272,8 @@ class Player {
   draw() {
     const { clip, ahead } = this, kind = ahead > 0 ? "ahead" : "given";
     const seconds = clip.clock && clip.fps ? ` · ${(ahead / clip.fps).toFixed(clip.fps <= 100 ? 2 : 4)} s` : "";
-    const where = ahead > 0 ? `+${ahead}${seconds} ahead` : `given ${this.at + 1} of ${this.given.length}`;
+    const lead = clip.leads ? clip.leads[ahead - 1] : `+${ahead}`, valid = clip.times ? `${clip.times[this.at]} · ` : "";
+    const where = valid + (ahead > 0 ? `${lead}${seconds} ahead` : `given ${this.at + 1} of ${this.given.length}`);
     this.where.textContent = where;
     this.where.className = `where ${kind}`;
     this.position.setAttribute("aria-valuetext", where);
@@ -273,16 +291,21 @@ class Player {
       } else {
         this.paint(context, track);
       }
-      const what = kind === "given" ? "given" : `+${ahead}`;
+      const what = kind === "given" ? "given" : lead;
       const value = kind === "ahead" && track.errors && track.errors[ahead - 1];
       name.textContent = label;
-      badge.textContent = typeof value === "number" && !this.swiped ? `error ${value.toFixed(1)} %` : what;
+      badge.textContent = typeof value === "number" && !this.swiped ? `error ${this.amount(value)}` : what;
       badge.className = `badge ${kind}`;
       frame.className = `frame ${track.true || this.swiped ? (kind === "given" ? "given" : "") : kind}`;
       canvas.setAttribute("aria-label", `${label}, ${where}`);
     }
     [...this.gauge.children].forEach((cell, index) => cell.classList.toggle("done", index <= this.at));
     this.charts.forEach((chart) => this.point(chart));
+  }
+
+  amount(error) {
+    const { map, units } = this.clip.look;
+    return map ? `${Number(error.toPrecision(3))} ${units}`.trim() : `${error.toFixed(1)} %`;
   }
 
   // ---- charts that follow the player
