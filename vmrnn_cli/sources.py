@@ -1,4 +1,5 @@
-"""Where the frames of a stream come from: standard input, a camera, the network, a file, a folder that images fall in.
+"""Where the frames of a stream come from: standard input, a camera, the network, a file, a folder that images fall in,
+a grid that grows.
 
 What comes from the network or by standard input reaches ffmpeg with one protocol, and for http none at all: Python
 fetches it, so that nothing in it, a playlist above all, can make ffmpeg open a file or another host.
@@ -26,8 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import network
-from .errors import InputError, VMRNNError, os_failure
+from .errors import InputError, VMRNNError, os_failure, os_failures
 from .frames import DEFAULT_FPS, IMAGE_SUFFIXES, Frame, Size, natural_order, open_images, to_float, to_uint8
+from .grids.files import is_grid, is_pattern
+from .growing import GrowingGrid
+from .readings import UNDECLARED, Declared
 from .video import Ffmpeg, Source, ffmpeg_reason, scaled_sides
 
 Picture = NDArray[np.uint8]
@@ -47,11 +51,12 @@ _RAW_FORMATS = ("rgb24", "bgr24", "gray", "yuv420p", "yuyv422", "nv12", "rgba", 
 class Captured(NamedTuple):
     """A frame as it comes.
 
-    frame : (1, H, W) float32 in [0, 1], as networks see it
+    frame : (1, H, W) float32 in [0, 1], as networks see it; of grids (C, H, W), NaN where a value is missing
     picture : (H, W, 3) uint8, as people do
     at : seconds since the first one
     dropped : how many before it were dropped since the one before
     gap : seconds in which nothing came before it, where it does not go on with what came; else 0
+    valid : of grids, its time
     """
 
     frame: Frame
@@ -59,6 +64,7 @@ class Captured(NamedTuple):
     at: float
     dropped: int = 0
     gap: float = 0.0
+    valid: str = ""
 
 
 class Stream:
@@ -66,12 +72,18 @@ class Stream:
 
     name : as given, without a password that may be in it
     fps : frames per second
-    live : whether frames come at their own pace, and are dropped where nobody takes them
+    frames : they themselves
+    grid : what is known of a grid besides
     """
 
-    def __init__(self, name: str, fps: float, live: bool, frames: Iterator[Captured]) -> None:
-        self.name, self.fps, self.live = name, fps, live
+    def __init__(self, name: str, fps: float, frames: Iterator[Captured], grid: GrowingGrid | None = None) -> None:
+        self.name, self.fps, self.grid = name, fps, grid
         self._frames = frames
+
+    @property
+    def film_fps(self) -> float:
+        """Frames per second of films of it: scans come too seldom to be shown at their pace."""
+        return self.fps if self.grid is None else float(DEFAULT_FPS)
 
     def __iter__(self) -> Iterator[Captured]:
         return self._frames
@@ -85,17 +97,18 @@ class _Seen(NamedTuple):
 @contextmanager
 def open_stream(
     source: str, *, size: Size = 128, fps: float | None = None, realtime: bool = False, reconnect: bool = False,
-    raw: str | None = None, say: Say = lambda _: None,
+    raw: str | None = None, declared: Declared = UNDECLARED, say: Say = lambda _: None,
 ) -> Iterator[Stream]:  # fmt: skip
     """Open a stream, and yield it once its first frame is there.
 
     Args:
-        source: "-", "rtsp://...", "http://...", "https://...", "/dev/video0", a file, or a folder.
-        size: of the frames, as for `video.open_clip`.
+        source: "-", "rtsp://...", "http://...", "https://...", "/dev/video0", a file, a folder, or a grid.
+        size: of the frames, as for `video.open_clip`; grids are taken as they are.
         fps: the rate, where the stream does not say it or another one is wanted.
         realtime: pace a file or standard input as it would play.
         reconnect: take a connection or a camera up again when it breaks off.
         raw: "WxH" or "WxH:FORMAT", what frames without a container are.
+        declared: what is said of a grid.
         say: told in a line what happens on the way.
 
     Raises:
@@ -110,6 +123,10 @@ def open_stream(
         raise InputError("--raw is of standard input only", "leave it out")
     if realtime and kind not in ("input", "file"):
         raise InputError(f"{name} comes at its own pace", "leave out --realtime")
+    if kind != "grid" and declared != UNDECLARED:
+        raise InputError(
+            f"{name} is no grid, which --variable, --select, --range and --transform are for", "leave them out"
+        )
     if fps is not None and not 0 < fps <= 1e5:
         raise InputError(f"{fps} frames per second is no frame rate", "give a number above 0, up to 100000")
     live = realtime or kind in ("rtsp", "http", "camera")
@@ -120,7 +137,12 @@ def open_stream(
             rate, seen = opened.enter_context(_open_file(source, size, fps))
         elif kind == "folder":
             rate, captured = fps or float(DEFAULT_FPS), _Folder(Path(source), size, say).frames(fps or DEFAULT_FPS)
-            yield Stream(name, rate, True, captured)
+            yield Stream(name, rate, captured)
+            return
+        elif kind == "grid":
+            grid = GrowingGrid(Path(source), declared, say, ended)
+            rate = fps or grid.rate or float(DEFAULT_FPS)
+            yield Stream(name, rate, _scans(grid, rate), grid)
             return
         else:
             opening = _Decoding(source, kind, size, fps, raw)
@@ -129,14 +151,28 @@ def open_stream(
             seen = _paced(seen, rate, ended)
         if live:
             pump = opened.enter_context(closing(_Pump(seen, rate, ended)))
-            yield Stream(name, rate, True, pump.frames())
+            yield Stream(name, rate, pump.frames())
         else:
-            yield Stream(name, rate, False, (Captured(*one, number / rate) for number, one in enumerate(seen)))
+            yield Stream(name, rate, (Captured(*one, number / rate) for number, one in enumerate(seen)))
 
 
 def masked(source: str) -> str:
     """An address without the name and password that it may hold."""
     return re.sub(r"//[^/@]*@", "//...@", source)
+
+
+def is_growing(source: str) -> bool:
+    """Whether a source is a grid. Raises InputError where there is no such source."""
+    return _kind(source) == "grid"
+
+
+def check_channels(name: str, channels: int, wanted: int) -> None:
+    """Raise InputError unless frames of so many channels are what a network takes."""
+    if channels != wanted:
+        raise InputError(
+            f"{name} has {channels} value(s) at each place, and the weights take {wanted}",
+            "choose other weights with --weights, or of a grid one slice with --select",
+        )
 
 
 def _kind(source: str) -> str:
@@ -151,14 +187,16 @@ def _kind(source: str) -> str:
     path = Path(source)
     if re.fullmatch(r"/dev/video\d+", source):
         return "camera"
-    if path.suffix.lower() in (".nc", ".nc4", ".zarr"):
-        poll_grid(path)
+    with os_failures(f"cannot read {source}"):
+        if (path.exists() or is_pattern(source)) and is_grid(path):
+            return "grid"
     return "folder" if path.is_dir() else "file"
 
 
-def poll_grid(path: Path) -> Iterator[Frame]:
-    """The time steps of a grid file that have come since the last call. The one place to say how it grows."""
-    raise InputError(f"{path} is a grid file, which cannot be watched yet", "give its pictures, or a video of it")
+def _scans(grid: GrowingGrid, rate: float) -> Iterator[Captured]:
+    for number, scan in enumerate(grid):
+        at = number / rate if scan.at is None else scan.at
+        yield Captured(scan.frame, grid.paint(scan.frame), at, gap=scan.gap, valid=scan.valid)
 
 
 # ---- ffmpeg
