@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -47,7 +46,7 @@ def append(path, scans):
         path.write_bytes(whole.read_bytes()[:9000])  # half of it
         event = threading.Event()
         event.wait(1.5)
-        os.replace(whole, path)
+        whole.replace(path)
 
 
 class Watching:

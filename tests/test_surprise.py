@@ -73,10 +73,6 @@ def test_a_reversal_is_told_soon():
     assert AT < found[0] <= AT + 8
 
 
-def test_what_swings_to_and_fro_is_no_event():
-    assert watched(scene(velocity=1.0, times=[12 * math.sin(t / 4) for t in range(LENGTH)])) == []
-
-
 def test_a_freeze_is_told_soon():
     frames = scene()
     frames[AT:] = frames[AT - 1]
