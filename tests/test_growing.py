@@ -45,7 +45,7 @@ def append(path, scans):
         write(whole, slice(0, scans.stop))
         path.write_bytes(whole.read_bytes()[:9000])  # half of it
         event = threading.Event()
-        event.wait(1.5)
+        event.wait(4.0)
         whole.replace(path)
 
 

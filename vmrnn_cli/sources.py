@@ -42,6 +42,8 @@ _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds before it is tried again
 _GAP = 2.0  # seconds after which what comes does not go on with what came
 _BUFFER = 0.5  # seconds of frames that may wait: a rollout takes a while
 _REDIRECTS = 5
+_PART = 2**16  # bytes of a connection that are passed on at once, at most
+_AS_IT_IS = {"Accept-Encoding": "identity"}
 _POLL = 0.1  # seconds
 _STUCK = 2.0  # seconds after which an image that cannot be read is not half written, but broken
 _RAW = re.compile(r"(\d+)x(\d+)(?::(\w+))?")
@@ -76,9 +78,17 @@ class Stream:
     grid : what is known of a grid besides
     """
 
-    def __init__(self, name: str, fps: float, frames: Iterator[Captured], grid: GrowingGrid | None = None) -> None:
+    def __init__(
+        self, name: str, fps: float, frames: Iterator[Captured], *, grid: GrowingGrid | None = None,
+        pump: _Pump | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.fps, self.grid = name, fps, grid
-        self._frames = frames
+        self._frames, self._pump = frames, pump
+
+    @property
+    def dropped(self) -> int:
+        """How many frames were dropped since the last one that was kept."""
+        return 0 if self._pump is None else self._pump.dropped
 
     @property
     def film_fps(self) -> float:
@@ -129,7 +139,7 @@ def open_stream(
         )
     if fps is not None and not 0 < fps <= 1e5:
         raise InputError(f"{fps} frames per second is no frame rate", "give a number above 0, up to 100000")
-    live = realtime or kind in ("rtsp", "http", "camera")
+    live = realtime
     ended = threading.Event()
     with ExitStack() as opened:
         opened.callback(ended.set)
@@ -142,16 +152,17 @@ def open_stream(
         elif kind == "grid":
             grid = GrowingGrid(Path(source), declared, say, ended)
             rate = fps or grid.rate or float(DEFAULT_FPS)
-            yield Stream(name, rate, _scans(grid, rate), grid)
+            yield Stream(name, rate, _scans(grid, rate), grid=grid)
             return
         else:
             opening = _Decoding(source, kind, size, fps, raw)
-            rate, seen = opened.enter_context(_taken_up(opening, name, reconnect, ended, say))
+            rate, seen, of_its_own = opened.enter_context(_taken_up(opening, name, reconnect, ended, say))
+            live = realtime or (kind != "input" and of_its_own)
         if realtime:
             seen = _paced(seen, rate, ended)
         if live:
             pump = opened.enter_context(closing(_Pump(seen, rate, ended)))
-            yield Stream(name, rate, pump.frames())
+            yield Stream(name, rate, pump.frames(), pump=pump)
         else:
             yield Stream(name, rate, (Captured(*one, number / rate) for number, one in enumerate(seen)))
 
@@ -268,6 +279,7 @@ class _Decoded:
 
     def __init__(self, name: str, decoder: Ffmpeg, feed: _Feed | None) -> None:
         self._name, self._decoder, self._feed = name, decoder, feed
+        self.live = feed is None or feed.live
         assert decoder.stdout is not None
         self._pipe: IO[bytes] = decoder.stdout
         # "YUV4MPEG2 W160 H120 F25:1 ...". Empty on failure.
@@ -297,8 +309,8 @@ class _Decoded:
 @contextmanager
 def _taken_up(
     decoding: _Decoding, name: str, reconnect: bool, ended: threading.Event, say: Say
-) -> Iterator[tuple[float, Iterator[_Seen]]]:  # fmt: skip
-    """The rate and the frames of a stream, opened anew when it breaks off if it is to `reconnect`."""
+) -> Iterator[tuple[float, Iterator[_Seen], bool]]:  # fmt: skip
+    """The rate and the frames of a stream, opened anew if it is to `reconnect`; whether it is live."""
     with ExitStack() as opened:
         current = opened.enter_context(ExitStack())
         decoded = current.enter_context(decoding.open())
@@ -332,17 +344,25 @@ def _taken_up(
                 yield again
                 yield from more
 
-        yield decoded.fps, seen()
+        yield decoded.fps, seen(), decoded.live
 
 
 # ---- http
 
 
 class _Feed:
-    """A connection whose content goes to ffmpeg; `form` is what ffmpeg must know of it, `failed` why it ended."""
+    """A connection whose content goes to ffmpeg.
 
-    def __init__(self, name: str, response: Any, first: bytes, rest: Iterator[bytes]) -> None:
-        self._response, self._parts, self.failed = response, itertools.chain([first], rest), ""
+    form : what ffmpeg must know of it
+    live : whether it comes at its own pace: a file has a length
+    failed : why it ended
+    """
+
+    def __init__(self, name: str, response: Any) -> None:
+        parts = iter(lambda: response.raw.read1(_PART), b"")
+        first = next(parts, b"")
+        self._parts, self.failed = itertools.chain([first], parts), ""
+        self.live = "Content-Length" not in response.headers
         kind = response.headers.get("Content-Type", "").lower()
         if "mpegurl" in kind or "dash+xml" in kind or first.lstrip()[:7] == b"#EXTM3U":
             raise InputError(
@@ -352,13 +372,13 @@ class _Feed:
 
     def into(self, pipe: IO[bytes]) -> None:
         """Copy until either end closes; runs in a thread of its own."""
-        import requests
+        import urllib3
 
         try:
             for part in self._parts:
                 pipe.write(part)
                 pipe.flush()
-        except (requests.RequestException, OSError, ValueError, AttributeError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError) as error:
             # A pipe that is closed, or a connection that is closed from here, is no failure: whoever did it knows.
             self.failed = "" if isinstance(error, (BrokenPipeError, ValueError, AttributeError)) else str(error)
         finally:
@@ -370,25 +390,25 @@ class _Feed:
 def _fetched(address: str) -> Iterator[_Feed]:
     """Connect to an address; it may send on to others of the same host only."""
     import requests
+    import urllib3
 
     name, at = masked(address), address
     try:
         for _ in range(_REDIRECTS + 1):
-            response = requests.get(at, stream=True, timeout=_PATIENCE, allow_redirects=False)
+            response = requests.get(at, stream=True, timeout=_PATIENCE, allow_redirects=False, headers=_AS_IT_IS)
             with response:
                 if not response.is_redirect:
                     if response.status_code != 200:
                         raise VMRNNError(
                             f"{name} answers {response.status_code} {response.reason}", "check the address"
                         )
-                    parts = response.iter_content(None)
-                    yield _Feed(name, response, next(parts, b""), parts)
+                    yield _Feed(name, response)
                     return
                 at = urljoin(at, response.headers["Location"])
                 if urlsplit(at).hostname != urlsplit(address).hostname or urlsplit(at).scheme not in ("http", "https"):
                     raise InputError(f"{name} sends on to {masked(at)}", "give that address, if it is meant")
         raise VMRNNError(f"{name} sends on too often", "check the address")
-    except (requests.RequestException, OSError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         known = network.known_cause(f"cannot open {name}", error)
         raise known or VMRNNError(f"cannot open {name}: {network.reason(error)}", "check the address") from error
 
@@ -506,13 +526,14 @@ class _Pump:
         self._waiting: collections.deque[Captured] = collections.deque()
         self._changed = threading.Condition()
         self._done = False
+        self.dropped = 0
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         begin = before = None
-        dropped, gap, stride, credit = 0, 0.0, 1.0, 1.0
+        gap, stride, credit = 0.0, 1.0, 1.0
         try:
             for one in self._seen:
                 now = time.monotonic()
@@ -531,11 +552,11 @@ class _Pump:
                     credit += 1
                     if credit >= stride and waiting < self._most:
                         credit = min(credit - stride, 1.0)
-                        self._waiting.append(Captured(*one, now - begin, dropped, gap))
-                        dropped, gap = 0, 0.0
+                        self._waiting.append(Captured(*one, now - begin, self.dropped, gap))
+                        self.dropped, gap = 0, 0.0
                         self._changed.notify()
                     else:
-                        dropped += 1
+                        self.dropped += 1
                 if self._ended.is_set():
                     return
         except BaseException as error:  # handed to who takes the frames

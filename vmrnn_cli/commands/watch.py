@@ -215,6 +215,7 @@ class _Teller:
             print(file=sys.stderr)
         if step is None:
             return
+        self._dropped += self._stream.dropped
         if (event := self._watch.events.finish()) is not None:
             self._announce(self._lines.event_line(event))
         if self._films is not None and (film := self._films.finish()):
