@@ -42,6 +42,7 @@ _FLOOR = (0.5 / 255) ** 2  # a squared difference that digits alone can make
 _MEMORY = 75  # frames over which is learned what is usually left
 _WARM_UP = 25  # numbers before there is an alarm
 _KEPT = 4096  # numbers of which a distribution is made
+_AGAIN = 25  # numbers after which a distribution of many is looked at again
 _TRUST = 20  # numbers that count as much as what is typical of footage
 _DARK = 0.25  # share of the usual contrast below which a picture says nothing
 _BLANK = 0.02  # share of the contrast that is left of most scenes
@@ -223,20 +224,23 @@ class _Distribution:
     def __init__(self, least: float, typical: float) -> None:
         self._least, self._typical = least, typical
         self._numbers: deque[float] = deque(maxlen=_KEPT)
+        self._added = 0
+        self._median, self._spread = 0.0, least
 
     def add(self, number: float, alarm: float) -> float | None:
         """-log10 of the share of numbers so large, before it is one of them."""
         surprise = None
-        if len(self._numbers) >= _WARM_UP:
-            median, high = np.quantile(np.fromiter(self._numbers, float), (0.5, 0.9))
-            count = len(self._numbers)
-            spread = (count * float(high - median) / 1.2816 + _TRUST * self._typical) / (count + _TRUST)
-            spread = max(spread, self._least)
-            away = (number - float(median)) / spread
-            surprise = _rarity(away)
+        count = len(self._numbers)
+        if count >= _WARM_UP:
+            if count < 10 * _AGAIN or self._added % _AGAIN == 0:
+                median, high = np.quantile(np.fromiter(self._numbers, float), (0.5, 0.9))
+                spread = (count * float(high - median) / 1.2816 + _TRUST * self._typical) / (count + _TRUST)
+                self._median, self._spread = float(median), max(spread, self._least)
+            surprise = _rarity((number - self._median) / self._spread)
             if surprise > alarm:  # what is beyond an alarm counts as far as one
-                number = float(median) + spread * NormalDist().inv_cdf(1 - 10**-alarm)
+                number = self._median + self._spread * NormalDist().inv_cdf(1 - 10**-alarm)
         self._numbers.append(number)
+        self._added += 1
         return surprise
 
     def clear(self) -> None:

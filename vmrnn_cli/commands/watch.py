@@ -95,9 +95,13 @@ def watch(
     with ExitStack() as opened:
         page = None if address is None else opened.enter_context(_page(address, source, quiet))
         stream, model, name = _open(opened, source, weights, size, quiet, given)
+        paint = event_films.paint_gray if stream.grid is None else stream.grid.paint
         films = None
         if output is not None:
-            films = opened.enter_context(event_films.EventFilms(Path(output), stream.film_fps, margin, overwrite))
+            folder = event_films.EventFilms(Path(output), stream.film_fps, margin, overwrite, paint)
+            films = opened.enter_context(folder)
+        if page is not None:
+            page.paint = paint
         rate = watching.usual_alarms(stream.fps) if alarms_per_hour is None else alarms_per_hour
         predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
         matched = stream.grid is not None and stream.grid.matched
