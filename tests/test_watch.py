@@ -46,7 +46,8 @@ def test_the_lines_are_as_documented(tiny, tmp_path):
     first, *between, last = lines(done.stdout)
     assert first == {
         "type": "start", "version": 1, "vmrnn": "0.1.0", "size": [SIDE, SIDE], "alarm": pytest.approx(4.954, abs=1e-3),
-        "source": "-", "weights": "tiny", "fps": 25.0, "every": 5, "frames": 5, "leads": [1, 5, 10], "alarms_per_hour": 1.0,
+        "source": "-", "weights": "tiny", "fps": 25.0, "every": 5, "frames": 5, "leads": [1, 5, 10],
+        "alarms_per_hour": 1.0,
     }  # fmt: skip
     frames = [line for line in between if "event" not in line]
     assert [line["frame"] for line in frames] == list(range(100))

@@ -46,6 +46,7 @@ _PART = 2**16  # bytes of a connection that are passed on at once, at most
 _AS_IT_IS = {"Accept-Encoding": "identity"}
 _POLL = 0.1  # seconds
 _STUCK = 2.0  # seconds after which an image that cannot be read is not half written, but broken
+_LOG_EVERY = 1000  # frames after which a decoder's log is cut, if it has grown long
 _RAW = re.compile(r"(\d+)x(\d+)(?::(\w+))?")
 _RAW_FORMATS = ("rgb24", "bgr24", "gray", "yuv420p", "yuyv422", "nv12", "rgba", "bgra")
 
@@ -290,7 +291,11 @@ class _Decoded:
 
     def frames(self) -> Iterator[_Seen]:
         """Whole ones: half a frame at the end is none."""
-        while self._pipe.readline():  # b"FRAME\n"
+        for number in itertools.count():
+            if not self._pipe.readline():  # b"FRAME\n"
+                return
+            if number % _LOG_EVERY == 0:
+                self._decoder.shorten_log()
             pixels = self._pipe.read(math.prod(self._shape))
             if len(pixels) < math.prod(self._shape):
                 return
