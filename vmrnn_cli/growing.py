@@ -40,7 +40,7 @@ _EMPTY = 10.0  # seconds that a scan without any value may yet get some
 _SAY_AGAIN = 60.0  # seconds after which what cannot be read is told of again
 
 
-class Scan(NamedTuple):
+class GridScan(NamedTuple):
     """A new scan.
 
     frame : (C, H, W) in [0, 1], NaN where a value is missing, above 1 where it exceeds the range
@@ -124,13 +124,13 @@ class GrowingGrid:
             if self._ended.wait(_POLL):
                 raise InputError(f"{self.name} has too few scans", "give a longer series")
 
-    def __iter__(self) -> Iterator[Scan]:
+    def __iter__(self) -> Iterator[GridScan]:
         while not self._ended.is_set():
             begin = time.monotonic()
             yield from self._new()
             self._ended.wait(max(_POLL, _REST * (time.monotonic() - begin)))
 
-    def _new(self) -> Iterator[Scan]:
+    def _new(self) -> Iterator[GridScan]:
         """What has come since the last time."""
         looks = self._look()
         if looks == self._seen and not self._unsure:
@@ -182,13 +182,13 @@ class GrowingGrid:
         self._empty_since = now if self._empty_since is None else self._empty_since
         return now - self._empty_since > _EMPTY
 
-    def _take(self, series: GridSeries, at: Any, frame: Frame) -> Scan:
+    def _take(self, series: GridSeries, at: Any, frame: Frame) -> GridScan:
         gap = 0.0
         if self._last is not None and series.step is not None:
             lacking = round((at - self._last) / series.step) - 1
             gap = max(0, lacking) * (series.seconds(series.step) or 1.0)
         self._last = at
-        return Scan(frame, series.seconds(at - self._first), date_text(at), gap)
+        return GridScan(frame, series.seconds(at - self._first), date_text(at), gap)
 
     def _fails(self, error: Exception) -> None:
         """Say that it cannot be read: the first time, and where that lasts."""
