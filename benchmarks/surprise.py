@@ -16,8 +16,9 @@ makes itself. Each kind of stream has a stretch of N clips; in the middle of eac
     light         it gets brighter within five frames, by 30 %, and stays so
 
 Of cuts, appearances, reversals and freezes those count as found during which, or less than a second later, an alarm
-begins or goes on; any other event is a false alarm. The rivals have the same calibration and hysteresis; their number
-is the squared difference of the frame, from the last one, and from the last one's motion continued over the same time.
+begins or goes on; any other event is a false alarm, even if something does happen in the clip (a car drives in). The
+rivals have the same calibration and hysteresis; their number is the squared difference of the frame, from the last one,
+and from the last one's motion continued over the same time.
 """
 
 import argparse

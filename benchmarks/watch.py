@@ -1,16 +1,23 @@
-"""Watching in real time: how many frames a second one stream may have, and what share of the time is the network's.
+"""Watching: what a frame costs in processor time, whether a stream is kept up with, and memory on a long one.
 
-    OMP_NUM_THREADS=2 python benchmarks/watch.py [--frames N] [--side S] [--every N] [--ahead N]
+    python benchmarks/watch.py [--frames N] [--side S] [--every N] [--ahead N] [--realtime] [--raw] [-- OPTION ...]
 
-A made-up stream of 128x128, a rollout every 5 frames, each frame measured for surprise. Prints frames
-a second, the median of a frame without a rollout and of one with it, the network's share, and the memory after
-the first thousand frames and at the end (with `--frames 100000`, about an hour).
+The real command on a made-up stream without an end, encoded as H.264 (or `--raw`) and piped into it, a rollout every 5
+frames; what follows `--` is passed on (`-o DIR --overwrite`, `--serve 127.0.0.1:0`). Prints processor time per frame of
+all that the command does, ffmpeg's decoding and the printing of lines included, beside what real time at 25 frames a
+second leaves on two cores; the network's share; with `--realtime`, which feeds 25 frames a second, how many were
+dropped; and the memory after the first thousand frames, at its most after them, and at the end. `--frames 100000`
+takes an hour, or a quarter of one with `--side 32 --every 50 --ahead 50`.
 """
 
 import argparse
+import json
+import os
 import platform
 import resource
-import statistics
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,12 +27,15 @@ import torch
 from vmrnn_cli import motion
 from vmrnn_cli.cards import code_version
 from vmrnn_cli.errors import run_script
-from vmrnn_cli.predictor import Predictor, load_weights
-from vmrnn_cli.watching import Watch
+from vmrnn_cli.video import Ffmpeg
+
+FPS, CORES = 25, 2
+FIRST = 1000  # frames after which memory is to be flat, or half of a shorter stream
+LOOKED_AT = 100  # frames from look to look
 
 
 def endless(side, rng):
-    """A camera to and fro over a picture, with noise: (1, side, side) each."""
+    """A camera to and fro over a picture, with noise: (side, side) uint8 each."""
     noise = torch.from_numpy(rng.random((1, 1, 2 * side, 2 * side), np.float32))
     world = motion.box_mean(motion.box_mean(noise, 9), 5)[0, 0].numpy()
     world = (world - world.min()) / (world.max() - world.min())
@@ -33,41 +43,94 @@ def endless(side, rng):
     while True:
         top, left = (round(side / 2 * (1 + np.sin(number / period))) for period in (23, 31))
         frame = world[top : top + side, left : left + side]
-        yield np.clip(frame + 0.01 * rng.standard_normal((side, side), np.float32), 0, 1)[None]
+        grain = 0.01 * rng.standard_normal((side, side), np.float32)
+        yield np.rint(255 * np.clip(frame + grain, 0, 1)).astype(np.uint8)
         number += 1
 
 
-def resident():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+def feed(pipe, side, frames, paced):
+    """Write frames into a pipe, in a thread."""
+    begin, stream = time.monotonic(), endless(side, np.random.default_rng(0))
+    try:
+        for number in range(frames):
+            if paced:
+                time.sleep(max(0.0, begin + number / FPS - time.monotonic()))
+            pipe.write(next(stream).tobytes())
+            pipe.flush()
+        pipe.close()
+    except BrokenPipeError:
+        pass  # whoever reads it has ended, and says why
+
+
+def processor_s(process):
+    """Seconds of processor time that a process and its children have taken (Linux)."""
+    total = 0.0
+    for task in Path(f"/proc/{process}/task").iterdir():
+        total += sum(processor_s(child) for child in (task / "children").read_text().split())
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return total + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(process):
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def watched(given, options):
+    """Run the command: what was looked at on the way, (frame, wall s, processor s, MB), and its last line."""
+    size = f"{given.side}x{given.side}"
+    command = [sys.executable, "-m", "vmrnn_cli", "watch", "-", "--size", "native", "--json", *options]
+    command += ["--every", str(given.every), "--frames", str(given.ahead), "--quiet"]
+    command += ["--raw", f"{size}:gray"] if given.raw else []
+    command += ["--realtime"] if given.realtime else []
+    raw = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", size, "-framerate", str(FPS), "-i", "-"]
+    coded = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "superfast", "-tune", "zerolatency", "-f", "mpegts"]
+    encoder = None if given.raw else Ffmpeg([*raw, *coded, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    stdin = subprocess.PIPE if encoder is None else encoder.stdout
+    looks, line = [], {}
+    with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE) as process:
+        pipe = process.stdin if encoder is None else encoder.stdin
+        if encoder is not None:
+            encoder.stdout.close()
+        threading.Thread(target=feed, args=(pipe, given.side, given.frames, given.realtime), daemon=True).start()
+        for text in process.stdout:
+            line = json.loads(text)
+            if line.get("frame", -1) % LOOKED_AT == 0 and "event" not in line:
+                looks.append((line["frame"], time.monotonic(), processor_s(process.pid), resident(process.pid)))
+                if looks[-1][0] % 10_000 == 0:
+                    print(f"{looks[-1][0]:>8} frames, {looks[-1][3]:.1f} MB", file=sys.stderr, flush=True)
+    if process.returncode or len(looks) < 3:
+        sys.exit("error: the command failed, or there were too few frames to measure")
+    return looks, line
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--frames", type=int, default=500)
+    arguments.add_argument("--frames", type=int, default=1500)
     arguments.add_argument("--side", type=int, default=128)
     arguments.add_argument("--every", type=int, default=5)
     arguments.add_argument("--ahead", type=int, default=10)
-    given = arguments.parse_args()
-    watching = Watch(Predictor(load_weights("vmrnn-d-motion")[0]), every=given.every, frames=given.ahead)
-    plain, rolled, first = [], [], resident()
-    stream = endless(given.side, np.random.default_rng(0))
-    for number in range(given.frames):
-        frame = next(stream)
-        begin = time.perf_counter()
-        step = watching.see(frame)
-        (rolled if step.rollout else plain).append(time.perf_counter() - begin)
-        if number == min(1000, given.frames // 2):
-            first = resident()
-    total = sum(plain) + sum(rolled)
+    arguments.add_argument("--realtime", action="store_true")
+    arguments.add_argument("--raw", action="store_true", help="frames without a container, to decode nothing")
+    options = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    given = arguments.parse_args(sys.argv[1 : len(sys.argv) - len(options) - ("--" in sys.argv)])
+    looks, last = watched(given, options)
+    (begun, since, busy, _), (end, until, busy_until, now) = looks[1], looks[-1]
+    taken, cost = (until - since) / (end - begun), (busy_until - busy) / (end - begun)
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {code_version()}")
     print(
-        f"{given.frames} frames of {given.side}x{given.side}, {given.ahead} ahead every {given.every}, "
-        f"{torch.get_num_threads()} threads: {given.frames / total:.1f} frames a second"
+        f"{given.frames} frames of {given.side}x{given.side}, {given.ahead} ahead every {given.every}"
+        f"{', at 25 a second' if given.realtime else ''}: {1 / taken:.1f} frames a second"
     )
-    plain_ms, rolled_ms = (1e3 * statistics.median(times) for times in (plain, rolled))
-    print(f"median ms: a frame {plain_ms:.1f}, one with a rollout {rolled_ms:.1f}")
-    print(f"the network's share of the time: {watching.network_s / total:.1%}, {watching.events.count} events")
-    print(f"resident MB: {first:.1f} after the first part, {resident():.1f} at the end")
+    print(
+        f"processor time of a frame: {1e3 * cost:.1f} ms, {cost * FPS / CORES:.0%} of two cores at 25 frames a second; "
+        f"the network's share of the time {last['network_s'] / last['frames'] / taken:.0%}"
+    )
+    print(f"{last['frames']} frames, {last['dropped']} dropped, {last['events']} events")
+    later = [memory for number, *_, memory in looks if number >= min(FIRST, given.frames // 2)]
+    print(
+        f"resident MB: {later[0]:.1f} after the first part, {max(later):.1f} at most, {now:.1f} at the end "
+        f"({max(later) / later[0] - 1:+.1%} at most)"
+    )
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from vmrnn_cli.surprise import Event, Events, Reading, Surprise, pooled
 SIDE, LENGTH, AT = 96, 110, 70
 
 
-def scene(seed=0, velocity=1.5):
+def scene(seed=0, velocity=1.5, times=range(LENGTH)):
     """A camera that pans over a picture, with noise, as (T, H, W)."""
     world = texture(2 * SIDE + 200, seed)[0, 0].numpy()
     noise = 0.01 * np.random.default_rng(seed).standard_normal((LENGTH, SIDE, SIDE), np.float32)
-    steps = [math.floor(40 + velocity * t) for t in range(LENGTH)]
+    steps = [math.floor(40 + velocity * t) for t in times]
     return np.clip(0.1 + 0.8 * np.stack([world[30 : 30 + SIDE, x : x + SIDE] for x in steps]) + noise, 0, 1)
 
 
@@ -65,6 +65,12 @@ def test_what_appears_in_a_busy_scene_is_told_though_its_contrast_is_moderate(se
     quiet = watched(frames)
     assert AT in watched(with_disc(frames, AT, 0.6))
     assert quiet == []
+
+
+def test_a_reversal_is_told_soon():
+    """The noise is another one: it is the motion that goes back."""
+    found = watched(scene(times=[*range(AT), *range(AT - 2, 2 * AT - LENGTH - 2, -1)]))
+    assert AT < found[0] <= AT + 8
 
 
 def test_a_freeze_is_told_soon():

@@ -45,21 +45,27 @@ def test_the_lines_are_as_documented(tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     first, *between, last = lines(done.stdout)
     assert first == {
-        "watch": 1, "vmrnn": "0.1.0", "size": [SIDE, SIDE], "alarm": pytest.approx(4.954, abs=1e-3), "source": "-",
-        "weights": "tiny", "fps": 25.0, "every": 5, "frames": 5, "leads": [1, 5, 10], "alarms_per_hour": 1.0,
+        "type": "start", "version": 1, "vmrnn": "0.1.0", "size": [SIDE, SIDE], "alarm": pytest.approx(4.954, abs=1e-3),
+        "source": "-", "weights": "tiny", "fps": 25.0, "every": 5, "frames": 5, "leads": [1, 5, 10],
+        "alarms_per_hour": 1.0,
     }  # fmt: skip
     frames = [line for line in between if "event" not in line]
     assert [line["frame"] for line in frames] == list(range(100))
     assert [line["time"] for line in frames[:3]] == [0, 0.04, 0.08]
-    assert set(frames[0]) == {"frame", "time", "surprise", "mse", "baseline_last_frame", "baseline_motion"}
+    assert set(frames[0]) == {"type", "frame", "time", "surprise", "mse", "baseline_last_frame", "baseline_motion"}
     assert frames[10]["mse"].keys() == frames[10]["baseline_motion"].keys() == {"1"}
     assert frames[60]["surprise"] > first["alarm"] > frames[59]["surprise"]
     began, ended, written = (line for line in between if "event" in line)
     assert (began["event"], began["state"], began["frame"], began["time"]) == (1, "began", 60, 2.4)
     assert (ended["event"], ended["state"], ended["began"], ended["peak"]) == (1, "ended", 60, 60)
-    assert written == {"event": 1, "state": "written", "file": str(tmp_path / "events" / "event_0001.mp4")}
+    assert written == {
+        "type": "event",
+        "event": 1,
+        "state": "written",
+        "file": str(tmp_path / "events" / "event_0001.mp4"),
+    }
     assert last.pop("network_s") > 0
-    assert last == {"ended": "the stream ended", "frames": 100, "dropped": 0, "events": 1}
+    assert last == {"type": "end", "why": "the stream ended", "frames": 100, "dropped": 0, "events": 1}
     assert [file.name for file in (tmp_path / "events").iterdir()] == ["event_0001.mp4"]
 
 
@@ -148,6 +154,49 @@ def test_a_full_disk_ends_it_in_a_line(tiny):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of files are set by what POSIX has")
+def test_a_disk_that_gets_full_while_a_film_is_written_leaves_nothing(tiny, tmp_path):
+    import resource
+
+    def fill_up():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    done = watch(tiny, *RAW, "-o", tmp_path / "events", given=cut(), preexec_fn=fill_up)
+    assert done.returncode == 1, done.stderr
+    one_error_line(done.stderr.decode())
+    assert list((tmp_path / "events").iterdir()) == []
+    assert lines(done.stdout)[-1]["type"] in ("event", "frame")  # whole lines
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals are POSIX' here")
+def test_a_terminal_gets_a_live_line_with_a_curve(tiny):
+    import os
+    import pty
+
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "vmrnn_cli", "watch", *RAW, "--weights", str(tiny)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=end, stderr=end) as process:
+        os.close(end)
+        process.stdin.write(cut())
+        process.stdin.close()
+        shown = b""
+        try:
+            while part := os.read(terminal, 65536):
+                shown += part
+        except OSError:  # Linux says so that the other end is closed
+            pass
+        assert process.wait(60) == 0
+    os.close(terminal)
+    text = shown.decode()
+    live = [line for line in text.replace("\r\n", "\r").split("\r\x1b[K") if "|" in line]
+    assert len(live) > 10
+    assert any(bar in live[-1] for bar in "▂▃▄▅▆▇█")
+    assert all(len(line.split("\r")[0]) <= 78 for line in live)
+    assert "event 1 began at 2.40 s" in text
+    assert "the stream ended: 100 frames, 1 events" in text
+    assert "{" not in text
+
+
 def started(tiny, *arguments):
     command = [sys.executable, "-m", "vmrnn_cli", "watch", *map(str, arguments), "--weights", str(tiny)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -166,7 +215,7 @@ def test_an_interrupt_ends_what_is_begun(tiny, tmp_path, number):
         assert process.wait(60) == 130
     assert error == b""
     ended, written, last = lines(rest)[-3:]
-    assert (ended["state"], written["state"], last["ended"]) == ("ended", "written", "interrupted")
+    assert (ended["state"], written["state"], last["why"]) == ("ended", "written", "interrupted")
     assert [file.name for file in (tmp_path / "events").iterdir()] == ["event_0001.mp4"]
 
 
@@ -177,12 +226,12 @@ def test_a_stream_that_stops_for_a_while_goes_on(tiny):
     with started(tiny, *RAW, "--realtime", "--fps", "50") as process:
         process.stdin.write(stream[:half])
         process.stdin.flush()
-        time.sleep(6)
+        time.sleep(10)
         process.stdin.write(stream[half:])
         out, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (0, b"")
     told = lines(out)
-    assert [line["gap"] > 3 for line in told if "gap" in line] == [True]
+    assert [line["gap"] > 7 for line in told if "gap" in line] == [True]
     assert not [line for line in told if "event" in line]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -111,8 +110,3 @@ class Carried:
         """What forecasts are drawn from, see `motion.Followed.anchors`."""
         assert self._frame is not None and self._behind is not None
         return self._given.kept[-1].known.anchors(self._behind, self._frame)
-
-
-def squared_error(one: Frame, other: Frame) -> float:
-    """Summed over a frame, as `metrics.Score` has it."""
-    return float(np.square(one - other, dtype=np.float64).sum())

@@ -6,6 +6,7 @@ Notation: H x W pixels of a picture, uint8 (H, W, 3).
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from . import outputs
 from .errors import InputError
-from .frames import to_uint8
+from .frames import Frame, to_uint8
 from .render import ERROR_COLOURS
 from .surprise import Grid
 from .video import VideoWriter, write_video
@@ -41,13 +42,18 @@ class Panels(NamedTuple):
     alarm: bool
 
 
-def panels(step: Watched, picture: Picture, alarm: bool) -> Panels:
-    """The panels of a frame, `alarm` while an event lasts."""
+Paint = Callable[[Frame], Picture]  # (C, H, W) in [0, 1] -> (H, W, 3)
+
+
+def paint_gray(frame: Frame) -> Picture:
+    """What is forecast of pictures, as they are seen by the network."""
+    return np.broadcast_to(to_uint8(frame[:3]), (3, *frame.shape[1:])).transpose(1, 2, 0)
+
+
+def panels(step: Watched, picture: Picture, alarm: bool, paint: Paint = paint_gray) -> Panels:
+    """The panels of a frame, `alarm` while an event lasts; `paint` colours its forecast."""
     surprise = "" if step.surprise is None else f"  surprise {step.surprise:.1f} of {step.alarm:.1f}"
-    forecast = None
-    if step.forecast is not None:
-        planes = np.broadcast_to(to_uint8(step.forecast[:3]), (3, *step.forecast.shape[1:]))
-        forecast = planes.transpose(1, 2, 0)
+    forecast = None if step.forecast is None else paint(step.forecast)
     heat = None if step.heat is None else heat_colours(step.heat)
     return Panels(picture, forecast, heat, f"{step.time:.2f} s{surprise}", alarm)
 
@@ -83,12 +89,14 @@ class EventFilms:
         fps: frames per second.
         margin: seconds that are shown before and after an event.
         overwrite: whether films that are there may be replaced.
+        paint: what colours forecasts.
 
     Raises:
         InputError: the folder cannot be written, or holds such films.
     """
 
-    def __init__(self, folder: Path, fps: float, margin: float, overwrite: bool) -> None:
+    def __init__(self, folder: Path, fps: float, margin: float, overwrite: bool, paint: Paint = paint_gray) -> None:
+        self._paint = paint
         outputs.check_folder(folder, "-o")
         outputs.make_folder(folder)
         if not overwrite and any(folder.glob("event_*.mp4")):
@@ -105,7 +113,7 @@ class EventFilms:
 
     def see(self, step: Watched, picture: Picture, lasting: bool) -> Path | None:
         """Take a frame, `lasting` while an event does, and return the film that became whole with it."""
-        shown, whole = panels(step, picture, lasting), None
+        shown, whole = panels(step, picture, lasting, self._paint), None
         if step.began is not None:
             whole = self.finish()
             self._begin(step.began.number, picture)

@@ -75,6 +75,12 @@ def name_of(clip: GridClip) -> str:
     return str(data.attrs.get("long_name", clip.series.axes.variable)).replace("_", " ")
 
 
+def draw_values(values: NDArray[np.float64], colours: Colours, place: Place) -> NDArray[np.uint8]:
+    """A map and nothing around it, north up: (H, W) in the data's own units -> (H, W, 3)."""
+    drawn: NDArray[np.uint8] = colours.map(colours.norm(_drawable(values, colours)), bytes=True)[..., :3]
+    return drawn[::-1] if place.origin == "lower" else drawn
+
+
 class Place(NamedTuple):
     """Where a map lies: imshow's extent and origin, its aspect, and the names of its axes."""
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from . import pages
 from .errors import InputError, os_failure
-from .event_films import Panels, panels
+from .event_films import Paint, Panels, paint_gray, panels
 from .surprise import Event
 from .watching import Watched
 
@@ -78,6 +78,7 @@ class Server:
         self._events: deque[Event] = deque(maxlen=_EVENTS)
         self._starts: dict[int, float] = {}
         self._dropped = 0
+        self.paint: Paint = paint_gray  # what colours forecasts
         self.news = threading.Condition()
         self._encoded: tuple[int, bool, bytes] | None = None
         self.page = pages.fill("watch.html", {"title": title}, script="watch.js", asks=True).encode()
@@ -111,7 +112,7 @@ class Server:
             "lasting": lasting, "dropped": dropped, "curve": list(self._curve), "events": events, "ended": False,
         }  # fmt: skip
         with self.news:
-            self._latest, self._shown = latest, panels(step, picture, lasting)
+            self._latest, self._shown = latest, panels(step, picture, lasting, self.paint)
             self.news.notify_all()
 
     def end(self) -> None:

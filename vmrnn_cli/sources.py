@@ -1,4 +1,5 @@
-"""Where the frames of a stream come from: standard input, a camera, the network, a file, a folder that images fall in.
+"""Where the frames of a stream come from: standard input, a camera, the network, a file, a folder that images fall in,
+a grid that grows.
 
 What comes from the network or by standard input reaches ffmpeg with one protocol, and for http none at all: Python
 fetches it, so that nothing in it, a playlist above all, can make ffmpeg open a file or another host.
@@ -26,8 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import network
-from .errors import InputError, VMRNNError, os_failure
+from .errors import InputError, VMRNNError, os_failure, os_failures
 from .frames import DEFAULT_FPS, IMAGE_SUFFIXES, Frame, Size, natural_order, open_images, to_float, to_uint8
+from .grids.files import is_grid, is_pattern
+from .growing import GrowingGrid
+from .readings import UNDECLARED, Declared
 from .video import Ffmpeg, Source, ffmpeg_reason, scaled_sides
 
 Picture = NDArray[np.uint8]
@@ -38,8 +42,11 @@ _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds before it is tried again
 _GAP = 2.0  # seconds after which what comes does not go on with what came
 _BUFFER = 0.5  # seconds of frames that may wait: a rollout takes a while
 _REDIRECTS = 5
+_PART = 2**16  # bytes of a connection that are passed on at once, at most
+_AS_IT_IS = {"Accept-Encoding": "identity"}
 _POLL = 0.1  # seconds
 _STUCK = 2.0  # seconds after which an image that cannot be read is not half written, but broken
+_LOG_EVERY = 1000  # frames after which a decoder's log is cut, if it has grown long
 _RAW = re.compile(r"(\d+)x(\d+)(?::(\w+))?")
 _RAW_FORMATS = ("rgb24", "bgr24", "gray", "yuv420p", "yuyv422", "nv12", "rgba", "bgra")
 
@@ -47,11 +54,12 @@ _RAW_FORMATS = ("rgb24", "bgr24", "gray", "yuv420p", "yuyv422", "nv12", "rgba", 
 class Captured(NamedTuple):
     """A frame as it comes.
 
-    frame : (1, H, W) float32 in [0, 1], as networks see it
+    frame : (1, H, W) float32 in [0, 1], as networks see it; of grids (C, H, W), NaN where a value is missing
     picture : (H, W, 3) uint8, as people do
     at : seconds since the first one
     dropped : how many before it were dropped since the one before
     gap : seconds in which nothing came before it, where it does not go on with what came; else 0
+    valid : of grids, its time
     """
 
     frame: Frame
@@ -59,6 +67,7 @@ class Captured(NamedTuple):
     at: float
     dropped: int = 0
     gap: float = 0.0
+    valid: str = ""
 
 
 class Stream:
@@ -66,12 +75,26 @@ class Stream:
 
     name : as given, without a password that may be in it
     fps : frames per second
-    live : whether frames come at their own pace, and are dropped where nobody takes them
+    frames : they themselves
+    grid : what is known of a grid besides
     """
 
-    def __init__(self, name: str, fps: float, live: bool, frames: Iterator[Captured]) -> None:
-        self.name, self.fps, self.live = name, fps, live
-        self._frames = frames
+    def __init__(
+        self, name: str, fps: float, frames: Iterator[Captured], *, grid: GrowingGrid | None = None,
+        pump: _Pump | None = None,
+    ) -> None:  # fmt: skip
+        self.name, self.fps, self.grid = name, fps, grid
+        self._frames, self._pump = frames, pump
+
+    @property
+    def dropped(self) -> int:
+        """How many frames were dropped since the last one that was kept."""
+        return 0 if self._pump is None else self._pump.dropped
+
+    @property
+    def film_fps(self) -> float:
+        """Frames per second of films of it: scans come too seldom to be shown at their pace."""
+        return self.fps if self.grid is None else float(DEFAULT_FPS)
 
     def __iter__(self) -> Iterator[Captured]:
         return self._frames
@@ -85,17 +108,18 @@ class _Seen(NamedTuple):
 @contextmanager
 def open_stream(
     source: str, *, size: Size = 128, fps: float | None = None, realtime: bool = False, reconnect: bool = False,
-    raw: str | None = None, say: Say = lambda _: None,
+    raw: str | None = None, declared: Declared = UNDECLARED, say: Say = lambda _: None,
 ) -> Iterator[Stream]:  # fmt: skip
     """Open a stream, and yield it once its first frame is there.
 
     Args:
-        source: "-", "rtsp://...", "http://...", "https://...", "/dev/video0", a file, or a folder.
-        size: of the frames, as for `video.open_clip`.
+        source: "-", "rtsp://...", "http://...", "https://...", "/dev/video0", a file, a folder, or a grid.
+        size: of the frames, as for `video.open_clip`; grids are taken as they are.
         fps: the rate, where the stream does not say it or another one is wanted.
         realtime: pace a file or standard input as it would play.
         reconnect: take a connection or a camera up again when it breaks off.
         raw: "WxH" or "WxH:FORMAT", what frames without a container are.
+        declared: what is said of a grid.
         say: told in a line what happens on the way.
 
     Raises:
@@ -110,9 +134,13 @@ def open_stream(
         raise InputError("--raw is of standard input only", "leave it out")
     if realtime and kind not in ("input", "file"):
         raise InputError(f"{name} comes at its own pace", "leave out --realtime")
+    if kind != "grid" and declared != UNDECLARED:
+        raise InputError(
+            f"{name} is no grid, which --variable, --select, --range and --transform are for", "leave them out"
+        )
     if fps is not None and not 0 < fps <= 1e5:
         raise InputError(f"{fps} frames per second is no frame rate", "give a number above 0, up to 100000")
-    live = realtime or kind in ("rtsp", "http", "camera")
+    live = realtime
     ended = threading.Event()
     with ExitStack() as opened:
         opened.callback(ended.set)
@@ -120,23 +148,43 @@ def open_stream(
             rate, seen = opened.enter_context(_open_file(source, size, fps))
         elif kind == "folder":
             rate, captured = fps or float(DEFAULT_FPS), _Folder(Path(source), size, say).frames(fps or DEFAULT_FPS)
-            yield Stream(name, rate, True, captured)
+            yield Stream(name, rate, captured)
+            return
+        elif kind == "grid":
+            grid = GrowingGrid(Path(source), declared, say, ended)
+            rate = fps or grid.rate or float(DEFAULT_FPS)
+            yield Stream(name, rate, _scans(grid, rate), grid=grid)
             return
         else:
             opening = _Decoding(source, kind, size, fps, raw)
-            rate, seen = opened.enter_context(_taken_up(opening, name, reconnect, ended, say))
+            rate, seen, of_its_own = opened.enter_context(_taken_up(opening, name, reconnect, ended, say))
+            live = realtime or (kind != "input" and of_its_own)
         if realtime:
             seen = _paced(seen, rate, ended)
         if live:
             pump = opened.enter_context(closing(_Pump(seen, rate, ended)))
-            yield Stream(name, rate, True, pump.frames())
+            yield Stream(name, rate, pump.frames(), pump=pump)
         else:
-            yield Stream(name, rate, False, (Captured(*one, number / rate) for number, one in enumerate(seen)))
+            yield Stream(name, rate, (Captured(*one, number / rate) for number, one in enumerate(seen)))
 
 
 def masked(source: str) -> str:
     """An address without the name and password that it may hold."""
     return re.sub(r"//[^/@]*@", "//...@", source)
+
+
+def is_growing(source: str) -> bool:
+    """Whether a source is a grid. Raises InputError where there is no such source."""
+    return _kind(source) == "grid"
+
+
+def check_channels(name: str, channels: int, wanted: int) -> None:
+    """Raise InputError unless frames of so many channels are what a network takes."""
+    if channels != wanted:
+        raise InputError(
+            f"{name} has {channels} value(s) at each place, and the weights take {wanted}",
+            "choose other weights with --weights, or of a grid one slice with --select",
+        )
 
 
 def _kind(source: str) -> str:
@@ -151,14 +199,16 @@ def _kind(source: str) -> str:
     path = Path(source)
     if re.fullmatch(r"/dev/video\d+", source):
         return "camera"
-    if path.suffix.lower() in (".nc", ".nc4", ".zarr"):
-        poll_grid(path)
+    with os_failures(f"cannot read {source}"):
+        if (path.exists() or is_pattern(source)) and is_grid(path):
+            return "grid"
     return "folder" if path.is_dir() else "file"
 
 
-def poll_grid(path: Path) -> Iterator[Frame]:
-    """The time steps of a grid file that have come since the last call. The one place to say how it grows."""
-    raise InputError(f"{path} is a grid file, which cannot be watched yet", "give its pictures, or a video of it")
+def _scans(grid: GrowingGrid, rate: float) -> Iterator[Captured]:
+    for number, scan in enumerate(grid):
+        at = number / rate if scan.at is None else scan.at
+        yield Captured(scan.frame, grid.paint(scan.frame), at, gap=scan.gap, valid=scan.valid)
 
 
 # ---- ffmpeg
@@ -230,6 +280,7 @@ class _Decoded:
 
     def __init__(self, name: str, decoder: Ffmpeg, feed: _Feed | None) -> None:
         self._name, self._decoder, self._feed = name, decoder, feed
+        self.live = feed is None or feed.live
         assert decoder.stdout is not None
         self._pipe: IO[bytes] = decoder.stdout
         # "YUV4MPEG2 W160 H120 F25:1 ...". Empty on failure.
@@ -240,7 +291,11 @@ class _Decoded:
 
     def frames(self) -> Iterator[_Seen]:
         """Whole ones: half a frame at the end is none."""
-        while self._pipe.readline():  # b"FRAME\n"
+        for number in itertools.count():
+            if not self._pipe.readline():  # b"FRAME\n"
+                return
+            if number % _LOG_EVERY == 0:
+                self._decoder.shorten_log()
             pixels = self._pipe.read(math.prod(self._shape))
             if len(pixels) < math.prod(self._shape):
                 return
@@ -259,8 +314,8 @@ class _Decoded:
 @contextmanager
 def _taken_up(
     decoding: _Decoding, name: str, reconnect: bool, ended: threading.Event, say: Say
-) -> Iterator[tuple[float, Iterator[_Seen]]]:  # fmt: skip
-    """The rate and the frames of a stream, opened anew when it breaks off if it is to `reconnect`."""
+) -> Iterator[tuple[float, Iterator[_Seen], bool]]:  # fmt: skip
+    """The rate and the frames of a stream, opened anew if it is to `reconnect`; whether it is live."""
     with ExitStack() as opened:
         current = opened.enter_context(ExitStack())
         decoded = current.enter_context(decoding.open())
@@ -294,17 +349,25 @@ def _taken_up(
                 yield again
                 yield from more
 
-        yield decoded.fps, seen()
+        yield decoded.fps, seen(), decoded.live
 
 
 # ---- http
 
 
 class _Feed:
-    """A connection whose content goes to ffmpeg; `form` is what ffmpeg must know of it, `failed` why it ended."""
+    """A connection whose content goes to ffmpeg.
 
-    def __init__(self, name: str, response: Any, first: bytes, rest: Iterator[bytes]) -> None:
-        self._response, self._parts, self.failed = response, itertools.chain([first], rest), ""
+    form : what ffmpeg must know of it
+    live : whether it comes at its own pace: a file has a length
+    failed : why it ended
+    """
+
+    def __init__(self, name: str, response: Any) -> None:
+        parts = iter(lambda: response.raw.read1(_PART), b"")
+        first = next(parts, b"")
+        self._parts, self.failed = itertools.chain([first], parts), ""
+        self.live = "Content-Length" not in response.headers
         kind = response.headers.get("Content-Type", "").lower()
         if "mpegurl" in kind or "dash+xml" in kind or first.lstrip()[:7] == b"#EXTM3U":
             raise InputError(
@@ -314,13 +377,13 @@ class _Feed:
 
     def into(self, pipe: IO[bytes]) -> None:
         """Copy until either end closes; runs in a thread of its own."""
-        import requests
+        import urllib3
 
         try:
             for part in self._parts:
                 pipe.write(part)
                 pipe.flush()
-        except (requests.RequestException, OSError, ValueError, AttributeError) as error:
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError) as error:
             # A pipe that is closed, or a connection that is closed from here, is no failure: whoever did it knows.
             self.failed = "" if isinstance(error, (BrokenPipeError, ValueError, AttributeError)) else str(error)
         finally:
@@ -332,25 +395,25 @@ class _Feed:
 def _fetched(address: str) -> Iterator[_Feed]:
     """Connect to an address; it may send on to others of the same host only."""
     import requests
+    import urllib3
 
     name, at = masked(address), address
     try:
         for _ in range(_REDIRECTS + 1):
-            response = requests.get(at, stream=True, timeout=_PATIENCE, allow_redirects=False)
+            response = requests.get(at, stream=True, timeout=_PATIENCE, allow_redirects=False, headers=_AS_IT_IS)
             with response:
                 if not response.is_redirect:
                     if response.status_code != 200:
                         raise VMRNNError(
                             f"{name} answers {response.status_code} {response.reason}", "check the address"
                         )
-                    parts = response.iter_content(None)
-                    yield _Feed(name, response, next(parts, b""), parts)
+                    yield _Feed(name, response)
                     return
                 at = urljoin(at, response.headers["Location"])
                 if urlsplit(at).hostname != urlsplit(address).hostname or urlsplit(at).scheme not in ("http", "https"):
                     raise InputError(f"{name} sends on to {masked(at)}", "give that address, if it is meant")
         raise VMRNNError(f"{name} sends on too often", "check the address")
-    except (requests.RequestException, OSError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         known = network.known_cause(f"cannot open {name}", error)
         raise known or VMRNNError(f"cannot open {name}: {network.reason(error)}", "check the address") from error
 
@@ -468,13 +531,14 @@ class _Pump:
         self._waiting: collections.deque[Captured] = collections.deque()
         self._changed = threading.Condition()
         self._done = False
+        self.dropped = 0
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
         begin = before = None
-        dropped, gap, stride, credit = 0, 0.0, 1.0, 1.0
+        gap, stride, credit = 0.0, 1.0, 1.0
         try:
             for one in self._seen:
                 now = time.monotonic()
@@ -493,11 +557,11 @@ class _Pump:
                     credit += 1
                     if credit >= stride and waiting < self._most:
                         credit = min(credit - stride, 1.0)
-                        self._waiting.append(Captured(*one, now - begin, dropped, gap))
-                        dropped, gap = 0, 0.0
+                        self._waiting.append(Captured(*one, now - begin, self.dropped, gap))
+                        self.dropped, gap = 0, 0.0
                         self._changed.notify()
                     else:
-                        dropped += 1
+                        self.dropped += 1
                 if self._ended.is_set():
                     return
         except BaseException as error:  # handed to who takes the frames

@@ -3,13 +3,15 @@
 A frame is compared, on a coarse grid, with what was forecast of it and with the frame before. Of both, the gain and the
 offset that fit best around each place are taken off first, and a place may lie a cell further: light that changes, a
 fade, a flicker and a hand that shakes explain a frame as well as motion does. What is left is measured in terms of the
-contrast that is there, of what is usually left at that place, and of the noise of this very frame. Five numbers come of
+contrast that is there, of what is usually left at that place, and of the noise of this very frame. Six numbers come of
 it, and the stream's own running distribution of each tells how rare it is:
 
     place    what is left where most is left, in terms of what is usual there: a still picture in which something stirs
-    sudden   what is left where most is left, in terms of the most that was left lately: an object that appears
+    sudden   what was left where most was left, in terms of the most lately and a frame later: an object that appears
     whole    what is left in the quarter of the picture where least is: a cut
-    skill    how much worse the forecast fits than the last frame that it knew, while the light is steady: a reversal
+    skill    how much worse the forecast fits than the last frame that it knew, while the light is steady: a stop
+    retraced how much better the frames before a moment, in reverse, tell those after it than forecasts do, or that
+             all stands still: a reversal
     still    how little changes, where the picture always changes: a freeze
 
 The distributions are taken for normal ones above their median, on a logarithmic scale. So far out as an alarm an hour
@@ -40,9 +42,12 @@ _FLOOR = (0.5 / 255) ** 2  # a squared difference that digits alone can make
 _MEMORY = 75  # frames over which is learned what is usually left
 _WARM_UP = 25  # numbers before there is an alarm
 _KEPT = 4096  # numbers of which a distribution is made
+_AGAIN = 25  # numbers after which a distribution of many is looked at again
 _TRUST = 20  # numbers that count as much as what is typical of footage
 _DARK = 0.25  # share of the usual contrast below which a picture says nothing
 _BLANK = 0.02  # share of the contrast that is left of most scenes
+_RETRACED = 6  # frames that go back before it is told
+_FAINT = _FLOOR / 4  # a squared difference of cells that is none
 _STEADY = 0.03  # change of the gain within which light is steady
 _LATELY = 12  # frames for which it has to be, or nothing has to change, or a scene has to be known
 
@@ -76,10 +81,13 @@ class Surprise:
         self.alarm = -math.log10(min(0.5, alarms_per_hour / (3600 * fps)))
         # By how much they spread at least, and typically.
         self._place, self._whole = _Distribution(0.8, 1.0), _Distribution(0.45, 0.6)
-        self._sudden = _Distribution(0.55, 0.55)
-        self._peaks: deque[float] = deque(maxlen=max(_LATELY, round(fps)))  # since the scene began
+        self._sudden = _Distribution(0.4, 0.4)
+        self._peaks: deque[float] = deque(maxlen=max(_LATELY, round(fps)) + 1)  # since the scene began
         self._skill, self._still = _Distribution(0.5, 0.5), _Distribution(0.8, 1.0)
         self._skills: deque[float] = deque(maxlen=3)
+        self._retraced = _Distribution(0.45, 0.45)
+        self._frames: deque[Grid] = deque(maxlen=2 * _RETRACED + 1)
+        self._misfits: deque[float] = deque(maxlen=_RETRACED)  # of the forecasts
         self._changes: deque[float] = deque(maxlen=_LATELY)  # squared, from frame to frame
         self._unsteady = _LATELY  # frames ago that the light was not steady
         self._before: Grid | None = None  # the frame before
@@ -106,7 +114,8 @@ class Surprise:
         noise = noise * np.maximum(1, gain) ** 2  # which a gain makes larger
         place, ratio = self._measure_place(y, left, noise)
         surprises = [
-            self._measure_skill(y, guess, known, float(noise.mean())), self._measure_stillness(y, before, truth.size)
+            self._measure_skill(y, guess, known, float(noise.mean())), self._measure_stillness(y, before, truth.size),
+            self._measure_retracing(y, guess),
         ]  # fmt: skip
         if not self._too_dark(y, before):
             whole = self._whole.add(math.log(self._share(y, left, noise) + 0.02), self.alarm)
@@ -138,16 +147,17 @@ class Surprise:
         return math.log(float(np.partition(ratio, -peak, None)[-peak:].mean()) + 1e-3), ratio
 
     def _measure_suddenness(self, y: Grid, left: Grid, noise: Grid) -> float | None:
-        """How surprising it is that somewhere so much more is left than anywhere lately, in the same scene."""
+        """How surprising it is that, the frame before, so much more was left somewhere than anywhere lately, or now."""
         off = (_box(left, 1) ** 2).ravel()
         peak = min(_PEAK, off.size)
         contrast = float(y.var())
-        most = float(np.partition(off, -peak)[-peak:].mean()) / (contrast + _FLOOR)
+        now = float(np.partition(off, -peak)[-peak:].mean()) / (contrast + _FLOOR)
         floor = _BLANK + float(noise.mean()) / (contrast + _FLOOR)
-        lately = max(self._peaks, default=0.0)
-        known = len(self._peaks) >= _LATELY
-        self._peaks.append(most)
-        return self._sudden.add(math.log((most + floor) / (lately + floor)), self.alarm) if known else None
+        *lately, before = self._peaks or (0.0,)
+        self._peaks.append(now)
+        if len(lately) < _LATELY:
+            return None
+        return self._sudden.add(max(0.0, math.log((before + floor) / (max(*lately, now) + floor))), self.alarm)
 
     def _share(self, y: Grid, left: Grid, noise: Grid) -> float:
         """What is left of the contrast where least is."""
@@ -176,6 +186,20 @@ class Surprise:
         change = sum(self._changes) / _LATELY
         return self._still.add(-0.5 * math.log(change + 1e-3 * _FLOOR / pixels), self.alarm)
 
+    def _measure_retracing(self, y: Grid, guess: Grid) -> float | None:
+        """How surprising it is that what came goes back the way it came."""
+        if self._frames and self._frames[-1].shape != y.shape:
+            self._frames.clear()
+        self._frames.append(y)
+        self._misfits.append(float(_misfits(y[None], guess)[0]))
+        if len(self._frames) < 2 * _RETRACED + 1:
+            return None
+        frames = np.stack(self._frames)
+        came, after = frames[:_RETRACED][::-1], frames[_RETRACED + 1 :]
+        ahead = np.minimum(self._misfits, _misfits(after, frames[_RETRACED])).mean() + _FAINT
+        back = _misfits(after, came).mean() + _FAINT
+        return self._retraced.add(max(0.0, math.log(ahead / back)), self.alarm)
+
     def _too_dark(self, y: Grid, before: Grid) -> bool:
         """Whether there is too little to see to tell anything."""
         return max(float(y.std()), float(before.std())) < _DARK * self._contrast
@@ -200,20 +224,23 @@ class _Distribution:
     def __init__(self, least: float, typical: float) -> None:
         self._least, self._typical = least, typical
         self._numbers: deque[float] = deque(maxlen=_KEPT)
+        self._added = 0
+        self._median, self._spread = 0.0, least
 
     def add(self, number: float, alarm: float) -> float | None:
         """-log10 of the share of numbers so large, before it is one of them."""
         surprise = None
-        if len(self._numbers) >= _WARM_UP:
-            median, high = np.quantile(np.fromiter(self._numbers, float), (0.5, 0.9))
-            count = len(self._numbers)
-            spread = (count * float(high - median) / 1.2816 + _TRUST * self._typical) / (count + _TRUST)
-            spread = max(spread, self._least)
-            away = (number - float(median)) / spread
-            surprise = _rarity(away)
+        count = len(self._numbers)
+        if count >= _WARM_UP:
+            if count < 10 * _AGAIN or self._added % _AGAIN == 0:
+                median, high = np.quantile(np.fromiter(self._numbers, float), (0.5, 0.9))
+                spread = (count * float(high - median) / 1.2816 + _TRUST * self._typical) / (count + _TRUST)
+                self._median, self._spread = float(median), max(spread, self._least)
+            surprise = _rarity((number - self._median) / self._spread)
             if surprise > alarm:  # what is beyond an alarm counts as far as one
-                number = float(median) + spread * NormalDist().inv_cdf(1 - 10**-alarm)
+                number = self._median + self._spread * NormalDist().inv_cdf(1 - 10**-alarm)
         self._numbers.append(number)
+        self._added += 1
         return surprise
 
     def clear(self) -> None:
@@ -266,6 +293,14 @@ def _fit(y: Grid, x: Grid) -> _Fit:
         weight = (1 / (1 + off / (4 * np.median(off) + _FLOOR))).astype(np.float32)
     assert fit is not None
     return fit
+
+
+def _misfits(y: Grid, x: Grid) -> Grid:
+    """The mean square of what is left of each y (T, h, w) by x, the light of the whole picture aside: (T,)."""
+    y, x = (part - part.mean((-2, -1), keepdims=True) for part in (y, x))
+    gain = (x * y).mean((-2, -1)) / ((x * x).mean((-2, -1)) + _FLOOR)
+    left: Grid = np.square(y - gain.clip(min=0)[:, None, None] * x).mean((-2, -1))
+    return left
 
 
 def _unexplained(y: Grid, candidates: Sequence[Grid]) -> tuple[Grid, Grid]:

@@ -10,6 +10,7 @@ import errno
 import io
 import itertools
 import math
+import os
 import re
 import subprocess
 import tempfile
@@ -369,6 +370,12 @@ class Ffmpeg:
         if self.stdout is not None:
             self.stdout.close()
         self._log.close()
+
+    def shorten_log(self, most: int = 2**20) -> None:
+        """Forget what ffmpeg has complained about, if that is long: a stream may have faults for days."""
+        if os.fstat(self._log.fileno()).st_size > most:
+            self._log.truncate(0)
+            self._log.seek(0)  # for ffmpeg, too, which writes where this stands
 
     def log(self) -> str:
         """Return what ffmpeg has complained about so far."""

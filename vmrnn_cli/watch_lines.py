@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .sources import Captured
     from .surprise import Event
     from .watching import Scores, Watched
 
@@ -18,37 +20,45 @@ FIELDS = "\n\n".join(
     It prints JSON Lines, an object each, where standard output is no terminal. New fields may come; those that are here
     change with the version only.
 
-    The first line: "watch", the version of these fields; "vmrnn"; "source"; "weights"; "fps"; "size", width and height
-    of what the network sees; "every", "frames", "leads", "alarms_per_hour" as given; "alarm", the surprise above which
-    an event begins.
+    The first line: "type": "start"; "version" of these fields; "vmrnn"; "source"; "weights"; "fps"; "size", width and
+    height of what the network sees; "every", "frames", "leads", "alarms_per_hour"; "alarm", the surprise above which an
+    event begins.
 
-    A line for each frame: "frame", counted from 0; "time", seconds since the first one; "surprise", -log10 of the share
-    of this stream's frames that surprise as much, null before that is known; "mse", the squared error, summed over the
-    frame, of what was forecast of it 1, 5, ... frames before, by that number; "baseline_last_frame" and
-    "baseline_motion", the same of the last frame repeated, and of motion continued without a network; "dropped", where
-    frames before it were left out for lack of time, how many; "gap", where nothing came for more than 2 seconds, how
-    many.
+    A line for each frame: "type": "frame"; "frame", counted from 0; "time", seconds since the first one; "surprise",
+    -log10 of the share of this stream's frames that surprise as much, null before that is known; "mse", the squared
+    error, summed over the frame, of what was forecast of it 1, 5, ... frames before, by that number;
+    "baseline_last_frame" and "baseline_motion", the same of the last frame repeated, and of motion continued without a
+    network; "dropped", where frames before it were left out for lack of time, how many; "gap", where nothing came for
+    more than 2 seconds, or scans are missing, how many seconds; "valid_time", of grids.
 
-    Lines of events: "event", its number, counted from 1; "state": began, ended or written; "frame" and "time" of where
-    it did; "surprise", the highest so far; once it has ended "began" and "peak", frames; with -o, once its film is
-    whole, "file".
+    Lines of events: "type": "event"; "event", its number, counted from 1; "state": began, ended or written; "frame" and
+    "time" of where it did; "surprise", the highest so far; once it has ended "began" and "peak", frames; with -o, once
+    its film is whole, "file".
 
-    The last line: "ended", why; "frames", "dropped", "events", how many; "network_s", seconds that the network took.
+    The last line: "type": "end"; "why"; "frames", "dropped", "events", how many; "network_s", seconds that the network
+    took.
     """.strip().split("\n\n")
 )
 
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-def frame_line(step: Watched, dropped: int, gap: float) -> dict[str, Any]:
+def frame_line(step: Watched, captured: Captured) -> dict[str, Any]:
     """The line of a frame."""
-    line: dict[str, Any] = {"frame": step.number, "time": round(step.time, 4), "surprise": _rounded(step.surprise)}
+    line: dict[str, Any] = {
+        "type": "frame",
+        "frame": step.number,
+        "time": round(step.time, 4),
+        "surprise": _rounded(step.surprise),
+    }
     line |= {
         "mse": _scores(step.error),
         "baseline_last_frame": _scores(step.error_last_frame),
         "baseline_motion": _scores(step.error_motion),
     }
-    return line | ({"dropped": dropped} if dropped else {}) | ({"gap": round(gap, 2)} if gap else {})
+    line |= {"dropped": captured.dropped} if captured.dropped else {}
+    line |= {"gap": round(captured.gap, 2)} if captured.gap else {}
+    return line | ({"valid_time": captured.valid} if captured.valid else {})
 
 
 def event_line(event: Event) -> dict[str, Any]:
@@ -57,11 +67,18 @@ def event_line(event: Event) -> dict[str, Any]:
         known: dict[str, Any] = {"state": "began", "frame": event.start}
     else:
         known = {"state": "ended", "frame": event.end, "began": event.start, "peak": event.peak}
-    return {"event": event.number, **known, "time": round(event.time, 4), "surprise": _rounded(event.surprise)}
+    return {
+        "type": "event",
+        "event": event.number,
+        **known,
+        "time": round(event.time, 4),
+        "surprise": _rounded(event.surprise),
+    }
 
 
-def _scores(scores: Scores) -> dict[str, float]:
-    return {str(lead): round(value, 4) for lead, value in sorted(scores.items())}
+def _scores(scores: Scores) -> dict[str, float | None]:
+    """None where nothing of the frame is known."""
+    return {str(lead): None if math.isnan(value) else round(value, 4) for lead, value in sorted(scores.items())}
 
 
 def _rounded(value: float | None) -> float | None:

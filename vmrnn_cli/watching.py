@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .carried import Carried, Rollout, squared_error
+from .carried import Carried, Rollout
 from .devices import set_threads
 from .errors import InputError
 from .frames import Frame
+from .matching import match_values
+from .metrics import mse
 from .predictor import Network, Predictor, load_weights
 from .readings import fill
 from .surprise import Event, Events, Grid, Surprise
@@ -31,6 +33,7 @@ EVERY = 5  # frames from rollout to rollout
 FRAMES = 10  # of a rollout
 FPS = 25.0
 _REST = 0.5  # seconds of calm after which an event has ended
+_PER_ALARM = 1000  # frames, at least, to a false alarm, unless more are asked for: scans may come an hour apart
 
 Scores = Mapping[int, float]
 
@@ -41,15 +44,16 @@ class Watched:
 
     number : of the frame, counted from 0; of those that were dropped none
     time : seconds since the first frame
-    frame : itself
+    frame : itself, (C, H, W) in [0, 1]
     surprise : -log10 of the share of this stream's frames that surprise as much; None as long as that is not known
     alarm : the surprise above which an event begins
-    error : squared error, summed over the frame, of what was forecast of it, by how many frames ahead
+    error : squared error, summed over the frame where it is not missing, of what was forecast of it, by how many
+        frames ahead
     error_last_frame, error_motion : the same of the last frame repeated, and of motion continued without a network
     forecast : the newest one of this frame, (C, H, W); None where there is none
     heat : (h, w), how far each place is off, in terms of what is usual there: 1 is usual
     began, ended : the event that did so with this frame
-    rollout : what is forecast from here on, every few frames
+    rollout : what is forecast from here on, every few frames: `rollout.forecast` are the frames, (C, H, W) each
     """
 
     number: int
@@ -79,7 +83,8 @@ class Watch:
         every: frames from rollout to rollout, at most as many as one has.
         frames: how many a rollout has.
         leads: how many frames ahead forecasts are scored at.
-        alarms_per_hour: how many false alarms may be expected.
+        alarms_per_hour: how many false alarms may be expected; default `usual_alarms`.
+        matched: whether forecasts get the values of the last frame again, as `matching` does.
 
     Raises:
         InputError: numbers outside these.
@@ -87,8 +92,9 @@ class Watch:
 
     def __init__(
         self, predictor: Predictor, *, fps: float = FPS, every: int = EVERY, frames: int = FRAMES,
-        leads: Sequence[int] = LEADS, alarms_per_hour: float = 1.0,
+        leads: Sequence[int] = LEADS, alarms_per_hour: float | None = None, matched: bool = False,
     ) -> None:  # fmt: skip
+        alarms_per_hour = usual_alarms(fps) if alarms_per_hour is None else alarms_per_hour
         check(fps=fps, every=every, frames=frames, leads=leads, alarms_per_hour=alarms_per_hour)
         self._carried = Carried(predictor)
         self._enough = max(2, predictor.model.config.context)
@@ -99,24 +105,34 @@ class Watch:
         self.events = Events(max(every, round(_REST * fps)))
         self.network_s = 0.0
         self._number = -1
+        self._matched = matched
+        self._filled: Frame | None = None  # the last frame without missing values
         self._shape: tuple[int, ...] = ()
         self._fps = fps
 
     def see(self, frame: Frame, at: float | None = None) -> Watched:
-        """Take the next frame, (C, H, W); `at` is its time in seconds, by default as its number says."""
+        """Take the next frame, (C, H, W) in [0, 1], NaN where a value is missing.
+
+        `at` is its time in seconds, by default as its number says.
+        """
         self._number += 1
         number = self._number
         at = number / self._fps if at is None else at
         if frame.shape != self._shape:
             self._shape = frame.shape
             self.forget()
-        known: dict[str, Any] = self._look_back(number, at, frame)
+        (self._filled,) = fill(frame[None], self._filled)
+        known: dict[str, Any] = self._look_back(number, at, frame, self._filled)
         begin = time.perf_counter()
-        self._carried.give(frame)
+        self._carried.give(self._filled)
         if self._carried.count >= self._enough and (number + 1) % self._every == 0:
             # Counted along the stream, whatever has been forgotten.
-            known["rollout"] = self._carried.rollout(self._frames, self._leads)._replace(frame=number)
-            self._rollouts.append(known["rollout"])
+            rollout = self._carried.rollout(self._frames, self._leads)._replace(frame=number)
+            if self._matched:
+                last = self._filled
+                rollout = rollout._replace(forecast=[match_values(each, last) for each in rollout.forecast])
+            known["rollout"] = rollout
+            self._rollouts.append(rollout)
         self.network_s += time.perf_counter() - begin
         return Watched(number, at, frame, **known)
 
@@ -129,23 +145,24 @@ class Watch:
         """Forget the frames so far: the next one does not go on with them. It is of another size, say."""
         self._carried.restart()
         self._rollouts.clear()
+        self._filled = None
 
-    def _look_back(self, number: int, at: float, frame: Frame) -> dict[str, Any]:
-        """Compare a frame with what was forecast of it."""
+    def _look_back(self, number: int, at: float, frame: Frame, filled: Frame) -> dict[str, Any]:
+        """Compare a frame, and the same without missing values, with what was forecast of it."""
         error, last, motion = {}, {}, {}
         for rollout in self._rollouts:
             lead = number - rollout.frame
             if lead in self._leads:
-                error[lead] = squared_error(rollout.forecast[lead - 1], frame)
-                last[lead] = squared_error(rollout.last, frame)
-                motion[lead] = squared_error(rollout.continued[lead], frame)
+                error[lead] = mse(rollout.forecast[lead - 1], frame)
+                last[lead] = mse(rollout.last, frame)
+                motion[lead] = mse(rollout.continued[lead], frame)
         known: dict[str, Any] = {"error": error, "error_last_frame": last, "error_motion": motion}
         newest = self._rollouts[-1] if self._rollouts else None
         if newest is None or number - newest.frame > self._frames:
             return known
         lead = number - newest.frame
         forecast = newest.forecast[lead - 1]
-        reading = self._surprise.see(_gray(frame), _gray(forecast), _gray(newest.last))
+        reading = self._surprise.see(_gray(filled), _gray(forecast), _gray(newest.last))
         changed = self.events.see(number, at, reading)
         known |= {"surprise": reading.surprise, "alarm": reading.alarm, "forecast": forecast, "heat": reading.heat}
         if changed is not None:
@@ -153,7 +170,12 @@ class Watch:
         return known
 
 
-def check(*, fps: float, every: int, frames: int, leads: Sequence[int], alarms_per_hour: float) -> None:
+def usual_alarms(fps: float) -> float:
+    """False alarms per hour that may be expected where nobody says: one, and at most one in a thousand frames."""
+    return min(1.0, 3600 * fps / _PER_ALARM)
+
+
+def check(*, fps: float, every: int, frames: int, leads: Sequence[int], alarms_per_hour: float | None) -> None:
     """Raise InputError unless a stream can be watched so."""
     if not 0 < fps <= 1e5:
         raise InputError(f"{fps} frames per second is no frame rate", "give a number from 0.0001 to 100000")
@@ -165,7 +187,7 @@ def check(*, fps: float, every: int, frames: int, leads: Sequence[int], alarms_p
         )
     if not leads or min(leads) < 1:
         raise InputError(f"--leads {','.join(map(str, leads))} says no frames ahead", "give numbers, as in 1,5,10")
-    if not 0 < alarms_per_hour <= 3600:
+    if alarms_per_hour is not None and not 0 < alarms_per_hour <= 3600:
         raise InputError(
             f"--alarms-per-hour {alarms_per_hour:g} is no rate of alarms", "give a number above 0, up to 3600"
         )
@@ -173,7 +195,7 @@ def check(*, fps: float, every: int, frames: int, leads: Sequence[int], alarms_p
 
 def watch(
     source: Iterable[NDArray[Any]], *, fps: float = FPS, every: int = EVERY, frames: int = FRAMES,
-    leads: Sequence[int] = LEADS, alarms_per_hour: float = 1.0, weights: str | Path | Network | None = None,
+    leads: Sequence[int] = LEADS, alarms_per_hour: float | None = None, weights: str | Path | Network | None = None,
     device: str = "auto", dtype: str = "auto", scan: str = "auto", threads: int | None = None,
 ) -> Iterator[Watched]:  # fmt: skip
     """Watch a stream: yield what is known of each frame, as it comes.
@@ -181,15 +203,19 @@ def watch(
     Args:
         source: frames, (H, W), (C, H, W) or (H, W, 3): uint8, or floats in [0, 1]. NaN is missing.
         fps: frames per second.
-        every: frames from rollout to rollout.
+        every: frames from rollout to rollout, at most as many as one has.
         frames: how many frames a rollout has.
         leads: how many frames ahead forecasts are scored at.
-        alarms_per_hour: how many false alarms may be expected.
+        alarms_per_hour: how many false alarms may be expected; default one, and at most one in a thousand frames.
         weights: a network, or what `vmrnn_cli.weights.load` takes; default the bundled ones for footage.
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.
         threads: CPU threads.
+
+    Yields:
+        A `Watched` for each frame: `number`, `time` (seconds), `surprise` (above `alarm` an event begins), `heat`
+        (h, w), `forecast` (C, H, W) in [0, 1], errors by lead, `began` and `ended` (an `Event`), `rollout`.
 
     Raises:
         InputError: a frame or an option that cannot be used.
@@ -199,16 +225,9 @@ def watch(
     check(fps=fps, every=every, frames=frames, leads=leads, alarms_per_hour=alarms_per_hour)
     model, _ = load_weights(weights)
     predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
-    watching = Watch(
-        predictor, fps=fps, every=every, frames=frames, leads=leads, alarms_per_hour=alarms_per_hour
-    )  # fmt: skip
-    filled = None
+    watching = Watch(predictor, fps=fps, every=every, frames=frames, leads=leads, alarms_per_hour=alarms_per_hour)
     for number, given in enumerate(source):
-        frame = _as_frame(np.asarray(given), number)
-        if np.isnan(frame).any():
-            (frame,) = fill(frame[None], filled if filled is not None and filled.shape == frame.shape else None)
-        filled = frame
-        yield watching.see(frame)
+        yield watching.see(_as_frame(np.asarray(given), number))
 
 
 def _as_frame(given: NDArray[Any], number: int) -> Frame:

@@ -19,6 +19,7 @@ from .options import CLIP, OUTPUT, option
 
 if TYPE_CHECKING:
     from ..event_films import EventFilms
+    from ..predictor import Network
     from ..serve import Server
     from ..sources import Captured, Stream
     from ..watching import Watch, Watched
@@ -28,11 +29,19 @@ STREAM = "Stream"
 _SOURCE = typer.Argument(
     ...,
     metavar="SOURCE",
-    help="- (standard input), rtsp://, http:// or https://, /dev/video0, a video, or a folder that images fall into.",
+    help="- (standard input), rtsp://, http:// or https://, /dev/video0, a video, a folder that images fall into, or a "
+    "grid that grows (NetCDF, HDF5, Zarr, or a folder or pattern of them).",
 )
 _RAW = option(CLIP, "What frames on standard input without a container are: 640x480:gray, say.", metavar="WxH[:FORMAT]")
 _SIZE = option(CLIP, "What the network sees; S is the shorter side. (default: as trained)", metavar="native|S|WxH")
 _OUT = option(OUTPUT, "Write a film of each event into this folder.", "-o", "--output", metavar="DIR")
+_ALARMS = option(STREAM, "How many false alarms may be expected. (default: 1, and at most one in 1000 frames)")
+_REALTIME = option(
+    STREAM,
+    "Take a file or standard input at its own pace, and drop what there is no time for.",
+    "--realtime",
+    default=False,
+)
 _SERVE = option(OUTPUT, "Show it on a page at this address, 127.0.0.1:8080 say.", metavar="HOST:PORT")
 
 
@@ -48,11 +57,16 @@ def watch(
     every: int = option(STREAM, "A rollout every so many frames.", default=5),
     frames: int = option(STREAM, "How many frames a rollout forecasts.", default=10),
     leads: str = option(STREAM, "How many frames ahead forecasts are scored at.", default="1,5,10", metavar="LIST"),
-    alarms_per_hour: float = option(STREAM, "How many false alarms may be expected.", default=1.0),
+    alarms_per_hour: float | None = _ALARMS,
     reconnect: bool = option(STREAM, "Take a stream up again that breaks off.", "--reconnect", default=False),
-    realtime: bool = option(STREAM, "Play a file at its own pace.", "--realtime", default=False),
+    realtime: bool = _REALTIME,
     raw: str | None = _RAW,
     size: str | None = _SIZE,
+    value_range: str | None = options.RANGE,
+    missing: str | None = options.MISSING,
+    variable: str | None = options.VARIABLE,
+    select: list[str] | None = options.SELECT,
+    transform: str | None = options.TRANSFORM,
     fps: float | None = option(CLIP, "Frames per second, where the stream does not say or others are wanted."),
     weights: str | None = options.WEIGHTS,
     scan: str = options.SCAN,
@@ -65,41 +79,73 @@ def watch(
 ) -> None:
     """Forecast a stream as it comes, and tell when it surprises."""
     with interrupts.deferred():
-        from .. import devices, event_films, sources, watching
+        from .. import devices, event_films, watching
         from .. import serve as server
-        from ..frames import parse_size
-        from ..predictor import Predictor, load_weights
+        from ..predictor import Predictor
+        from ..readings import Declared
 
     numbers: dict[str, Any] = {"every": every, "frames": frames, "leads": _numbers(leads)}
-    numbers["alarms_per_hour"] = alarms_per_hour
-    watching.check(fps=fps or watching.FPS, **numbers)
+    watching.check(fps=fps or watching.FPS, alarms_per_hour=alarms_per_hour, **numbers)
     address = None if serve is None else server.parse_address(serve, open_to_network)
     if weights == "" or output == "":
         raise InputError(f"{'--weights' if weights == '' else '-o'} is empty", "name some, or leave it out")
+    declared = Declared.parse(None, value_range, missing, variable=variable, select=select, transform=transform)
+    given = {"fps": fps, "realtime": realtime, "reconnect": reconnect, "raw": raw, "declared": declared}
     devices.set_threads(threads)
-    model, name = load_weights(weights)
-    predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
-    seen = min(model.config.image_size) if size is None else parse_size(size)
-    say = (
-        (lambda _: None) if quiet else (lambda line: print(f"warning: {printable(line)}", file=sys.stderr, flush=True))
-    )
     with ExitStack() as opened:
-        page = (
-            None
-            if address is None
-            else opened.enter_context(server.Server(*address, title=printable(sources.masked(source))))
-        )
-        if page is not None and not quiet:
-            print(f"the page is at {page.address}", file=sys.stderr, flush=True)
-        stream = opened.enter_context(
-            sources.open_stream(source, size=seen, fps=fps, realtime=realtime, reconnect=reconnect, raw=raw, say=say)
-        )
+        page = None if address is None else opened.enter_context(_page(address, source, quiet))
+        stream, model, name = _open(opened, source, weights, size, quiet, given)
+        paint = event_films.paint_gray if stream.grid is None else stream.grid.paint
         films = None
         if output is not None:
-            films = opened.enter_context(event_films.EventFilms(Path(output), stream.fps, margin, overwrite))
-        watched = watching.Watch(predictor, fps=stream.fps, **numbers)
-        told = {"source": stream.name, "weights": name, "fps": stream.fps, **numbers}
+            folder = event_films.EventFilms(Path(output), stream.film_fps, margin, overwrite, paint)
+            films = opened.enter_context(folder)
+        if page is not None:
+            page.paint = paint
+        rate = watching.usual_alarms(stream.fps) if alarms_per_hour is None else alarms_per_hour
+        predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
+        matched = stream.grid is not None and stream.grid.matched
+        watched = watching.Watch(predictor, fps=stream.fps, alarms_per_hour=rate, matched=matched, **numbers)
+        told = {"source": stream.name, "weights": name, "fps": stream.fps, **numbers, "alarms_per_hour": rate}
         _Teller(stream, watched, films, page, as_json or not sys.stdout.isatty(), quiet).run(told)
+
+
+def _page(address: tuple[str, int, bool], source: str, quiet: bool) -> Server:
+    from ..serve import Server
+    from ..sources import masked
+
+    page = Server(*address, title=printable(masked(source)))
+    if not quiet:
+        print(f"the page is at {page.address}", file=sys.stderr, flush=True)
+    return page
+
+
+def _open(
+    opened: ExitStack, source: str, weights: str | None, size: str | None, quiet: bool, given: dict[str, Any]
+) -> tuple[Stream, Network, str]:
+    """The stream, and the weights that are named or fit it, with their name."""
+    from .. import sources
+    from ..frames import parse_size
+    from ..predictor import load_weights
+    from ..video import Source
+
+    def say(line: str) -> None:
+        if not quiet:
+            print(f"warning: {printable(line)}", file=sys.stderr, flush=True)
+
+    if sources.is_growing(source):
+        if size is not None:
+            raise InputError(f"{source} is a grid, which is forecast as it is", "leave --size out")
+        stream = opened.enter_context(sources.open_stream(source, say=say, **given))
+        assert stream.grid is not None
+        model, name = load_weights(weights, Source(source, given["declared"]))
+        stream.grid.scale_for(model.config.divided_by)
+        sources.check_channels(stream.name, stream.grid.shape[0], model.config.image_channels)
+        return stream, model, name
+    model, name = load_weights(weights)
+    sources.check_channels(sources.masked(source), 1, model.config.image_channels)
+    seen = min(model.config.image_size) if size is None else parse_size(size)
+    return opened.enter_context(sources.open_stream(source, size=seen, say=say, **given)), model, name
 
 
 def _numbers(given: str) -> list[int]:
@@ -143,12 +189,18 @@ class _Teller:
         from .. import __version__
 
         H, W = captured.frame.shape[1:]
-        first = {"watch": self._lines.VERSION, "vmrnn": __version__, "size": [W, H], "alarm": self._watch.alarm}
+        first = {
+            "type": "start",
+            "version": self._lines.VERSION,
+            "vmrnn": __version__,
+            "size": [W, H],
+            "alarm": self._watch.alarm,
+        }
         self._print({**first, **told})
 
     def _tell(self, step: Watched, captured: Captured) -> None:
         self._dropped += captured.dropped
-        self._print(self._lines.frame_line(step, captured.dropped, captured.gap))
+        self._print(self._lines.frame_line(step, captured))
         for event in (step.ended, step.began):
             if event is not None:
                 self._announce(self._lines.event_line(event))
@@ -167,12 +219,13 @@ class _Teller:
             print(file=sys.stderr)
         if step is None:
             return
+        self._dropped += self._stream.dropped
         if (event := self._watch.events.finish()) is not None:
             self._announce(self._lines.event_line(event))
         if self._films is not None and (film := self._films.finish()):
             self._written(film)
         told = {"frames": step.number + 1, "dropped": self._dropped, "events": self._watch.events.count}
-        self._print({"ended": why, **told, "network_s": round(self._watch.network_s, 3)})
+        self._print({"type": "end", "why": why, **told, "network_s": round(self._watch.network_s, 3)})
         if not self._json:
             dropped = f", {self._dropped} dropped" if self._dropped else ""
             print(f"{why}: {told['frames']} frames{dropped}, {told['events']} events")
@@ -185,7 +238,7 @@ class _Teller:
 
     def _written(self, film: Path) -> None:
         number = int(film.stem.rpartition("_")[2])
-        self._print({"event": number, "state": "written", "file": str(film)})
+        self._print({"type": "event", "event": number, "state": "written", "file": str(film)})
         if not self._json:
             print(f"event {number}: wrote {printable(film)}")
 
