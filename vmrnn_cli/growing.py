@@ -216,7 +216,7 @@ class GrowingGrid:
         from .maps import colours_for, draw_values
 
         if self._colours is None:
-            self._colours = colours_for(self._clip, np.array([self._scale.low, self._scale.high]))
+            self._colours = colours_for(self._clip.scale, np.array([self._scale.low, self._scale.high]))
         return draw_values(self._clip.values(frame, hide=False)[0], self._colours, self._place)
 
 
