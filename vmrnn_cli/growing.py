@@ -24,7 +24,6 @@ from .frames import Frame
 from .grids.files import grid_files
 from .grids.series import GridClip, GridSeries, date_text
 from .grids.values import RANGES, are_matched, standard_units
-from .maps import place_of
 from .readings import Declared
 from .text import one_line
 
@@ -97,7 +96,6 @@ class GrowingGrid:
         series = self._series
         self._scale = series.scale(divided_by)
         self._clip = GridClip(series, self._scale, 0)
-        self._place = place_of(self._clip)
         for note in [*series.notes, *([self._scale.note] if self._scale.note else [])]:
             self._say(note)
         series.close()
@@ -213,11 +211,11 @@ class GrowingGrid:
 
     def paint(self, frame: Frame) -> NDArray[np.uint8]:
         """The first slice of a frame in colours for its units, as maps have them: (C, H, W) -> (H, W, 3)."""
-        from .maps import colours_for, draw_values
+        from .maps import colours_for, draw_values, place_of  # which load what draws
 
         if self._colours is None:
             self._colours = colours_for(self._clip.scale, np.array([self._scale.low, self._scale.high]))
-        return draw_values(self._clip.values(frame, hide=False)[0], self._colours, self._place)
+        return draw_values(self._clip.values(frame, hide=False)[0], self._colours, place_of(self._clip))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

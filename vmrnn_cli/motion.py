@@ -194,8 +194,9 @@ def refine(displacement: Tensor, now: Tensor, before: Tensor) -> Tensor:
 
 
 def _slopes_and_difference(now: Tensor, before: Tensor, displacement: Tensor) -> Tensor:
-    """What a step of Lucas and Kanade sums in its windows: products of the slopes of the frame before, moved, and of
-    what is left of the difference, all (B, ., H, W).
+    """What a step of Lucas and Kanade takes the mean of in its windows, of frames (B, 1, H, W): (B, 5, H, W).
+
+    Products of the slopes of the frame before, moved by (B, 2, H, W), and of these with what is left of the difference.
     """
     moved = warp(before, displacement)
     difference = now - moved
@@ -205,7 +206,7 @@ def _slopes_and_difference(now: Tensor, before: Tensor, displacement: Tensor) ->
 
 
 def _explain(products: Tensor, certainty: float) -> Tensor:
-    """The displacement that best explains the difference, to first order: of windows' sums (B, 5, ., .), (B, 2, ., .).
+    """The displacement that best explains the difference, to first order; means (B, 5, ., .) -> (B, 2, ., .).
 
     Less where there is little texture (`certainty` is the squared slope from which on it says more than noise), and at
     most a pixel.

@@ -15,7 +15,7 @@ from .motion_network import AGREEMENT, BLUR, Decisions, MotionVMRNN, Outlook
 _REHEARSAL = 0.3  # weight of the rehearsed frames; the ones ahead have 1
 # Weights of the terms; the squared error has 1.
 _ABSOLUTE, _EDGES, _CHOICE, _TEXTURE = 0.5, 0.5, 0.5, 0.2
-_MOTION, _BEHIND = 0.3, 0.1  # of what is taught of scenes
+_MOTION, _BEHIND = 0.6, 0.2  # of what is taught of scenes
 _HOLD = 0.005  # of the squares of what is decided
 _SQUARED_NOISE, _NOISE = 1e-3, 0.01  # added to what the last frame costs: less than that is not worth learning
 
@@ -105,7 +105,7 @@ def _misled(outlook: Outlook, taught: Tensor) -> Tensor:
     behind = behind.clamp(1e-4, 1 - 1e-4)
     hidden = known - seen  # half as much: something may have come to light that was not behind
     choice = -(seen * torch.log1p(-behind) + 0.5 * hidden * behind.log()).sum() / known.sum().clamp(min=1)
-    return 2 * known.mean() * (_MOTION * motion + _BEHIND * choice)
+    return known.mean() * (_MOTION * motion + _BEHIND * choice)
 
 
 class _Scale:
