@@ -11,10 +11,13 @@ from torch import Tensor
 
 from vmrnn_cli import motion, motion_loss
 from vmrnn_cli.config import MotionConfig
+from vmrnn_cli.errors import InputError
 from vmrnn_cli.motion_loss import MotionLoss
 from vmrnn_cli.motion_network import Given, MotionVMRNN, Outlook, Part
+from vmrnn_cli.recipes import LOSS_TERMS, RECIPES
 
 M = len(motion.HYPOTHESES)
+LOSS = RECIPES["vmrnn-d-motion"]["loss"]
 SMALL = MotionConfig(embed_dim=16, depths=(1, 1), d_state=2, detail_dim=8, decoder_dim=16)
 
 
@@ -136,7 +139,7 @@ def test_gray_decisions_draw_a_larger_picture_in_colour() -> None:
 def test_the_loss_learns_from_the_forecast_and_from_the_rehearsal() -> None:
     made = network(decided=False).train()
     clips = crossing([((48.0, 24.0), (0.0, 2.0))], 9)[..., 24:72, 12:84].transpose(0, 1)  # (B, T, C, H, W)
-    loss = MotionLoss(made)(clips, 5)
+    loss = MotionLoss(made, LOSS)(clips, 5)
     loss.backward()
     assert all(p.grad is not None for p in made.parameters())
     assert made.decide.weight.grad.abs().max() > 0
@@ -145,7 +148,7 @@ def test_the_loss_learns_from_the_forecast_and_from_the_rehearsal() -> None:
     for _ in range(6):
         optimizer.step()
         optimizer.zero_grad()
-        loss = MotionLoss(made)(clips, 5)
+        loss = MotionLoss(made, LOSS)(clips, 5)
         loss.backward()
     assert loss.detach() < 0.97 * before
 
@@ -161,8 +164,19 @@ def test_the_last_frame_repeated_costs_about_what_the_loss_is_measured_by() -> N
                 yield part._replace(outlook=part.outlook._replace(logits=weights))
 
     with torch.no_grad():
-        loss = float(MotionLoss(Still(SMALL))(clips, 3))  # of three given frames, none is rehearsed
+        loss = float(MotionLoss(Still(SMALL), LOSS)(clips, 3))  # of three given frames, none is rehearsed
     assert 2.0 < loss < 2.55  # squared, absolute, slopes and choice: 1 + 0.5 + 0.5 + 0.5, less what counts as noise
+
+
+def test_the_loss_is_the_sum_of_its_terms() -> None:
+    clips, made = panning((0.0, 2.0), 8).transpose(0, 1), network(decided=False)
+    with torch.no_grad():
+        each = {term: float(MotionLoss(made, term)(clips, 4)) for term in LOSS_TERMS["MotionVMRNN"]}
+        both = float(MotionLoss(made, "mse+0.3*l1")(clips, 4))
+    assert both == pytest.approx(each["mse"] + 0.3 * each["l1"], rel=1e-5)
+    assert min(each.values()) > 0 and len(set(each.values())) == 5
+    with pytest.raises(InputError, match=r"no loss 'mse\+bce' of a MotionVMRNN"):
+        MotionLoss(made, "mse+bce")
 
 
 def test_the_loss_is_taught_where_things_were_and_what_is_behind() -> None:
@@ -173,7 +187,7 @@ def test_the_loss_is_taught_where_things_were_and_what_is_behind() -> None:
     wrong, hidden, unknown = taught.clone(), taught.clone(), torch.zeros_like(taught)
     wrong[:, 5:, 1] = 4.0
     hidden[:, 5:, 2] = 0.0
-    loss = MotionLoss(network(decided=False).eval())
+    loss = MotionLoss(network(decided=False).eval(), LOSS)
     with torch.no_grad():
         plain, *others = (
             float(loss(torch.cat([clips, *more], 2), 5)) for more in ([], [unknown], [taught], [wrong], [hidden])
@@ -186,9 +200,9 @@ def test_the_loss_holds_what_is_decided_near_nothing() -> None:
     clips = panning((0.0, 2.0), 9).transpose(0, 1)
     made = network(decided=False).eval()
     with torch.no_grad():
-        before = float(MotionLoss(made)(clips, 5))
+        before = float(MotionLoss(made, LOSS)(clips, 5))
         made.decide.bias[: 4 * len(motion.HYPOTHESES)] += 3.0  # of all alike: no picture is another
-        assert float(MotionLoss(made)(clips, 5)) == pytest.approx(before + 0.005 * 9 * 7 / 10, abs=2e-4)
+        assert float(MotionLoss(made, LOSS)(clips, 5)) == pytest.approx(before + 0.005 * 9 * 7 / 10, abs=2e-4)
 
 
 def test_what_fades_costs_more_than_what_is_a_little_off() -> None:

@@ -107,7 +107,7 @@ def test_training_goes_on_from_them(run, tmp_path):
     code, _, err = run("train", "--data", "v.nc", *small, "--out", "run")
     assert code == 0, err
     assert "starting from vmrnn-d-radar" in err.splitlines()
-    assert 'preset = "vmrnn-d-motion"' in (tmp_path / "run" / "config.toml").read_text()
+    assert 'preset = "vmrnn-d-radar"' in (tmp_path / "run" / "config.toml").read_text()
     kept = json.loads((tmp_path / "run" / "best" / CONFIG_NAME).read_text())
     assert (kept["units"], kept["range"], kept["transform"]) == ("dBZ", [0, 75], "none")
 

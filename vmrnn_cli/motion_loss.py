@@ -5,16 +5,18 @@ Notation: B batch, T time, C channels, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .motion import FIELDS, FRONT, HYPOTHESES, at_least_two
 from .motion_network import AGREEMENT, BLUR, Decisions, MotionVMRNN, Outlook
+from .recipes import loss_terms
 
 _REHEARSAL = 0.3  # weight of the rehearsed frames; the ones ahead have 1
-# Weights of the terms; the squared error has 1.
-_ABSOLUTE, _EDGES, _CHOICE, _TEXTURE = 0.5, 0.5, 0.5, 0.2
+# Weights of terms, where others have about 1:
 _MOTION, _BEHIND = 0.6, 0.2  # of what is taught of scenes
 _HOLD = 0.005  # of the squares of what is decided
 _SQUARED_NOISE, _NOISE = 1e-3, 0.01  # added to what the last frame costs: less than that is not worth learning
@@ -23,19 +25,24 @@ _SQUARED_NOISE, _NOISE = 1e-3, 0.01  # added to what the last frame costs: less 
 class MotionLoss(nn.Module):
     """The loss of a batch of clips, all in one forward pass so that DistributedDataParallel sees one.
 
-    Squared error, absolute error, and absolute error of the slopes, which keeps edges; and the mean of the hypotheses'
-    own absolute errors, as they are weighed, which wants one to be chosen: two that are mixed are two ghosts. Each is
-    divided by what repeating the last frame costs in that clip, so that quiet clips count as much as wild ones, and the
-    squared error by what it costs at that step, too. Ahead, there is to be as much texture around each place as there
-    is in truth, so that what moves does not fade although it may be a few pixels off.
+    mse, l1 : squared and absolute error
+    edges : absolute error of the slopes, which keeps edges
+    choice : the mean of the hypotheses' own absolute errors, as they are weighed, which wants one to be chosen: two
+        that are mixed are two ghosts
+    texture : ahead, how much less or more of it is around each place than in truth, so that what moves does not fade
+        although it may be a few pixels off
+
+    Each is divided by what repeating the last frame costs in that clip, so that quiet clips count as much as wild ones,
+    and the squared error by what it costs at that step, too.
 
     Of scenes, what was in the last frame is to come from where it was, and what was not from behind. And what is
     decided is held near nothing: where no evidence speaks for it, the hypotheses keep their untrained weights.
     """
 
-    def __init__(self, model: MotionVMRNN) -> None:
+    def __init__(self, model: MotionVMRNN, loss: str) -> None:
+        """`loss` is the sum of some of these terms, as `recipes.loss_terms` takes it."""
         super().__init__()
-        self.model = model
+        self.model, self.terms = model, loss_terms(loss, "MotionVMRNN")
 
     def forward(self, clips: Tensor, context: int, forced: Tensor | None = None) -> Tensor:
         """(B, T, C, H, W) -> the mean loss. Of five channels, the first is the frame in [0, 1], and the others are what
@@ -48,7 +55,7 @@ class MotionLoss(nn.Module):
         parts = list(self.model(given, [len(ahead)]))
         with torch.no_grad():
             anchors = [part.continuation.anchors(list(given[: part.given])) for part in parts]
-            scale = _Scale(given[-1:] - ahead)
+            scale = _Scale(given[-1:] - ahead, self.terms)
         losses = []
         for clip in range(clips.shape[0]):  # drawn one by one, they stay in the processor's cache
             for part, anchor in zip(parts, anchors, strict=True):
@@ -58,10 +65,9 @@ class MotionLoss(nn.Module):
                 rehearsed = part.given < len(given)
                 truth = (given if rehearsed else ahead)[-S:, clip]
                 loss = scale.loss(pictures - truth[:, None], weights, clip)
-                if rehearsed:
-                    losses.append(_REHEARSAL * loss)
-                else:
-                    losses.append(loss + _TEXTURE * _fading((weights * pictures).sum(1), truth))
+                if not rehearsed and "texture" in self.terms:
+                    loss = loss + self.terms["texture"] * _fading((weights * pictures).sum(1), truth)
+                losses.append(_REHEARSAL * loss if rehearsed else loss)
         total = torch.stack(losses).sum() / clips.shape[0] + _HOLD * _decided([part.decided for part in parts])
         return total if taught is None else total + _misled(parts[-1].outlook, taught)
 
@@ -111,7 +117,8 @@ def _misled(outlook: Outlook, taught: Tensor) -> Tensor:
 class _Scale:
     """What repeating the last frame costs, (K, B, C, H, W) of differences, and a loss relative to it."""
 
-    def __init__(self, difference: Tensor) -> None:
+    def __init__(self, difference: Tensor, terms: Mapping[str, float]) -> None:
+        self._terms = terms
         squared = difference.square().mean((2, 3, 4)) + _SQUARED_NOISE  # (K, B)
         self._squared = (squared * squared.mean(0)).sqrt()
         self._absolute = difference.abs().mean((0, 2, 3, 4)) + _NOISE  # (B,)
@@ -122,12 +129,14 @@ class _Scale:
         """Of one clip, from the differences of all pictures, (S, P, C, H, W), and their weights (S, P, 1, H, W)."""
         difference = (weights * differences).sum(1)  # (S, C, H, W), that of their mean
         step = torch.arange(len(difference)).clamp(max=len(self._squared) - 1)  # a rehearsal may be the longer one
-        squared = (difference.square().mean((1, 2, 3)) / self._squared[step, clip]).mean()
         down, across = _slopes(difference)
-        slopes = (down.abs().mean() + across.abs().mean()) / self._slopes[clip]
-        absolute = difference.abs().mean() / self._absolute[clip]
-        choice = (weights * differences.abs()).sum(1).mean() / self._absolute[clip]
-        return squared + _ABSOLUTE * absolute + _EDGES * slopes + _CHOICE * choice
+        costs: dict[str, Callable[[], Tensor]] = {
+            "mse": lambda: (difference.square().mean((1, 2, 3)) / self._squared[step, clip]).mean(),
+            "l1": lambda: difference.abs().mean() / self._absolute[clip],
+            "edges": lambda: (down.abs().mean() + across.abs().mean()) / self._slopes[clip],
+            "choice": lambda: (weights * differences.abs()).sum(1).mean() / self._absolute[clip],
+        }
+        return sum((w * costs[name]() for name, w in self._terms.items() if name in costs), difference.new_zeros(()))
 
 
 def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,7 @@ NETWORKS: dict[str, NetworkConfig] = {
         "D", 1, (64, 64), 4, 64, (1,), (4,), d_state=4, context=10, horizon=10
     ),
     "vmrnn-d-motion": MotionConfig(),  # ours
+    "vmrnn-d-radar": MotionConfig((160, 160), horizon=12),  # ours, the same for rain
     "vmrnn-b-bikenyc": VMRNNConfig("B", 2, (16, 8), 2, 64, (4,), context=4, horizon=4),  # ours
     "tiny": VMRNNConfig("B", 1, (64, 64), 2, 32, (2,), context=10, horizon=10),
 }

@@ -41,7 +41,7 @@ class TrainConfig:
     optimizer: str = "muon"  # or "adam", as published
     lr: float = 0.008  # of Muon; AdamW beside it has a quarter
     weight_decay: float = 0.01
-    loss: str = "mse+bce"  # sum of mse, l1, bce and ssim (that is, 1 - SSIM), perhaps with weights: "mse+0.1*ssim"
+    loss: str = "mse+bce"  # sum of LOSS_TERMS, perhaps with weights: "mse+0.1*ssim"; ssim is 1 - SSIM
     burn_in: int = 0  # so many outputs at the start bear no loss: one frame does not tell how things move
     schedule: str = "linear"  # or "cosine"; how the rate falls to `final_lr` after the warm-up and the plateau
     warmup: float = 0.01  # share of the run
@@ -68,6 +68,11 @@ PUBLISHED: dict[str, Any] = {
     "optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "schedule": "cosine", "plateau": 0.0, "final_lr": 0.01,
     "clip_norm": 0.0, "ema": 0.0, "augment": False,
 }  # fmt: skip
+# What networks can be trained for, by architecture: see `train.RolloutLoss` and `motion_loss.MotionLoss`.
+LOSS_TERMS = {
+    "VMRNN": ("mse", "l1", "bce", "ssim"),
+    "MotionVMRNN": ("mse", "l1", "edges", "choice", "texture"),
+}
 # How the networks of `networks.NETWORKS` are trained: `--preset` names both.
 RECIPES: dict[str, dict[str, Any]] = {
     "tiny": {"batch_size": 8, "epochs": 1},
@@ -75,7 +80,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "vmrnn-d-mmnist-small": {"batch_size": 8, "max_time": 4800.0, "curriculum": [[0.2, 5, 3], [0.35, 8, 5]]},
     "vmrnn-d-motion": {
         "size": 128, "batch_size": 8, "horizon": 20, "weigh_sets": True, "scenes": 0.4, "max_time": 7200.0,
-        "lr": 0.003, "eval_every": 500, "eval_clips": 80,
+        "lr": 0.003, "eval_every": 500, "eval_clips": 80, "loss": "mse+0.5*l1+0.5*edges+0.5*choice+0.2*texture",
+    },
+    "vmrnn-d-radar": {  # from the weights for footage, that is, from `--init vmrnn-d-motion`
+        "size": 160, "batch_size": 6, "horizon": 12, "scenes": 0.25, "max_time": 900.0, "lr": 0.0012,
+        "loss": "mse+0.3*l1+0.1*edges",
     },
     "vmrnn-b-bikenyc": {
         "batch_size": 32, "context": 4, "horizon": 4, "loss": "mse", "max_time": 1500.0, "eval_every": 200,
@@ -182,12 +191,14 @@ def _is_stage(stage: Any) -> bool:
     return numbers and 0 <= stage[0] <= 1 and all(1 <= frames < math.inf for frames in stage[1:])
 
 
-def loss_terms(loss: str) -> dict[str, float]:
+def loss_terms(loss: str, architecture: str = "") -> dict[str, float]:
     """The terms of a loss and their weights: "mse+0.1*ssim" -> {"mse": 1, "ssim": 0.1}.
 
     Raises:
-        InputError: an unknown term, or a weight that is no positive number.
+        InputError: a term that networks of that architecture (or any) do not have, or a weight that is no positive
+            number.
     """
+    known = LOSS_TERMS[architecture] if architecture else tuple(dict.fromkeys(sum(LOSS_TERMS.values(), ())))
     terms = {}
     for term in loss.split("+"):
         weight, times, name = term.rpartition("*")
@@ -196,8 +207,9 @@ def loss_terms(loss: str) -> dict[str, float]:
         except ValueError:
             value = math.nan
         terms[name.strip()] = math.nan if name.strip() in terms else value  # twice is a slip
-    if set(terms) - {"mse", "l1", "bce", "ssim"} or not all(0 < weight < math.inf for weight in terms.values()):
-        raise InputError(f"there is no loss '{loss}'", "add up some of mse, l1, bce and ssim, as in mse+0.1*ssim")
+    if not (set(terms) <= set(known)) or not all(0 < weight < math.inf for weight in terms.values()):
+        what = f"there is no loss '{loss}'" + (f" of a {architecture}" if architecture else "")
+        raise InputError(what, f"add up some of {', '.join(known)}, as in mse+0.1*l1")
     return terms
 
 

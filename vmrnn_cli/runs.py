@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import data, networks, outputs, train, weights
+from . import data, outputs, train, weights
 from .config import MotionConfig
 from .errors import InputError, os_failures
 from .frames import parse_side
@@ -82,11 +82,10 @@ def _initial(flags: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _recipe_of(name: str) -> dict[str, str]:
-    """The preset for bundled weights that have no recipe of their name; nothing for others."""
-    if name in RECIPES or not weights.is_bundled(name):
+    """The preset for weights that carry the picture on and have no recipe of their name; nothing for others."""
+    if name in RECIPES or not isinstance(weights.load(name).config, MotionConfig):
         return {}
-    config = networks.read_config(weights.bundled_folder() / name / networks.CONFIG_NAME)
-    return {"preset": weights.default_name()} if isinstance(config, MotionConfig) else {}
+    return {"preset": weights.default_name()}
 
 
 def _check_folder(folder: Path, *, fresh: bool) -> None:

@@ -63,7 +63,8 @@ class RolloutLoss(nn.Module):
 
     def __init__(self, model: VMRNN, loss: str, *, low_memory: bool, burn_in: int = 0) -> None:
         super().__init__()
-        self.model, self.terms, self.low_memory, self.burn_in = model, loss_terms(loss), low_memory, burn_in
+        self.model, self.low_memory, self.burn_in = model, low_memory, burn_in
+        self.terms = loss_terms(loss, "VMRNN")
 
     def forward(self, clips: Tensor, context: int, forced: Tensor | None = None) -> Tensor:
         """(B, T, C, H, W) in [0, 1], and for each time step beyond the context and clip whether the true frame goes in
@@ -147,7 +148,7 @@ def _distributed(loss: nn.Module) -> DistributedDataParallel:
 def make_loss(model: Network, config: TrainConfig) -> RolloutLoss | MotionLoss:
     """What a batch of clips costs. Networks that carry the picture on have a loss of their own."""
     if isinstance(model, MotionVMRNN):
-        return MotionLoss(model)
+        return MotionLoss(model, config.loss)
     return RolloutLoss(model, config.loss, low_memory=config.memory == "low", burn_in=config.burn_in)
 
 
