@@ -1,6 +1,8 @@
 """Make a weights folder of a run as it is now: its averaged weights, whether or not they are its best.
 
-    python examples/training/averaged.py runs/NAME FOLDER
+    python examples/training/averaged.py runs/NAME [runs/NAME ...] FOLDER
+
+Of several runs that began with the same weights, it is their mean.
 
 `best/` of a run is judged over the whole horizon, which says little while it trains over a shorter one.
 """
@@ -18,12 +20,13 @@ from vmrnn_cli.pretrained import save_model
 
 def main() -> None:
     """Write the folder."""
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    run, folder = map(Path, sys.argv[1:])
-    state = run_state.read_state(run)
-    model = networks.build(networks.config_from_dict(state["network"]))
-    model.load_state_dict(state["ema"])
+    *runs, folder = map(Path, sys.argv[1:])
+    states = [run_state.read_state(run) for run in runs]
+    model = networks.build(networks.config_from_dict(states[0]["network"]))
+    averages = [state["ema"] for state in states]
+    model.load_state_dict({name: sum(each[name] for each in averages) / len(runs) for name in averages[0]})
     with atomic_folder(folder, overwrite=False) as made:
         save_model(model, made, half=False)
 

@@ -105,8 +105,7 @@ def train(
     if first and not quiet:
         options.announce(trainer)
     if dry_run:
-        lines = trainer.dry_run()
-        return print(*map(printable, lines), sep="\n") if first else None
+        return _dry_run(trainer)
     training.handle_signals(trainer)
     _run(trainer, tensorboard, shown=first and not quiet)
     done = trainer.progress
@@ -117,6 +116,13 @@ def train(
         raise typer.Exit(130)
     if first and not quiet:
         print(f"done: {done.step} steps, best MSE {done.best:.2f}, weights in {printable(folder / 'best')}")
+
+
+def _dry_run(trainer: Trainer) -> None:
+    """Say what the run would cost, after two steps that all ranks take."""
+    lines = trainer.dry_run()
+    if trainer.ranks.rank == 0:
+        print(*map(printable, lines), sep="\n")
 
 
 def _run(trainer: Trainer, tensorboard: bool, shown: bool) -> None:
