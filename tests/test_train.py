@@ -804,6 +804,12 @@ def test_a_folder_of_clips_goes_on_from_our_own_weights(vmrnn, tmp_path):
     assert code == 0, err
     assert "starting from" not in err
     assert type(load_model(tmp_path / "other" / "best")) is type(load_model(tmp_path / "run" / "best"))
+    code, _, err = vmrnn(*common, "--init", "run/best", "--out", "more")
+    assert code == 0, err
+    assert f'preset = "{known_weights.default_name()}"' in (tmp_path / "more" / "config.toml").read_text()
+    code, _, err = vmrnn(*common, "--init", "run/best", "--preset", "tiny", "--out", "another")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "there is no loss 'mse+bce' of a MotionVMRNN" in err
 
 
 def test_grids_make_no_scenes(vmrnn, tmp_path):
