@@ -88,6 +88,24 @@ def test_warp_and_carry_move_by_what_they_are_told() -> None:
     torch.testing.assert_close(landed[..., 1:], between, atol=1e-5, rtol=0)
 
 
+def test_what_comes_from_beyond_the_edge_leaves_no_streaks() -> None:
+    picture = texture()
+    still, right = (
+        torch.zeros(1, 2, SIZE, SIZE),
+        torch.tensor([0.0, 20.0])[None, :, None, None].expand(1, 2, SIZE, SIZE),
+    )
+    around = motion.framed(picture)
+    assert around.shape == (1, 1, SIZE + 2, SIZE + 2)
+    torch.testing.assert_close(motion.warp(around, still), picture, atol=1e-5, rtol=0)
+    sharp, soft = motion.warp(picture, -right), motion.warp(around, -right)
+    torch.testing.assert_close(soft[..., 20:], sharp[..., 20:], atol=1e-5, rtol=0)
+    streaks = [float((new[..., 1:, :19] - new[..., :-1, :19]).abs().mean()) for new in (sharp, soft)]
+    assert streaks[1] < 0.4 * streaks[0]
+    assert float(soft[..., :19].mean()) == pytest.approx(float(sharp[..., :19].mean()), abs=0.01)
+    one = torch.full((1, 1, 1, 1), 0.25)
+    torch.testing.assert_close(motion.warp(motion.framed(one), torch.full((1, 2, 1, 1), 5.0)), one)
+
+
 def test_camera_motion_ignores_what_moves_by_itself() -> None:
     field = torch.zeros(1, 2, 32, 32)
     y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
@@ -213,7 +231,7 @@ def test_what_was_never_seen_behind_is_made_up_from_around_it() -> None:
     frames = crossing([((40.0, 40.0), (0.0, 1.5))], 10)
     still = 0.6 * texture(seed=1)
     known = motion.follow(frames, motion.find_matches(frames))
-    plate, past = motion.Continuation(known).anchors(list(frames))[:, -2:].unbind(1)
+    plate, past = motion.Continuation(known).anchors(list(frames))[:, -2:, :, 1:-1, 1:-1].unbind(1)
     hidden = disc((40.0, 47.0), 5) > 0.5
     seen = motion.resize(known[-1].matter.shown(), SIZE, SIZE)
     assert float(seen[hidden].max()) < 0.1 and float(seen[..., 70:, :].min()) > 0.9
@@ -256,7 +274,7 @@ def test_where_hypotheses_disagree_their_mean_is_drawn_once() -> None:
     torch.testing.assert_close(weights.sum(1), torch.ones_like(weights[:, 0]))
     assert weights[0, :, 20, 20].tolist() == pytest.approx([0.05, 0.05, 0, 0, 0, 0, 0, 0.9, 0, 0], abs=1e-5)
     torch.testing.assert_close(fields[:, 5], steps.fields[2, :, 0] / 2)
-    once = motion.warp(frames[-1], motion.resize(fields[:, 5], SIZE, SIZE))
+    once = motion.warp(motion.framed(frames[-1]), motion.resize(fields[:, 5], SIZE, SIZE))
     twice = motion.draw(anchors, steps.fields[2], logits[:, :7])
     torch.testing.assert_close(motion.draw(anchors, fields, shares), 0.9 * once + 0.1 * twice)
     logits[:, 5] = 50.0  # what stands behind is no motion of the last frame

@@ -48,19 +48,36 @@ def warp(picture: Tensor, displacement: Tensor) -> Tensor:
     """Backward: the value at x comes from x + displacement, between pixels linearly, beyond the edge from the edge.
 
     Args:
-        picture: (B, C, H, W).
+        picture: (B, C, H, W), or with as many pixels more on each side, as `framed` makes it.
         displacement: (B, 2, H, W), in pixels of the picture.
 
     Returns:
         (B, C, H, W).
     """
-    H, W = picture.shape[-2:]
     down, right = displacement.unbind(1)
-    y, x = (torch.linspace(-1, 1, size, dtype=down.dtype, device=down.device) for size in (H, W))
-    grid = torch.stack(
-        [torch.add(x, right, alpha=2 / max(1, W - 1)), torch.add(y[:, None], down, alpha=2 / max(1, H - 1))], -1
+    steps = [max(1, size - 1) for size in picture.shape[-2:]]  # from edge to edge, which are -1 and 1
+    ends = [(size - 1) / count for size, count in zip(down.shape[-2:], steps, strict=True)]
+    y, x = (
+        torch.linspace(-end, end, size, dtype=down.dtype, device=down.device)
+        for end, size in zip(ends, down.shape[-2:], strict=True)
     )
+    grid = torch.stack([torch.add(x, right, alpha=2 / steps[1]), torch.add(y[:, None], down, alpha=2 / steps[0])], -1)
     return F.grid_sample(picture, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def framed(picture: Tensor) -> Tensor:
+    """With a pixel more on each side: its edge, blurred along it.
+
+    What comes from beyond the edge comes from there; sharp, it would leave streaks.
+
+    (B, C, H, W) -> (B, C, H + 2, W + 2).
+    """
+    size = max(1, min(picture.shape[-2:]) // 16 * 2 - 1)
+    for dim in (-2, -1):
+        first, last = (picture.narrow(dim, at, 1) for at in (0, picture.shape[dim] - 1))
+        first, last = (box_mean(box_mean(edge, size), size) for edge in (first, last))
+        picture = torch.cat([first, picture, last], dim)
+    return picture
 
 
 def carry(values: Tensor, displacement: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -472,8 +489,8 @@ class Followed(NamedTuple):
             frame: the last frame, (B, C, H, W).
 
         Returns:
-            (B, A, C, H, W): the frame, twice blurred, the plate, filled from around where it was never seen, and the
-            past.
+            (B, A, C, H + 2, W + 2): the frame, twice blurred, the plate, filled from around where it was never seen,
+            and the past, all of them `framed`.
         """
         assert self.matter is not None
         H, W = frame.shape[-2:]
@@ -484,7 +501,8 @@ class Followed(NamedTuple):
         same = (2 * h, 2 * w) == (H + H % 2, W + W % 2)
         looked_at = frame if same else F.adaptive_avg_pool2d(frame, (2 * h, 2 * w))
         blurred = [resize(box_mean(box_mean(looked_at, window), window), H, W) for window in BLURS]
-        return torch.stack([frame, *blurred, shown * plate + (1 - shown) * around, past], 1)
+        anchors = torch.stack([frame, *blurred, shown * plate + (1 - shown) * around, past], 1)
+        return framed(anchors.flatten(0, 1)).unflatten(0, anchors.shape[:2])
 
 
 def nothing_behind(frame: Tensor) -> Tensor:
@@ -550,7 +568,7 @@ class Continuation:
             frames: the T given frames, (B, C, H, W) each, of any size and in colour.
 
         Returns:
-            (B, A, C, H, W).
+            (B, A, C, H + 2, W + 2).
         """
         behind = nothing_behind(frames[0])
         for frame, known in zip(frames[1:], self._known[1:], strict=True):
@@ -598,19 +616,19 @@ def draw_each(anchors: Tensor, fields: Tensor, logits: Tensor) -> tuple[Tensor, 
     """The pictures that are mixed, and their weights.
 
     Args:
-        anchors: (B, A, C, H, W), of any size, as `Followed.anchors` gives them.
+        anchors: (B, A, C, H + 2, W + 2), of any size, as `Followed.anchors` gives them.
         fields: (B, 6, 2, h, w), of `agree`; or 5, as in `Steps`.
         logits: (B, P, h, w), of `agree`; or (B, M, h, w): logarithms of the weights, up to a constant.
 
     Returns:
         (B, P, C, H, W), and of sum 1 over P, (B, P, 1, H, W); or M of them.
     """
-    B, A, C, H, W = anchors.shape
+    B, A, C, H, W = *anchors.shape[:3], anchors.shape[3] - 2, anchors.shape[4] - 2
     last, blurred = anchors[:, :1], 1 + len(BLURS)
     sized = to_size(fields.flatten(0, 1), H, W).unflatten(0, (B, -1))
     moved = warp(last.expand(-1, FRONT - 1, -1, -1, -1).flatten(0, 1), sized[:, : FRONT - 1].flatten(0, 1))
     behind = warp(anchors[:, blurred:].flatten(1, 2), sized[:, FIELDS - 1])
-    pictures = [last, moved.view(B, FRONT - 1, C, H, W), behind.view(B, A - blurred, C, H, W)]
+    pictures = [last[..., 1:-1, 1:-1], moved.view(B, FRONT - 1, C, H, W), behind.view(B, A - blurred, C, H, W)]
     if fields.shape[1] > FIELDS:
         pictures.append(warp(anchors[:, :blurred].flatten(1, 2), sized[:, FIELDS]).view(B, blurred, C, H, W))
     return torch.cat(pictures, 1), torch.softmax(resize(logits, H, W), 1)[:, :, None]

@@ -84,11 +84,12 @@ class Outlook(NamedTuple):
     def draw_each(self, anchors: Tensor) -> tuple[Tensor, Tensor]:
         """The pictures that are mixed (N, P, C, H, W), and their weights, as `motion.draw_each`."""
         pictures, weights = draw_each(anchors, self.fields, self.logits)
-        return pictures + resize(self.light, *anchors.shape[-2:])[:, None], weights
+        return pictures + resize(self.light, *pictures.shape[-2:])[:, None], weights
 
     def draw(self, anchors: Tensor) -> Tensor:
-        """(N, C, H, W) from anchors (N, A, C, H, W) in [0, 1]; of any value, with the gradient of what it is."""
-        return draw(anchors, self.fields, self.logits) + resize(self.light, *anchors.shape[-2:])
+        """(N, C, H, W) from anchors (N, A, C, H + 2, W + 2) in [0, 1]; not clamped, which would cut gradients off."""
+        picture = draw(anchors, self.fields, self.logits)
+        return picture + resize(self.light, *picture.shape[-2:])
 
 
 class Decisions(NamedTuple):
@@ -272,7 +273,7 @@ class Given:
                 (match,) = find_matches(torch.stack([self._last, frame]))
                 known = self.kept[-1].known.then(frame, match)
                 self._behind = known.behind(self._behind, frame)
-                behind = known.anchors(self._behind, frame)[:, -2:, 0]
+                behind = known.anchors(self._behind, frame)[:, -2:, 0, 1:-1, 1:-1]
                 self._changes.append((frame - self._last).square().mean((1, 2, 3)))
             self._last = frame
             self.kept.append(_Kept(known, halve(behind)))
