@@ -223,29 +223,29 @@ class _Distribution:
 
     def __init__(self, least: float, typical: float) -> None:
         self._least, self._typical = least, typical
-        self._numbers: deque[float] = deque(maxlen=_KEPT)
+        self._numbers = np.zeros(_KEPT)  # once full, the oldest gives way
         self._added = 0
         self._median, self._spread = 0.0, least
 
     def add(self, number: float, alarm: float) -> float | None:
         """-log10 of the share of numbers so large, before it is one of them."""
         surprise = None
-        count = len(self._numbers)
+        count = min(self._added, _KEPT)
         if count >= _WARM_UP:
             if count < 10 * _AGAIN or self._added % _AGAIN == 0:
-                median, high = np.quantile(np.fromiter(self._numbers, float), (0.5, 0.9))
+                median, high = np.quantile(self._numbers[:count], (0.5, 0.9))
                 spread = (count * float(high - median) / 1.2816 + _TRUST * self._typical) / (count + _TRUST)
                 self._median, self._spread = float(median), max(spread, self._least)
             surprise = _rarity((number - self._median) / self._spread)
             if surprise > alarm:  # what is beyond an alarm counts as far as one
                 number = self._median + self._spread * NormalDist().inv_cdf(1 - 10**-alarm)
-        self._numbers.append(number)
+        self._numbers[self._added % _KEPT] = number
         self._added += 1
         return surprise
 
     def clear(self) -> None:
         """Forget all numbers."""
-        self._numbers.clear()
+        self._added = 0
 
 
 def _rarity(away: float) -> float:
