@@ -8,7 +8,7 @@ it, and the stream's own running distribution of each tells how rare it is:
 
     place    what is left where most is left, in terms of what is usual there: a still picture in which something stirs
     sudden   what was left where most was left, in terms of the most lately and a frame later: an object that appears
-    whole    what is left in the quarter of the picture where least is: a cut
+    whole    how much more than lately is left in the quarter of the picture where least is: a cut
     skill    how much worse the forecast fits than the last frame that it knew, while the light is steady: a stop
     retraced how much better the frames before a moment, in reverse, tell those after it than forecasts do, or that
              all stands still: a reversal
@@ -80,8 +80,9 @@ class Surprise:
     def __init__(self, fps: float, alarms_per_hour: float = 1.0) -> None:
         self.alarm = -math.log10(min(0.5, alarms_per_hour / (3600 * fps)))
         # By how much they spread at least, and typically.
-        self._place, self._whole = _Distribution(0.8, 1.0), _Distribution(0.45, 0.6)
+        self._place, self._whole = _Distribution(0.8, 1.0), _Distribution(0.3, 0.3)
         self._sudden = _Distribution(0.4, 0.4)
+        self._shares: deque[float] = deque(maxlen=_LATELY)  # logarithms, since the scene began
         self._peaks: deque[float] = deque(maxlen=max(_LATELY, round(fps)) + 1)  # since the scene began
         self._skill, self._still = _Distribution(0.5, 0.5), _Distribution(0.8, 1.0)
         self._skills: deque[float] = deque(maxlen=3)
@@ -118,7 +119,7 @@ class Surprise:
             self._measure_retracing(y, guess),
         ]  # fmt: skip
         if not self._too_dark(y, before):
-            whole = self._whole.add(math.log(self._share(y, left, noise) + 0.02), self.alarm)
+            whole = self._measure_whole(y, left, noise)
             surprises += [self._place.add(place, self.alarm), whole, self._measure_suddenness(y, left, noise)]
             if whole is not None and whole > self.alarm:
                 self._begin_scene()
@@ -130,6 +131,7 @@ class Surprise:
         if self._usual is not None:
             self._usual[:], self._learned = self._usual.mean(), 5
         self._changes.clear()
+        self._shares.clear()
         self._peaks.clear()
         self._still.clear()
 
@@ -158,6 +160,12 @@ class Surprise:
         if len(lately) < _LATELY:
             return None
         return self._sudden.add(max(0.0, math.log((before + floor) / (max(*lately, now) + floor))), self.alarm)
+
+    def _measure_whole(self, y: Grid, left: Grid, noise: Grid) -> float | None:
+        """How surprising it is that so much more is left of the whole picture than at any time lately."""
+        *lately, share = *self._shares, math.log(self._share(y, left, noise) + _BLANK)
+        self._shares.append(share)
+        return None if len(lately) < _LATELY else self._whole.add(max(0.0, share - max(lately)), self.alarm)
 
     def _share(self, y: Grid, left: Grid, noise: Grid) -> float:
         """What is left of the contrast where least is."""
