@@ -117,6 +117,21 @@ def test_noise_is_no_event():
     assert watched(frames.clip(0, 1)) == []
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_noise_is_no_event_where_nothing_ever_stirred(seed):
+    """What comes into such a picture is."""
+    rng = np.random.default_rng(seed)
+    frames = np.repeat(0.2 + 0.2 * texture(SIDE, seed)[0].numpy(), 130, 0)
+    frames[60:] += 0.04 * rng.standard_normal(frames[60:].shape)
+    frames[100:, 40:56, 30:46] = 0.8
+    frames, surprise, found = np.rint(255 * frames.clip(0, 1)).astype(np.float32) / 255, Surprise(25.0), []
+    for t in range(1, len(frames)):
+        last = frames[(t - 1) // 5 * 5]
+        reading = surprise.see(frames[t], last, last)
+        found += [t] if (reading.surprise or 0) > reading.alarm else []
+    assert found == [100, 101]
+
+
 def test_more_alarms_an_hour_are_asked_for_by_a_lower_number():
     assert Surprise(25.0, 60.0).alarm < Surprise(25.0, 1.0).alarm < Surprise(25.0, 0.01).alarm
     assert Surprise(1.0, 3600.0).alarm == pytest.approx(math.log10(2))

@@ -142,11 +142,11 @@ class Surprise:
         if self._usual is None or self._usual.shape != share.shape:
             self._usual, self._learned = share.copy(), 0
         usual = self._usual
-        ratio = share / (0.5 * usual + 0.5 * usual.mean() + 0.02)
+        ratio = share / (0.5 * usual + 0.5 * usual.mean() + 2 * noise / contrast + 0.02)  # two frames' noise is usual
         self._learned += 1
         usual += (np.minimum(share, 4 * usual + 0.05) - usual) / min(self._learned + 1, _MEMORY)
         peak = min(_PEAK, ratio.size)
-        return math.log(float(np.partition(ratio, -peak, None)[-peak:].mean()) + 1e-3), ratio
+        return math.log(float(np.partition(ratio, -peak, None)[-peak:].mean()) + 0.1), ratio
 
     def _measure_suddenness(self, y: Grid, left: Grid, noise: Grid) -> float | None:
         """How surprising it is that, the frame before, so much more was left somewhere than anywhere lately, or now."""
@@ -168,9 +168,10 @@ class Surprise:
         return None if len(lately) < _LATELY else self._whole.add(max(0.0, share - max(lately)), self.alarm)
 
     def _share(self, y: Grid, left: Grid, noise: Grid) -> float:
-        """What is left of the contrast where least is."""
+        """What is left of the contrast where least is, two frames' noise aside."""
         radius = max(1, min(y.shape) // 5)
-        return float(np.quantile(_box(left**2, radius) / (_variance(y, radius) + 4 * noise), 0.25))
+        beyond = np.maximum(_box(left**2, radius) - 2 * noise, 0)
+        return float(np.quantile(beyond / (_variance(y, radius) + 4 * noise), 0.25))
 
     def _measure_skill(self, y: Grid, guess: Grid, known: Grid, noise: float) -> float | None:
         """How surprising it is that the forecast is worse than none."""
