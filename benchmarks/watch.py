@@ -130,7 +130,7 @@ def main():
         f"the network's share of the time {last['network_s'] / last['frames'] / taken:.0%}"
     )
     print(f"{last['frames']} frames, {last['dropped']} dropped, {last['events']} events")
-    later = [memory for number, _, _, *memory in looks if number >= min(FIRST, given.frames // 2)]
+    later = [memory for number, _, _, *memory in looks if number >= min(FIRST, end // 2)]
     for what, parts in zip(("of its own", "resident, with libraries"), zip(*later, strict=True), strict=True):
         print(
             f"MB {what}: {parts[0]:.1f} after the first part, {max(parts):.1f} at most, {parts[-1]:.1f} at the end "
