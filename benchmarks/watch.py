@@ -6,8 +6,9 @@ The real command on a made-up stream without an end, encoded as H.264 (or `--raw
 frames; what follows `--` is passed on (`-o DIR --overwrite`, `--serve 127.0.0.1:0`). Prints processor time per frame of
 all that the command does, ffmpeg's decoding and the printing of lines included, beside what real time at 25 frames a
 second leaves on two cores; the network's share; with `--realtime`, which feeds 25 frames a second, how many were
-dropped; and the memory after the first thousand frames, at its most after them, and at the end. `--frames 100000`
-takes an hour, or a quarter of one with `--side 32 --every 50 --ahead 50`.
+dropped; and the memory after the first thousand frames, at its most after them, and at the end, its own and in all:
+what it has of the libraries' files Linux drops and reads again as it likes. `--frames 100000` takes an hour, or a
+quarter of one with `--side 32 --every 50 --ahead 50`.
 """
 
 import argparse
@@ -72,11 +73,13 @@ def processor_s(process):
 
 
 def resident(process):
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+    """MB that a process has of its own, and in all with the libraries' pages, which Linux drops and reads at will."""
+    pages, shared = (int(field) for field in Path(f"/proc/{process}/statm").read_text().split()[1:3])
+    return tuple(part * resource.getpagesize() / 2**20 for part in (pages - shared, pages))
 
 
 def watched(given, options):
-    """Run the command: what was looked at on the way, (frame, wall s, processor s, MB), and its last line."""
+    """Run the command: what was looked at on the way, (frame, wall s, processor s, own MB, MB), and its last line."""
     size = f"{given.side}x{given.side}"
     command = [sys.executable, "-m", "vmrnn_cli", "watch", "-", "--size", "native", "--json", *options]
     command += ["--every", str(given.every), "--frames", str(given.ahead), "--quiet"]
@@ -95,9 +98,10 @@ def watched(given, options):
         for text in process.stdout:
             line = json.loads(text)
             if line.get("frame", -1) % LOOKED_AT == 0 and "event" not in line:
-                looks.append((line["frame"], time.monotonic(), processor_s(process.pid), resident(process.pid)))
-                if looks[-1][0] % 10_000 == 0:
-                    print(f"{looks[-1][0]:>8} frames, {looks[-1][3]:.1f} MB", file=sys.stderr, flush=True)
+                looks.append((line["frame"], time.monotonic(), processor_s(process.pid), *resident(process.pid)))
+                if looks[-1][0] in (1000, 5000) or looks[-1][0] % 10_000 == 0:
+                    number, _, _, own, in_all = looks[-1]
+                    print(f"{number:>8} frames, {own:.1f} MB of its own, {in_all:.1f}", file=sys.stderr, flush=True)
     if process.returncode or len(looks) < 3:
         sys.exit("error: the command failed, or there were too few frames to measure")
     return looks, line
@@ -114,7 +118,7 @@ def main():
     options = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     given = arguments.parse_args(sys.argv[1 : len(sys.argv) - len(options) - ("--" in sys.argv)])
     looks, last = watched(given, options)
-    (begun, since, busy, _), (end, until, busy_until, now) = looks[1], looks[-1]
+    (begun, since, busy, *_), (end, until, busy_until, *_) = looks[1], looks[-1]
     taken, cost = (until - since) / (end - begun), (busy_until - busy) / (end - begun)
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {code_version()}")
     print(
@@ -126,11 +130,12 @@ def main():
         f"the network's share of the time {last['network_s'] / last['frames'] / taken:.0%}"
     )
     print(f"{last['frames']} frames, {last['dropped']} dropped, {last['events']} events")
-    later = [memory for number, *_, memory in looks if number >= min(FIRST, given.frames // 2)]
-    print(
-        f"resident MB: {later[0]:.1f} after the first part, {max(later):.1f} at most, {now:.1f} at the end "
-        f"({max(later) / later[0] - 1:+.1%} at most)"
-    )
+    later = [memory for number, _, _, *memory in looks if number >= min(FIRST, end // 2)]
+    for what, parts in zip(("of its own", "resident, with libraries"), zip(*later, strict=True), strict=True):
+        print(
+            f"MB {what}: {parts[0]:.1f} after the first part, {max(parts):.1f} at most, {parts[-1]:.1f} at the end "
+            f"({max(parts) / parts[0] - 1:+.1%} at most)"
+        )
 
 
 if __name__ == "__main__":

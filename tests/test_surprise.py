@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -54,6 +56,20 @@ def test_a_cut_is_told_when_it_comes():
     assert found[0] == AT
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_restless_scene_is_told_once_and_hides_no_cut_after_it(seed):
+    """It moves by three cells a frame, which neither a forecast nor the frame before explains."""
+    rng, world = np.random.default_rng(seed), 0.1 + 0.8 * texture(SIDE, seed)[0, 0].numpy()
+    restless = [np.roll(world, 9 * t, 1) + 0.01 * rng.standard_normal(world.shape) for t in range(60)]
+    frames = np.concatenate([scene()[:60], restless, scene(seed + 20)[:40], scene(seed + 10)[:20]]).astype(np.float32)
+    surprise, found = Surprise(25.0), []
+    for t in range(1, len(frames)):
+        last = frames[(t - 1) // 5 * 5]
+        reading = surprise.see(frames[t], last, last)
+        found += [t] if (reading.surprise or 0) > reading.alarm else []
+    assert found == [60, 160]
+
+
 def test_what_appears_is_told_when_it_comes():
     assert watched(with_disc(scene(), AT))[0] == AT
 
@@ -101,6 +117,21 @@ def test_noise_is_no_event():
     assert watched(frames.clip(0, 1)) == []
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_noise_is_no_event_where_nothing_ever_stirred(seed):
+    """What comes into such a picture is."""
+    rng = np.random.default_rng(seed)
+    frames = np.repeat(0.2 + 0.2 * texture(SIDE, seed)[0].numpy(), 130, 0)
+    frames[60:] += 0.04 * rng.standard_normal(frames[60:].shape)
+    frames[100:, 40:56, 30:46] = 0.8
+    frames, surprise, found = np.rint(255 * frames.clip(0, 1)).astype(np.float32) / 255, Surprise(25.0), []
+    for t in range(1, len(frames)):
+        last = frames[(t - 1) // 5 * 5]
+        reading = surprise.see(frames[t], last, last)
+        found += [t] if (reading.surprise or 0) > reading.alarm else []
+    assert found == [100, 101]
+
+
 def test_more_alarms_an_hour_are_asked_for_by_a_lower_number():
     assert Surprise(25.0, 60.0).alarm < Surprise(25.0, 1.0).alarm < Surprise(25.0, 0.01).alarm
     assert Surprise(1.0, 3600.0).alarm == pytest.approx(math.log10(2))
@@ -131,3 +162,14 @@ def test_events_begin_above_one_number_and_end_below_another():
     assert events.now is not None and events.count == 2
     assert events.finish() == Event(2, 12, 12, 6, 1.2, 12)
     assert events.finish() is None
+
+
+def test_what_is_kept_of_a_stream_has_one_size():
+    """However long it is, and however many events there were; what is kept of a scene alone is small."""
+    surprise, events, sizes = Surprise(25.0, 3600.0), Events(2), []
+    frames = np.concatenate([scene(seed)[:40] for seed in range(8)]).astype(np.float32)
+    for number, (before, frame) in enumerate(itertools.pairwise(frames)):
+        events.see(number, number / 25, surprise.see(frame, before, before))
+        sizes.append(len(pickle.dumps((surprise, events))))
+    assert events.count >= 5
+    assert max(sizes[100:]) - sizes[100] < 1000

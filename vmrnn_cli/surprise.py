@@ -8,7 +8,7 @@ it, and the stream's own running distribution of each tells how rare it is:
 
     place    what is left where most is left, in terms of what is usual there: a still picture in which something stirs
     sudden   what was left where most was left, in terms of the most lately and a frame later: an object that appears
-    whole    what is left in the quarter of the picture where least is: a cut
+    whole    how much more than lately is left in the quarter of the picture where least is: a cut
     skill    how much worse the forecast fits than the last frame that it knew, while the light is steady: a stop
     retraced how much better the frames before a moment, in reverse, tell those after it than forecasts do, or that
              all stands still: a reversal
@@ -80,8 +80,9 @@ class Surprise:
     def __init__(self, fps: float, alarms_per_hour: float = 1.0) -> None:
         self.alarm = -math.log10(min(0.5, alarms_per_hour / (3600 * fps)))
         # By how much they spread at least, and typically.
-        self._place, self._whole = _Distribution(0.8, 1.0), _Distribution(0.45, 0.6)
+        self._place, self._whole = _Distribution(0.8, 1.0), _Distribution(0.3, 0.3)
         self._sudden = _Distribution(0.4, 0.4)
+        self._shares: deque[float] = deque(maxlen=_LATELY)  # logarithms, since the scene began
         self._peaks: deque[float] = deque(maxlen=max(_LATELY, round(fps)) + 1)  # since the scene began
         self._skill, self._still = _Distribution(0.5, 0.5), _Distribution(0.8, 1.0)
         self._skills: deque[float] = deque(maxlen=3)
@@ -118,7 +119,7 @@ class Surprise:
             self._measure_retracing(y, guess),
         ]  # fmt: skip
         if not self._too_dark(y, before):
-            whole = self._whole.add(math.log(self._share(y, left, noise) + 0.02), self.alarm)
+            whole = self._measure_whole(y, left, noise)
             surprises += [self._place.add(place, self.alarm), whole, self._measure_suddenness(y, left, noise)]
             if whole is not None and whole > self.alarm:
                 self._begin_scene()
@@ -130,6 +131,7 @@ class Surprise:
         if self._usual is not None:
             self._usual[:], self._learned = self._usual.mean(), 5
         self._changes.clear()
+        self._shares.clear()
         self._peaks.clear()
         self._still.clear()
 
@@ -140,11 +142,11 @@ class Surprise:
         if self._usual is None or self._usual.shape != share.shape:
             self._usual, self._learned = share.copy(), 0
         usual = self._usual
-        ratio = share / (0.5 * usual + 0.5 * usual.mean() + 0.02)
+        ratio = share / (0.5 * usual + 0.5 * usual.mean() + 2 * noise / contrast + 0.02)  # two frames' noise is usual
         self._learned += 1
         usual += (np.minimum(share, 4 * usual + 0.05) - usual) / min(self._learned + 1, _MEMORY)
         peak = min(_PEAK, ratio.size)
-        return math.log(float(np.partition(ratio, -peak, None)[-peak:].mean()) + 1e-3), ratio
+        return math.log(float(np.partition(ratio, -peak, None)[-peak:].mean()) + 0.1), ratio
 
     def _measure_suddenness(self, y: Grid, left: Grid, noise: Grid) -> float | None:
         """How surprising it is that, the frame before, so much more was left somewhere than anywhere lately, or now."""
@@ -159,10 +161,17 @@ class Surprise:
             return None
         return self._sudden.add(max(0.0, math.log((before + floor) / (max(*lately, now) + floor))), self.alarm)
 
+    def _measure_whole(self, y: Grid, left: Grid, noise: Grid) -> float | None:
+        """How surprising it is that so much more is left of the whole picture than at any time lately."""
+        *lately, share = *self._shares, math.log(self._share(y, left, noise) + _BLANK)
+        self._shares.append(share)
+        return None if len(lately) < _LATELY else self._whole.add(max(0.0, share - max(lately)), self.alarm)
+
     def _share(self, y: Grid, left: Grid, noise: Grid) -> float:
-        """What is left of the contrast where least is."""
+        """What is left of the contrast where least is, two frames' noise aside."""
         radius = max(1, min(y.shape) // 5)
-        return float(np.quantile(_box(left**2, radius) / (_variance(y, radius) + 4 * noise), 0.25))
+        beyond = np.maximum(_box(left**2, radius) - 2 * noise, 0)
+        return float(np.quantile(beyond / (_variance(y, radius) + 4 * noise), 0.25))
 
     def _measure_skill(self, y: Grid, guess: Grid, known: Grid, noise: float) -> float | None:
         """How surprising it is that the forecast is worse than none."""
@@ -223,29 +232,29 @@ class _Distribution:
 
     def __init__(self, least: float, typical: float) -> None:
         self._least, self._typical = least, typical
-        self._numbers: deque[float] = deque(maxlen=_KEPT)
+        self._numbers = np.zeros(_KEPT)  # once full, the oldest gives way
         self._added = 0
         self._median, self._spread = 0.0, least
 
     def add(self, number: float, alarm: float) -> float | None:
         """-log10 of the share of numbers so large, before it is one of them."""
         surprise = None
-        count = len(self._numbers)
+        count = min(self._added, _KEPT)
         if count >= _WARM_UP:
             if count < 10 * _AGAIN or self._added % _AGAIN == 0:
-                median, high = np.quantile(np.fromiter(self._numbers, float), (0.5, 0.9))
+                median, high = np.quantile(self._numbers[:count], (0.5, 0.9))
                 spread = (count * float(high - median) / 1.2816 + _TRUST * self._typical) / (count + _TRUST)
                 self._median, self._spread = float(median), max(spread, self._least)
             surprise = _rarity((number - self._median) / self._spread)
             if surprise > alarm:  # what is beyond an alarm counts as far as one
                 number = self._median + self._spread * NormalDist().inv_cdf(1 - 10**-alarm)
-        self._numbers.append(number)
+        self._numbers[self._added % _KEPT] = number
         self._added += 1
         return surprise
 
     def clear(self) -> None:
         """Forget all numbers."""
-        self._numbers.clear()
+        self._added = 0
 
 
 def _rarity(away: float) -> float:

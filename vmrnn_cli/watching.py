@@ -74,7 +74,7 @@ class Watched:
 class Watch:
     """Takes frames one at a time.
 
-    events : those so far, and the one that lasts
+    events : how many there were, and the one that lasts
     network_s : seconds that the network and the motion it goes on with have taken
 
     Args:
