@@ -557,7 +557,7 @@ def test_what_was_taken_for_granted_is_said_and_told_to_programs(run, rain):
     assert told["grid"]["range"] == [0, 70]
     assert told["grid"]["forecast_reference_time"] == "2024-06-01 12:15"
     assert told["grid"]["valid_times"][0] == "2024-06-01 12:20"
-    assert told["weights"] == "vmrnn-d-motion"
+    assert told["weights"] == "vmrnn-d-radar"
     assert any("the network sees 0 to 70 dBZ" in note for note in told["notes"])
     code, out, _ = run("predict", rain, "-o", "again.nc", "--range", "10,40", "--json", *FEW)
     notes = json.loads(out)["notes"]

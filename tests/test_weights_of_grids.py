@@ -21,19 +21,13 @@ FEW = ("--context", 4, "--frames", 2, "--threads", 1)
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    """The bundled weights, with weights for radar among them."""
-    there = weights.bundled_folder()
+    """The bundled weights; those for radar know a range that is not what is usual."""
     shelf = tmp_path / "shelf"
-    shutil.copytree(there, shelf)
-    shutil.copytree(there / weights.default_name(), shelf / "vmrnn-d-radar")
-    config = json.loads((shelf / "vmrnn-d-radar" / CONFIG_NAME).read_text())
-    config |= {"units": "dBZ", "range": [0, 75], "transform": "none"}
-    (shelf / "vmrnn-d-radar" / CONFIG_NAME).write_text(json.dumps(config))
-    registry = json.loads((shelf / weights.REGISTRY_NAME).read_text())
-    entry = registry[weights.default_name()] | {"data": "rain radar, 10 -> 12"}
-    del entry["default"]
-    entry["fits"] = {"kind": "grid", "channels": 1, "units": ["dBZ", "mm/h", "mm"]}
-    (shelf / weights.REGISTRY_NAME).write_text(json.dumps(registry | {"vmrnn-d-radar": entry}))
+    shutil.copytree(weights.bundled_folder(), shelf)
+    path = shelf / "vmrnn-d-radar" / CONFIG_NAME
+    config = json.loads(path.read_text())
+    assert (config["units"], config["range"], config["transform"]) == ("dBZ", [0, 70], "none")
+    path.write_text(json.dumps(config | {"range": [0, 75]}))
     monkeypatch.setattr(weights, "bundled_folder", lambda: shelf)
     return shelf
 
@@ -93,7 +87,7 @@ def test_weights_that_are_named_want_their_units(run, tmp_path):
     series("K").to_netcdf(tmp_path / "t.nc", engine="h5netcdf")
     code, _, err = run("predict", "t.nc", "-o", "next.nc", "--weights", "vmrnn-d-radar", *FEW)
     assert code == 2
-    assert "vmrnn-d-radar is for grids in dBZ, mm/h, mm, got one in K" in one_error_line(err)
+    assert "vmrnn-d-radar is for grids in dBZ, mm/h, mm, mm/s, got one in K" in one_error_line(err)
     series("mm").to_netcdf(tmp_path / "mm.nc", engine="h5netcdf")
     code, out, err = run("predict", "mm.nc", "-o", "next.nc", "--weights", "vmrnn-d-radar", "--json", *FEW)
     assert code == 0, err
@@ -116,4 +110,4 @@ def test_training_goes_on_from_them(run, tmp_path):
 def test_they_are_listed(run):
     code, out, _ = run("weights", "list", "--json")
     assert code == 0
-    assert json.loads(out)["vmrnn-d-radar"]["fits"]["units"] == ["dBZ", "mm/h", "mm"]
+    assert json.loads(out)["vmrnn-d-radar"]["fits"]["units"] == ["dBZ", "mm/h", "mm", "mm/s"]
