@@ -42,7 +42,7 @@ def test_a_plain_frame_stays_plain():
 
 def test_rain_has_the_values_of_the_last_scan_unless_it_is_said_otherwise():
     rain = gridded.reflectivity().dbz
-    options = {"context": 4, "frames": 3, "threads": 1}
+    options = {"context": 4, "frames": 3, "threads": 1, "weights": "vmrnn-d-radar"}
     last = np.sort(rain[3].values, None)
     matched, smooth = predict(rain, **options), predict(rain, match=False, **options)
     for made, untouched in zip(matched, smooth, strict=True):
