@@ -72,7 +72,7 @@ def framed(picture: Tensor) -> Tensor:
 
     (B, C, H, W) -> (B, C, H + 2, W + 2).
     """
-    size = max(1, min(picture.shape[-2:]) // 16 * 2 - 1)
+    size = max(1, min(picture.shape[-2:]) // 16 * 2 - 1)  # an eighth of the shorter side, odd
     for dim in (-2, -1):
         first, last = (picture.narrow(dim, at, 1) for at in (0, picture.shape[dim] - 1))
         first, last = (box_mean(box_mean(edge, size), size) for edge in (first, last))
