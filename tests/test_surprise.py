@@ -33,16 +33,14 @@ def with_disc(frames, start, contrast=1.0):
     return changed
 
 
-def watched(frames, every=5):
-    """Frames with an alarm, where the forecast is the frame itself, as if it had been known but for what happens."""
-    surprise = Surprise(25.0, 1.0)
-    quiet = scene()
-    readings = []
+def watched(frames, velocity=1.5, every=5):
+    """Frames with an alarm, where forecasts are the last frame known to them, moved on by so much a frame."""
+    surprise, readings = Surprise(25.0, 1.0), []
+    frames = frames.astype(np.float32)
     for t in range(1, len(frames)):
-        last = frames[(t - 1) // every * every]
-        lead = t - (t - 1) // every * every
-        shift = last if len(quiet) <= t else np.roll(last, -round(1.5 * lead), 1)  # motion, as a forecast has it
-        readings.append(surprise.see(frames[t].astype(np.float32), shift.astype(np.float32), last.astype(np.float32)))
+        known = (t - 1) // every * every
+        forecast = np.roll(frames[known], -round(velocity * (t - known)), 1)
+        readings.append(surprise.see(frames[t], forecast, frames[known]))
     assert all(reading.alarm == pytest.approx(math.log10(25 * 3600)) for reading in readings)
     return [t for t, reading in enumerate(readings, 1) if (reading.surprise or 0) > reading.alarm]
 
@@ -61,13 +59,8 @@ def test_a_restless_scene_is_told_once_and_hides_no_cut_after_it(seed):
     """It moves by three cells a frame, which neither a forecast nor the frame before explains."""
     rng, world = np.random.default_rng(seed), 0.1 + 0.8 * texture(SIDE, seed)[0, 0].numpy()
     restless = [np.roll(world, 9 * t, 1) + 0.01 * rng.standard_normal(world.shape) for t in range(60)]
-    frames = np.concatenate([scene()[:60], restless, scene(seed + 20)[:40], scene(seed + 10)[:20]]).astype(np.float32)
-    surprise, found = Surprise(25.0), []
-    for t in range(1, len(frames)):
-        last = frames[(t - 1) // 5 * 5]
-        reading = surprise.see(frames[t], last, last)
-        found += [t] if (reading.surprise or 0) > reading.alarm else []
-    assert found == [60, 160]
+    frames = np.concatenate([scene()[:60], restless, scene(seed + 20)[:40], scene(seed + 10)[:20]])
+    assert watched(frames, velocity=0) == [60, 160]
 
 
 def test_what_appears_is_told_when_it_comes():
@@ -124,12 +117,7 @@ def test_noise_is_no_event_where_nothing_ever_stirred(seed):
     frames = np.repeat(0.2 + 0.2 * texture(SIDE, seed)[0].numpy(), 130, 0)
     frames[60:] += 0.04 * rng.standard_normal(frames[60:].shape)
     frames[100:, 40:56, 30:46] = 0.8
-    frames, surprise, found = np.rint(255 * frames.clip(0, 1)).astype(np.float32) / 255, Surprise(25.0), []
-    for t in range(1, len(frames)):
-        last = frames[(t - 1) // 5 * 5]
-        reading = surprise.see(frames[t], last, last)
-        found += [t] if (reading.surprise or 0) > reading.alarm else []
-    assert found == [100, 101]
+    assert watched(np.rint(255 * frames.clip(0, 1)) / 255, velocity=0) == [100, 101]
 
 
 def test_more_alarms_an_hour_are_asked_for_by_a_lower_number():
