@@ -76,6 +76,27 @@ def test_what_appears_in_a_busy_scene_is_told_though_its_contrast_is_moderate(se
     assert quiet == []
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_appears_is_told_though_all_else_moves_faster_than_is_foreseen(seed):
+    """Much is left of all that moves, so nothing but where it is tells the disc."""
+    rng, world = np.random.default_rng(seed), 0.1 + 0.8 * texture(SIDE, seed)[0, 0].numpy()
+    frames = np.stack([np.roll(world, -4 * t, 1) + 0.01 * rng.standard_normal(world.shape) for t in range(LENGTH)])
+    quiet = watched(frames, velocity=0)
+    assert watched(with_disc(frames, AT), velocity=0) == [AT + 1]
+    assert quiet == []
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_appears_soon_after_the_camera_jerked_is_told(seed):
+    """The jerk is told like a cut, and what was known of the scene has to be learned again."""
+    jerk = AT - 7
+    frames = scene(seed, times=[*range(jerk), *range(jerk + 20, LENGTH + 20)])
+    frames[:, 70:90, 70:90] = scene(seed + 7, velocity=2.3)[:, 70:90, 70:90]  # something restless beside it
+    quiet = watched(frames)
+    assert watched(with_disc(frames, AT, 0.6)) == [jerk, AT + 1]
+    assert quiet == [jerk]
+
+
 def test_a_reversal_is_told_soon():
     """The noise is another one: it is the motion that goes back."""
     found = watched(scene(times=[*range(AT), *range(AT - 2, 2 * AT - LENGTH - 2, -1)]))
