@@ -103,6 +103,17 @@ def test_a_reversal_is_told_soon():
     assert AT < found[0] <= AT + 8
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_reversal_is_told_though_next_to_nothing_moves(seed):
+    """What moves differs by four of 255 levels from a picture that stands still."""
+    behind, (y, x) = 0.2 + 0.5 * texture(SIDE, seed)[0, 0].numpy(), np.mgrid[:SIDE, :SIDE]
+    frames = np.stack([behind + 0.016 * (np.hypot(y - 50, x + 15 - t) < 8) for t in range(LENGTH)])
+    frames = np.rint(255 * frames) / 255
+    back = np.concatenate([frames[:AT], frames[AT - 2 : 2 * AT - LENGTH - 2 : -1]])
+    assert AT < min(watched(back, velocity=0), default=0) <= AT + 8
+    assert watched(frames, velocity=0) == []
+
+
 def test_a_freeze_is_told_soon():
     frames = scene()
     frames[AT:] = frames[AT - 1]
