@@ -86,7 +86,8 @@ class Surprise:
         self._place, self._whole = _Distribution(0.8, 1.0), _Distribution(0.3, 0.3)
         self._sudden = _Distribution(0.4, 0.4)
         self._shares: deque[float] = deque(maxlen=_LATELY)  # logarithms, since the scene began
-        self._off = self._most = np.zeros((0, 0), np.float32)  # left at each place the frame before, and before that
+        # What is left at each place, (h, w), of the contrast: the frame before, and the most before that, fading.
+        self._off = self._most = np.zeros((0, 0), np.float32)
         self._fading = 1 - 1 / max(_LATELY, fps)  # of the most: after a second little of it counts
         self._seen = 0  # frames, since the scene began
         self._skill, self._still = _Distribution(0.5, 0.5), _Distribution(0.8, 1.0)
@@ -163,7 +164,8 @@ class Surprise:
         if self._seen == 0 or before.shape != now.shape:
             self._most, self._seen = np.zeros_like(now), 1
             return None
-        most, self._most, self._seen = self._most, np.maximum(self._fading * self._most, before), self._seen + 1
+        most, self._most = self._most, np.maximum(self._fading * self._most, before)
+        self._seen += 1
         if self._seen <= _AFRESH + 1:
             return None
         more = (before + floor) / (_highest(np.maximum(most, now), _NEAR) + floor)
