@@ -277,20 +277,28 @@ class Training:
         self._forget()
         steps = context + horizon - 1
         if not self.kept:
-            # Of two batches, so that what no clip keeps (gradients, say) does not count.
-            self.kept = (self._peak(4, context, horizon) - self._peak(2, context, horizon)) / (2 * steps)
+            # Of a whole batch, if it fits, for which kernels are compiled and chosen in any case.
+            batch = self.recipe.batch_size
+            while not self.kept:
+                try:
+                    self.kept = self._peak(batch, context, horizon) / (batch * steps)
+                except torch.OutOfMemoryError:
+                    if batch == 1:
+                        raise
+                    batch = (batch + 1) // 2
         room = 0.75 * torch.cuda.mem_get_info()[0]
         sizes = [n for n in range(1, self.recipe.batch_size + 1) if self.recipe.batch_size % n == 0]
         fitting = [n for n in sizes if n * steps * self.kept < room]
         return self.recipe.batch_size // max(fitting, default=1)
 
     def _peak(self, batch: int, context: int, horizon: int) -> int:
-        """Bytes that the gradients of a batch take at most."""
+        """Bytes that the gradients of a batch take at most, beyond what is held already."""
         clips = torch.rand(batch, context + horizon, *self.clip_shape(), device=self.device)
         self._release()
         torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
         self.gradients(clips, context, 1)
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_allocated() - held
 
     def clip_shape(self) -> tuple[int, int, int]:
         config = self.model.config
@@ -720,7 +728,7 @@ def build(options: argparse.Namespace) -> Training:
         recipe, lr=options.lr or recipe.lr, batch_size=options.batch or recipe.batch_size, seed=options.seed
     )
     device = pick_device(options.device)
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:  # "cuda" alone means the current one
         torch.cuda.set_device(device)
     for name in options.plain:  # PyTorch's operations in the place of a kernel that fails
         plain = getattr(scan, name)

@@ -222,10 +222,38 @@ def test_evaluation_is_the_squared_error_of_frames(mnist):
 def test_a_batch_is_cut_to_fit(monkeypatch):
     run = training(None, batch_size=32)
     run.device = torch.device("cuda")
-    monkeypatch.setattr(run, "_peak", lambda batch, context, horizon: 10**9 + batch * (context + horizon - 1) * 10**8)
-    for free, parts in ((90e9, 1), (70e9, 2), (3e9, 32), (1e9, 32)):  # a clip takes 1.9e9 of the three quarters of it
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 100e9))
-        assert run.parts_that_fit(10, 10) == parts
+    for most in (32, 5, 1):  # clips that fit at once
+
+        def peak(batch, context, horizon, most=most):
+            if batch > most:
+                raise torch.OutOfMemoryError
+            return batch * (context + horizon - 1) * 10**8
+
+        monkeypatch.setattr(run, "_peak", peak)
+        run.kept = 0.0
+        for free, parts in ((90e9, 1), (70e9, 2), (3e9, 32), (1e9, 32)):  # a clip takes 1.9e9 of three quarters of it
+            monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 100e9))
+            assert run.parts_that_fit(10, 10) == parts
+
+
+@pytest.mark.parametrize("name, chosen", [("cuda", []), ("cuda:1", [torch.device("cuda", 1)])])
+def test_the_gpu_is_chosen_where_one_is_named(monkeypatch, name, chosen):
+    devices, made, run = [], [], training()
+
+    def choose(device):
+        assert device.index is not None, "PyTorch wants one"
+        devices.append(device)
+
+    def remember(*arguments):
+        made.append(arguments)
+        return run
+
+    monkeypatch.setattr(torch.cuda, "set_device", choose)
+    monkeypatch.setattr(gpu_train, "pick_device", torch.device)
+    monkeypatch.setattr(gpu_train, "pick_dtype", lambda name, device: torch.float32)
+    monkeypatch.setattr(gpu_train, "Training", remember)
+    gpu_train.build(gpu_train.parse(["--tiny", "--device", name]))
+    assert devices == chosen and made[0][2] == torch.device(name)
 
 
 def test_a_batch_is_cut_further_where_it_does_not_fit(monkeypatch):
