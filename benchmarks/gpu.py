@@ -262,6 +262,8 @@ def steps(bench: Bench) -> Iterator[dict]:
                 if per_second < 1.05 * best:
                     break
                 best = per_second
+                if slow:  # no batch was chosen
+                    break
                 result |= {"best_batch": batch, "frames_per_s": best, "tflop_per_s": best * flops / 1e12}
             yield result
             step = None
