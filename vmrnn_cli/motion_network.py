@@ -50,7 +50,7 @@ from .motion import (
 
 _M = len(HYPOTHESES)
 _P = _M + 1 + len(BLURS)  # pictures that are mixed, see `motion.agree`
-_EVIDENCE = 1 + (_M - 1) + _M + 1 + 2 * FIELDS + 3  # channels, see `_Stage.evidence`
+_EVIDENCE = 1 + (_M - 1) + _M + 3 + 2 * FIELDS + 3  # channels, see `_Stage.evidence`
 AGREEMENT, BLUR = 1.5, -3.0  # logits of the mean's share and of its blurs, before anything is decided
 _DAMPING = 0.97  # of a correction's velocity, a frame
 
@@ -312,7 +312,7 @@ class _Stage:
         with _measuring(self._last):
             steps = self.continuation.steps(count)
             shown = self._shown.expand(count, -1, -1, -1, -1).flatten(0, 1)
-            self._visible = warp(shown, steps.fields[:, :, -1].flatten(0, 1) / 2).view_as(steps.mask)
+            self._visible = warp(shown, steps.fields[:, :, -1].flatten(0, 1) / 2).view_as(steps.masks[:, :, :1])
             anchors = self._anchors.expand(count, -1, -1, -1, -1).flatten(0, 2)[:, None]  # (S B (M-1), 1, h, w)
             fields = torch.cat([steps.fields, steps.fields[:, :, -1:]], 2)  # "past" has that of "plate"
             moved = warp(anchors, fields.flatten(0, 2) / 2).view(count, *self._anchors.shape)
@@ -328,11 +328,11 @@ class _Stage:
                 know it: all but the first one in a rehearsal, only the first one after it.
 
         Returns:
-            (S, B, 28, h, w): the last frame, how the hypotheses differ from it, their errors, the mask, the fields,
+            (S, B, 30, h, w): the last frame, how the hypotheses differ from it, their errors, the masks, the fields,
             whether the errors are known, how far ahead the step is, and where the plate was seen.
         """
         S, B, _, h, w = pictures.shape
-        known, seen = torch.zeros_like(steps.mask), torch.zeros_like(pictures)
+        known, seen = torch.zeros_like(steps.masks[:, :, :1]), torch.zeros_like(pictures)
         for first, errors in found.items():
             known[first : first + len(errors)] = 1.0
             seen[first : first + len(errors)] = errors / (2 * self._change)
@@ -342,7 +342,7 @@ class _Stage:
                 (self._last - 0.5).expand(S, -1, -1, -1, -1),
                 ((pictures[:, :, 1:] - self._last) / (4 * self._change)).clamp(-4, 4),
                 seen.clamp(-4, 4),
-                steps.mask,
+                steps.masks,
                 (steps.fields / (4 + 2 * lead[..., None])).flatten(2, 3),
                 known,
                 (lead / 10).clamp(max=3).expand(-1, B, -1, h, w),
