@@ -351,10 +351,10 @@ class Steps(NamedTuple):
         """Logarithms of the weights that the hypotheses have when nothing else is known, (K, B, M, h, w), not of sum 1.
 
         Where "matter" is, it counts double, and what does not move by itself less: it was found to move. That it moves
-        as one thing is right more seldom, and then much better. Where both have left, the plate is seen.
+        as one thing is right more seldom, and then much better. Where it has left, the plate is seen.
         """
         thing, matter, was = self.masks.split(1, 2)
-        left = was * (1 - torch.maximum(thing, matter))
+        left = was * (1 - thing)
         behind = [0.5 * (1 - matter) + left, 0.1 * (1 - matter)]
         known = [1 - 0.5 * matter, 1.5 - 0.5 * matter, 0.3 * thing, 1 - 0.8 * matter, 2 * matter, *behind]
         return (torch.cat(known, 2) + 1e-3).log()
