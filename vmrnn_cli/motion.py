@@ -340,8 +340,8 @@ class Steps(NamedTuple):
 
     fields : (K, B, 5, 2, h, w), displacements of "place" to "plate", in pixels of the full frame; the last one into
         what is behind, the others into the last frame
-    masks : (K, B, 3, h, w) in [0, 1]: where "thing" and "matter" are, each carried along; and where they are in the last
-        frame, going with the camera
+    masks : (K, B, 3, h, w) in [0, 1]: where "thing" and "matter" are, each carried along; and where they were in the
+        last frame, going with the camera
     """
 
     fields: Tensor
@@ -399,7 +399,7 @@ class Matter(NamedTuple):
         return self.mask * (1 - self.shown() * (1 - differs))
 
     def as_one(self) -> Tensor:
-        """The velocity of whole things, (B, 2, h, w): that of their fastest parts, which are surest to be seen moving."""
+        """The velocity of whole things, (B, 2, h, w): that of their fastest parts, which are the surest to move."""
         sure = self.found + 1e-4
         velocity, weight = halve(self.velocity * sure) / halve(sure), halve(sure)
         speed = (velocity + halve(self.pan)).square().sum(1, keepdim=True)  # beside the camera's
