@@ -33,16 +33,14 @@ def with_disc(frames, start, contrast=1.0):
     return changed
 
 
-def watched(frames, every=5):
-    """Frames with an alarm, where the forecast is the frame itself, as if it had been known but for what happens."""
-    surprise = Surprise(25.0, 1.0)
-    quiet = scene()
-    readings = []
+def watched(frames, velocity=1.5, every=5):
+    """Frames with an alarm, where forecasts are the last frame known to them, moved on by so much a frame."""
+    surprise, readings = Surprise(25.0, 1.0), []
+    frames = frames.astype(np.float32)
     for t in range(1, len(frames)):
-        last = frames[(t - 1) // every * every]
-        lead = t - (t - 1) // every * every
-        shift = last if len(quiet) <= t else np.roll(last, -round(1.5 * lead), 1)  # motion, as a forecast has it
-        readings.append(surprise.see(frames[t].astype(np.float32), shift.astype(np.float32), last.astype(np.float32)))
+        known = (t - 1) // every * every
+        forecast = np.roll(frames[known], -round(velocity * (t - known)), 1)
+        readings.append(surprise.see(frames[t], forecast, frames[known]))
     assert all(reading.alarm == pytest.approx(math.log10(25 * 3600)) for reading in readings)
     return [t for t, reading in enumerate(readings, 1) if (reading.surprise or 0) > reading.alarm]
 
@@ -61,13 +59,8 @@ def test_a_restless_scene_is_told_once_and_hides_no_cut_after_it(seed):
     """It moves by three cells a frame, which neither a forecast nor the frame before explains."""
     rng, world = np.random.default_rng(seed), 0.1 + 0.8 * texture(SIDE, seed)[0, 0].numpy()
     restless = [np.roll(world, 9 * t, 1) + 0.01 * rng.standard_normal(world.shape) for t in range(60)]
-    frames = np.concatenate([scene()[:60], restless, scene(seed + 20)[:40], scene(seed + 10)[:20]]).astype(np.float32)
-    surprise, found = Surprise(25.0), []
-    for t in range(1, len(frames)):
-        last = frames[(t - 1) // 5 * 5]
-        reading = surprise.see(frames[t], last, last)
-        found += [t] if (reading.surprise or 0) > reading.alarm else []
-    assert found == [60, 160]
+    frames = np.concatenate([scene()[:60], restless, scene(seed + 20)[:40], scene(seed + 10)[:20]])
+    assert watched(frames, velocity=0) == [60, 160]
 
 
 def test_what_appears_is_told_when_it_comes():
@@ -83,10 +76,42 @@ def test_what_appears_in_a_busy_scene_is_told_though_its_contrast_is_moderate(se
     assert quiet == []
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_appears_is_told_though_all_else_moves_faster_than_is_foreseen(seed):
+    """Much is left of all that moves, so nothing but where it is tells the disc."""
+    rng, world = np.random.default_rng(seed), 0.1 + 0.8 * texture(SIDE, seed)[0, 0].numpy()
+    frames = np.stack([np.roll(world, -4 * t, 1) + 0.01 * rng.standard_normal(world.shape) for t in range(LENGTH)])
+    quiet = watched(frames, velocity=0)
+    assert watched(with_disc(frames, AT), velocity=0) == [AT + 1]
+    assert quiet == []
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_appears_soon_after_the_camera_jerked_is_told(seed):
+    """The jerk is told like a cut, and what was known of the scene has to be learned again."""
+    jerk = AT - 7
+    frames = scene(seed, times=[*range(jerk), *range(jerk + 20, LENGTH + 20)])
+    frames[:, 70:90, 70:90] = scene(seed + 7, velocity=2.3)[:, 70:90, 70:90]  # something restless beside it
+    quiet = watched(frames)
+    assert watched(with_disc(frames, AT, 0.6)) == [jerk, AT + 1]
+    assert quiet == [jerk]
+
+
 def test_a_reversal_is_told_soon():
     """The noise is another one: it is the motion that goes back."""
     found = watched(scene(times=[*range(AT), *range(AT - 2, 2 * AT - LENGTH - 2, -1)]))
     assert AT < found[0] <= AT + 8
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_reversal_is_told_though_next_to_nothing_moves(seed):
+    """What moves differs by four of 255 levels from a picture that stands still."""
+    behind, (y, x) = 0.2 + 0.5 * texture(SIDE, seed)[0, 0].numpy(), np.mgrid[:SIDE, :SIDE]
+    frames = np.stack([behind + 0.016 * (np.hypot(y - 50, x + 15 - t) < 8) for t in range(LENGTH)])
+    frames = np.rint(255 * frames) / 255
+    back = np.concatenate([frames[:AT], frames[AT - 2 : 2 * AT - LENGTH - 2 : -1]])
+    assert AT < min(watched(back, velocity=0), default=0) <= AT + 8
+    assert watched(frames, velocity=0) == []
 
 
 def test_a_freeze_is_told_soon():
@@ -124,12 +149,7 @@ def test_noise_is_no_event_where_nothing_ever_stirred(seed):
     frames = np.repeat(0.2 + 0.2 * texture(SIDE, seed)[0].numpy(), 130, 0)
     frames[60:] += 0.04 * rng.standard_normal(frames[60:].shape)
     frames[100:, 40:56, 30:46] = 0.8
-    frames, surprise, found = np.rint(255 * frames.clip(0, 1)).astype(np.float32) / 255, Surprise(25.0), []
-    for t in range(1, len(frames)):
-        last = frames[(t - 1) // 5 * 5]
-        reading = surprise.see(frames[t], last, last)
-        found += [t] if (reading.surprise or 0) > reading.alarm else []
-    assert found == [100, 101]
+    assert watched(np.rint(255 * frames.clip(0, 1)) / 255, velocity=0) == [100, 101]
 
 
 def test_more_alarms_an_hour_are_asked_for_by_a_lower_number():

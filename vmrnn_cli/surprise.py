@@ -7,7 +7,7 @@ contrast that is there, of what is usually left at that place, and of the noise 
 it, and the stream's own running distribution of each tells how rare it is:
 
     place    what is left where most is left, in terms of what is usual there: a still picture in which something stirs
-    sudden   what was left where most was left, in terms of the most lately and a frame later: an object that appears
+    sudden   what was left at a place, in terms of the most near there lately and a frame later: an object that appears
     whole    how much more than lately is left in the quarter of the picture where least is: a cut
     skill    how much worse the forecast fits than the last frame that it knew, while the light is steady: a stop
     retraced how much better the frames before a moment, in reverse, tell those after it than forecasts do, or that
@@ -47,9 +47,12 @@ _TRUST = 20  # numbers that count as much as what is typical of footage
 _DARK = 0.25  # share of the usual contrast below which a picture says nothing
 _BLANK = 0.02  # share of the contrast that is left of most scenes
 _RETRACED = 6  # frames that go back before it is told
-_FAINT = _FLOOR / 4  # a squared difference of cells that is none
+_FAINT = _FLOOR / 24  # a squared difference that digits alone can make of cells of 4 x 4 pixels
 _STEADY = 0.03  # change of the gain within which light is steady
 _LATELY = 12  # frames for which it has to be, or nothing has to change, or a scene has to be known
+_AFRESH = 5  # frames of a scene after which it is known what is left where
+_NEAR = 2  # cells: what moves leaves something there too
+_EDGE = 1 / 16  # share of the shorter side over which things come in, rather than appear
 
 
 class Reading(NamedTuple):
@@ -83,7 +86,9 @@ class Surprise:
         self._place, self._whole = _Distribution(0.8, 1.0), _Distribution(0.3, 0.3)
         self._sudden = _Distribution(0.4, 0.4)
         self._shares: deque[float] = deque(maxlen=_LATELY)  # logarithms, since the scene began
-        self._peaks: deque[float] = deque(maxlen=max(_LATELY, round(fps)) + 1)  # since the scene began
+        self._off = self._most = np.zeros((0, 0), np.float32)  # left at each place the frame before, and before that
+        self._fading = 1 - 1 / max(_LATELY, fps)  # of the most: after a second little of it counts
+        self._seen = 0  # frames, since the scene began
         self._skill, self._still = _Distribution(0.5, 0.5), _Distribution(0.8, 1.0)
         self._skills: deque[float] = deque(maxlen=3)
         self._retraced = _Distribution(0.45, 0.45)
@@ -132,7 +137,7 @@ class Surprise:
             self._usual[:], self._learned = self._usual.mean(), 5
         self._changes.clear()
         self._shares.clear()
-        self._peaks.clear()
+        self._seen = 0
         self._still.clear()
 
     def _measure_place(self, y: Grid, left: Grid, noise: Grid) -> tuple[float, Grid]:
@@ -145,21 +150,26 @@ class Surprise:
         ratio = share / (0.5 * usual + 0.5 * usual.mean() + 2 * noise / contrast + 0.02)  # two frames' noise is usual
         self._learned += 1
         usual += (np.minimum(share, 4 * usual + 0.05) - usual) / min(self._learned + 1, _MEMORY)
-        peak = min(_PEAK, ratio.size)
-        return math.log(float(np.partition(ratio, -peak, None)[-peak:].mean()) + 0.1), ratio
+        return math.log(_peak(ratio) + 0.1), ratio
 
     def _measure_suddenness(self, y: Grid, left: Grid, noise: Grid) -> float | None:
-        """How surprising it is that, the frame before, so much more was left somewhere than anywhere lately, or now."""
-        off = (_box(left, 1) ** 2).ravel()
-        peak = min(_PEAK, off.size)
-        contrast = float(y.var())
-        now = float(np.partition(off, -peak)[-peak:].mean()) / (contrast + _FLOOR)
-        floor = _BLANK + float(noise.mean()) / (contrast + _FLOOR)
-        *lately, before = self._peaks or (0.0,)
-        self._peaks.append(now)
-        if len(lately) < _LATELY:
+        """How surprising it is that, the frame before, so much more was left somewhere than near there lately, or now.
+
+        What else goes on in the picture, and went on elsewhere, does not hide it.
+        """
+        contrast = float(y.var()) + _FLOOR
+        now, floor = _box(left, 1) ** 2 / contrast, _BLANK + float(noise.mean()) / contrast
+        before, self._off = self._off, now
+        if self._seen == 0 or before.shape != now.shape:
+            self._most, self._seen = np.zeros_like(now), 1
             return None
-        return self._sudden.add(max(0.0, math.log((before + floor) / (max(*lately, now) + floor))), self.alarm)
+        most, self._most, self._seen = self._most, np.maximum(self._fading * self._most, before), self._seen + 1
+        if self._seen <= _AFRESH + 1:
+            return None
+        more = (before + floor) / (_highest(np.maximum(most, now), _NEAR) + floor)
+        edge = int(_EDGE * min(more.shape))
+        inside = more[edge : more.shape[0] - edge, edge : more.shape[1] - edge]
+        return self._sudden.add(max(0.0, math.log(_peak(inside))), self.alarm)
 
     def _measure_whole(self, y: Grid, left: Grid, noise: Grid) -> float | None:
         """How surprising it is that so much more is left of the whole picture than at any time lately."""
@@ -338,6 +348,20 @@ def _box(values: Grid, radius: int) -> Grid:
     """Mean over the places up to `radius` away, as far as there are such: (..., h, w) likewise."""
     means = _means(values.shape[-2], radius) @ values @ _means(values.shape[-1], radius).T
     return means.astype(np.float32, copy=False)
+
+
+def _highest(values: Grid, radius: int) -> Grid:
+    """The highest of the places up to `radius` away, of (h, w)."""
+    for _ in range(2):  # along the one axis, and the other
+        wide = np.pad(values, ((radius, radius), (0, 0)), mode="edge")
+        values = np.max([wide[start : start + len(values)] for start in range(2 * radius + 1)], 0).T
+    return values
+
+
+def _peak(values: Grid) -> float:
+    """The mean over the places with the highest values."""
+    count = min(_PEAK, values.size)
+    return float(np.partition(values, -count, None)[-count:].mean())
 
 
 @lru_cache(maxsize=32)
