@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -261,3 +262,12 @@ def test_long_ago_does_not_count_in_the_rehearsal() -> None:
         rehearsal, _ = network().go_on(kept, [1])
     assert (rehearsal.given, len(rehearsal.outlook.light)) == (len(frames) - 5, 5)
     assert float(kept.change) == pytest.approx(float((frames[7:] - frames[6:-1]).square().mean().sqrt()) + 0.004)
+
+
+def test_a_hypothesis_that_may_be_right_costs_less_than_its_error() -> None:
+    off = torch.stack([torch.zeros(1, 8, 8), torch.full((1, 8, 8), -0.6)])[None]  # (S, P, C, H, W)
+    weights, one = torch.full((1, 2, 1, 8, 8), 0.5), torch.tensor(1.0)
+    likely = 0.5 + 0.5 * math.exp(-0.6 / 0.3)
+    assert float(motion_loss._missed(off, weights, one)) == pytest.approx(-0.3 * math.log(likely), rel=1e-5)
+    assert float(motion_loss._missed(off[:, 1:], 2 * weights[:, 1:], one)) == pytest.approx(0.6, rel=1e-5)
+    assert float(motion_loss._missed(2 * off[:, 1:], 2 * weights[:, 1:], 2 * one)) == pytest.approx(0.6, rel=1e-5)
