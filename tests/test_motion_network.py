@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
-from moving import crossing, panning
+from moving import SIZE, crossing, panning
 from torch import Tensor
 
 from vmrnn_cli import motion, motion_loss
 from vmrnn_cli.config import MotionConfig
 from vmrnn_cli.errors import InputError
 from vmrnn_cli.motion_loss import MotionLoss
-from vmrnn_cli.motion_network import Given, MotionVMRNN, Outlook, Part
+from vmrnn_cli.motion_network import Given, MotionVMRNN, Outlook, Part, _Stage
 from vmrnn_cli.recipes import LOSS_TERMS, RECIPES
 
 M = len(motion.HYPOTHESES)
@@ -93,16 +94,29 @@ def test_the_rehearsal_tells_the_forecast() -> None:
     made.decide_on = lambda seen, states: (evidence.append((seen, states)), decide(seen, states))[1]
     forecast(made, frames, [3])
     (rehearsed, nothing), (ahead, states) = evidence
-    known = -3
+    known, lead, carried = -3 - M, -2 - M, slice(-M, None)
     assert nothing is None and states is not None
     assert rehearsed[:, 0, known].amax((1, 2)).tolist() == [0, 1, 1, 1]  # the first one has nothing to look back on
     assert ahead[:, 0, known].amax((1, 2)).tolist() == [1, 0, 0]
     assert rehearsed[0, :, 7:14].abs().max() == 0 and rehearsed[1, :, 7:14].abs().max() > 0
-    assert [round(float(lead.mean()), 2) for lead in ahead[:, 0, -2]] == [0.1, 0.2, 0.3]
+    assert [round(float(step.mean()), 2) for step in ahead[:, 0, lead]] == [0.1, 0.2, 0.3]
+    assert rehearsed[:, 0, carried].abs().max() == 0 and ahead[:, 0, carried].amax((1, 2, 3)).min() > 0.5
     with torch.no_grad():
         with_state = decide(ahead, states)[0][0]
         without = decide(ahead, None)[0][0]
     assert (with_state - without).abs().max() > 1e-4
+
+
+def test_what_was_missed_goes_along_with_what_missed_it() -> None:
+    given, frames = Given(8), panning((2.0, 2.0), 8)
+    known = [given.add(frame) for frame in frames]
+    rough = torch.rand(1, M, 2 * SIZE, 2 * SIZE, generator=torch.Generator().manual_seed(0))
+    errors = 8 * given.change * motion.halve(motion.halve(rough))
+    stage = _Stage(known, given.kept[-1], given.change, errors)
+    still, place = stage.evidence(*stage.go_on(3), {})[:, 0, -M:][:, :2].unbind(1)
+    assert torch.equal(still[0], still[2])
+    torch.testing.assert_close(place[2, 12:-8, 12:-8], place[0, 10:-10, 10:-10], atol=0.04, rtol=0)  # a place a frame
+    assert (place[2] - place[0])[12:-8, 12:-8].abs().max() > 0.15
 
 
 @pytest.mark.parametrize(
@@ -248,3 +262,12 @@ def test_long_ago_does_not_count_in_the_rehearsal() -> None:
         rehearsal, _ = network().go_on(kept, [1])
     assert (rehearsal.given, len(rehearsal.outlook.light)) == (len(frames) - 5, 5)
     assert float(kept.change) == pytest.approx(float((frames[7:] - frames[6:-1]).square().mean().sqrt()) + 0.004)
+
+
+def test_a_hypothesis_that_may_be_right_costs_less_than_its_error() -> None:
+    off = torch.stack([torch.zeros(1, 8, 8), torch.full((1, 8, 8), -0.6)])[None]  # (S, P, C, H, W)
+    weights, one = torch.full((1, 2, 1, 8, 8), 0.5), torch.tensor(1.0)
+    likely = 0.5 + 0.5 * math.exp(-0.6 / 0.3)
+    assert float(motion_loss._missed(off, weights, one)) == pytest.approx(-0.3 * math.log(likely), rel=1e-5)
+    assert float(motion_loss._missed(off[:, 1:], 2 * weights[:, 1:], one)) == pytest.approx(0.6, rel=1e-5)
+    assert float(motion_loss._missed(2 * off[:, 1:], 2 * weights[:, 1:], 2 * one)) == pytest.approx(0.6, rel=1e-5)

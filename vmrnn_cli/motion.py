@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # What each hypothesis says. "still" has no field: it is the last frame itself. "past" has that of "plate".
-HYPOTHESES = ("still", "place", "drift", "camera", "matter", "plate", "past")
+HYPOTHESES = ("still", "place", "thing", "camera", "matter", "plate", "past")
 FIELDS = 5  # of "place" to "plate"
 FRONT = 5  # hypotheses in the last frame, "still" to "matter"; the others are of what is behind
 BLURS = (3, 7)  # pixels: windows, each passed over twice, of which the last frame is blurred
@@ -340,20 +340,23 @@ class Steps(NamedTuple):
 
     fields : (K, B, 5, 2, h, w), displacements of "place" to "plate", in pixels of the full frame; the last one into
         what is behind, the others into the last frame
-    mask : (K, B, 1, h, w) in [0, 1], where "matter" is, carried along; elsewhere "plate" is
+    masks : (K, B, 3, h, w) in [0, 1]: where "thing" and "matter" are, each carried along; and where they were in the
+        last frame, going with the camera
     """
 
     fields: Tensor
-    mask: Tensor
+    masks: Tensor
 
     def prior(self) -> Tensor:
         """Logarithms of the weights that the hypotheses have when nothing else is known, (K, B, M, h, w), not of sum 1.
 
-        Where "matter" is, it counts double, and what does not move by itself less: it was found to move.
+        Where "matter" is, it counts double, and what does not move by itself less: it was found to move. That it moves
+        as one thing is right more seldom, and then much better. Where it has left, the plate is seen.
         """
-        matter, one = self.mask, torch.ones_like(self.mask)
-        behind = [0.5 * (1 - matter), 0.1 * (1 - matter)]
-        known = [one - 0.5 * matter, one, one, one - 0.8 * matter, 2 * matter, *behind]
+        thing, matter, was = self.masks.split(1, 2)
+        left = was * (1 - thing)
+        behind = [0.5 * (1 - matter) + left, 0.1 * (1 - matter)]
+        known = [1 - 0.5 * matter, 1.5 - 0.5 * matter, 0.3 * thing, 1 - 0.8 * matter, 2 * matter, *behind]
         return (torch.cat(known, 2) + 1e-3).log()
 
 
@@ -368,6 +371,7 @@ class Matter(NamedTuple):
     mask : 1, in [0, 1]: where it is
     kept : 1, in [0, 1]: how much of the plate stays what it was
     weight, seen : 1 each: how much free sight the plate is made of, and whether it was seen at all
+    plate : 1, in [0, 1], what is behind, gray
     """
 
     pan: Tensor
@@ -379,10 +383,28 @@ class Matter(NamedTuple):
     kept: Tensor
     weight: Tensor
     seen: Tensor
+    plate: Tensor
 
     def shown(self) -> Tensor:
         """Where the plate was seen, (B, 1, h, w) in [0, 1]; elsewhere it is made up."""
         return _step_up(self.seen, 0.3, 0.7)
+
+    def matte(self, now: Tensor) -> Tensor:
+        """Where what moves hides the plate in the last frame, (B, 1, h, w) each, in [0, 1].
+
+        The mask is wider: it has grown over what is plain around what was seen to move. Not all of it differs from the
+        plate where that was seen.
+        """
+        differs = _step_up(box_mean((now - self.plate).abs(), 3), 0.01, 0.03)
+        return self.mask * (1 - self.shown() * (1 - differs))
+
+    def as_one(self) -> Tensor:
+        """The velocity of whole things, (B, 2, h, w): that of their fastest parts, which are the surest to move."""
+        sure = self.found + 1e-4
+        velocity, weight = halve(self.velocity * sure) / halve(sure), halve(sure)
+        speed = (velocity + halve(self.pan)).square().sum(1, keepdim=True)  # beside the camera's
+        velocity = _smooth(velocity, weight * (speed**3 + 0.02) + 1e-6, 9)
+        return resize(velocity, *self.velocity.shape[-2:])
 
     @classmethod
     def in_frame(cls, before: Tensor, now: Tensor, match_: Tensor, pan: Tensor, last: Matter | None) -> Matter:
@@ -427,7 +449,9 @@ class Matter(NamedTuple):
             camera, weight, seen = (last.camera + pan) / 2, last.weight, last.seen
         kept = mask * warp(weight, pan)
         weight, seen = kept + (1 - mask) ** 2, torch.maximum(warp(seen, pan), 1 - mask)
-        return cls(pan, camera, velocity, votes, found, mask, kept / (weight + 1e-7), weight, seen)
+        kept = kept / (weight + 1e-7)
+        plate = kept * warp(before if last is None else last.plate, pan) + (1 - kept) * now
+        return cls(pan, camera, velocity, votes, found, mask, kept, weight, seen, plate)
 
 
 class Followed(NamedTuple):
@@ -436,13 +460,13 @@ class Followed(NamedTuple):
     It has the same size however many frames there were. All of it is on the half grid and in its pixels.
 
     small : (B, 1, h, w), the last frame
-    matches : (B, 2, ., .), of the last four frames, each in the one before
+    flow : (B, 2, ., .), where its places were in the frame before, None before there are two
     cameras : (B, 2, ., .), the motion of the whole picture, of the last three
     matter : what moves on its own in the last frame, None before there are two
     """
 
     small: Tensor
-    matches: tuple[Tensor, ...] = ()
+    flow: Tensor | None = None
     cameras: tuple[Tensor, ...] = ()
     matter: Matter | None = None
 
@@ -461,7 +485,7 @@ class Followed(NamedTuple):
         now, match_ = halve(frame), match_ / 2
         camera = camera_motion(2 * match_) / 2
         matter = Matter.in_frame(self.small, now, match_, resize(camera, *now.shape[-2:]), self.matter)
-        return Followed(now, (*self.matches, match_)[-4:], (*self.cameras, camera)[-3:], matter)
+        return Followed(now, match_, (*self.cameras, camera)[-3:], matter)
 
     def behind(self, before: Tensor, frame: Tensor) -> Tensor:
         """What stands behind what moves, as far as frames have shown it.
@@ -522,9 +546,9 @@ class Continuation:
     """What moves in given frames, and how it goes on.
 
     place : the motion field stays where it is, and the picture flows through it (zooms, pans, weather)
-    drift : the same, with the mean field of the last four frames, the newest counting most
+    thing : what moves is rigid and goes on as one, with the velocity of its fastest parts (cars), in front of
     camera : only the motion of the whole picture goes on
-    matter : what moves keeps its shape and velocity (cars, people), in front of
+    matter : each part of what moves goes on by itself, a little slower frame by frame (people), in front of
     plate : what was seen behind it, or is made up from around, moving with the camera; and
     past : what was there before, if it was only something else that moved
 
@@ -535,30 +559,32 @@ class Continuation:
 
     def __init__(self, known: Sequence[Followed], damping: float = 0.985) -> None:
         self._known, last = known, known[-1]
-        assert last.matter is not None
+        assert last.flow is not None and last.matter is not None
         h, w = last.small.shape[-2:]
-        matches = torch.stack(last.matches)
-        ramp = torch.arange(1.0, len(matches) + 1, device=matches.device)
-        drift = torch.einsum("t,tbchw->bchw", ramp / ramp.sum(), matches)
-        step = torch.stack([matches[-1], drift, torch.stack(last.cameras).mean(0)], 1)  # (B, 3, 2, ., .)
+        step = torch.stack([last.flow, torch.stack(last.cameras).mean(0)], 1)  # (B, 2, 2, ., .)
         self._step = resize(step.flatten(0, 1), h, w)
         self._flow = torch.zeros_like(self._step)
-        self._damping = damping
-        self._velocity, self._mask, self._camera = last.matter.velocity, last.matter.mask, last.matter.camera
-        self._source, self._behind = torch.zeros_like(self._velocity), torch.zeros_like(self._velocity)
+        self._damping = step.new_tensor([1.0, damping]).repeat(len(step))[:, None, None, None]
+        self._velocity = torch.stack([last.matter.as_one(), last.matter.velocity], 1).flatten(0, 1)  # (B 2, 2, h, w)
+        self._was = last.matter.matte(last.small)
+        self._mask = self._was.repeat_interleave(2, 0)
+        self._source = torch.zeros_like(self._velocity)
+        self._camera, self._behind = last.matter.camera, torch.zeros_like(last.matter.camera)
 
     def steps(self, count: int) -> Steps:
         """The next `count` frames ahead; a second call goes on where the first one ended."""
-        B, fields, masks = len(self._mask), [], []
+        B, fields, masks = len(self._camera), [], []
         for _ in range(count):
             self._flow = warp(self._flow, self._step) + self._step
             landed, weight = carry(torch.cat([self._velocity, self._source], 1), self._velocity, self._mask)
             self._source, self._mask = landed[:, 2:] - landed[:, :2], weight.clamp(max=1.0)
             self._velocity = self._damping * landed[:, :2]
             self._behind = warp(self._behind, self._camera) + self._camera
-            in_place = self._flow.unflatten(0, (B, 3))  # (B, 3, 2, h, w)
-            fields.append(torch.cat([in_place, self._source[:, None], self._behind[:, None]], 1))
-            masks.append(self._mask)
+            place, camera = self._flow.unflatten(0, (B, 2)).unbind(1)
+            thing, matter = self._source.unflatten(0, (B, 2)).unbind(1)
+            fields.append(torch.stack([place, thing, camera, matter, self._behind], 1))
+            was = warp(self._was, self._behind)
+            masks.append(torch.cat([self._mask.view(B, 2, *was.shape[-2:]), was], 1))
         return Steps(2 * torch.stack(fields), torch.stack(masks))
 
     def anchors(self, frames: Sequence[Tensor]) -> Tensor:

@@ -27,8 +27,8 @@ class MotionLoss(nn.Module):
 
     mse, l1 : squared and absolute error
     edges : absolute error of the slopes, which keeps edges
-    choice : the mean of the hypotheses' own absolute errors, as they are weighed, which wants one to be chosen: two
-        that are mixed are two ghosts
+    choice : the hypotheses' own absolute errors in 4 x 4 pixels, as they are weighed; of their mean, a soft minimum, so
+        that one that may be right keeps its weight where it mostly is not, as a likelihood has it
     texture : ahead, how much less or more of it is around each place than in truth, so that what moves does not fade
         although it may be a few pixels off
 
@@ -134,9 +134,21 @@ class _Scale:
             "mse": lambda: (difference.square().mean((1, 2, 3)) / self._squared[step, clip]).mean(),
             "l1": lambda: difference.abs().mean() / self._absolute[clip],
             "edges": lambda: (down.abs().mean() + across.abs().mean()) / self._slopes[clip],
-            "choice": lambda: (weights * differences.abs()).sum(1).mean() / self._absolute[clip],
+            "choice": lambda: _missed(differences, weights, self._absolute[clip]),
         }
         return sum((w * costs[name]() for name, w in self._terms.items() if name in costs), difference.new_zeros(()))
+
+
+def _missed(differences: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
+    """A soft minimum of the pictures' errors, -log of the mean of exp(-error), as they are weighed.
+
+    Of (S, P, C, H, W) and (S, P, 1, H, W); in the unit `scale`.
+    """
+    softness = 0.3  # the less, the more the best alone counts
+    side = min(4, *differences.shape[-2:])
+    errors = F.avg_pool2d(differences.abs().mean(2), side) / (softness * scale)  # (S, P, ., .)
+    likely = F.avg_pool2d(weights[:, :, 0].float(), side).clamp(min=1e-5).log()
+    return -softness * torch.logsumexp(likely - errors.float(), 1).mean()
 
 
 def _slopes(x: Tensor) -> tuple[Tensor, Tensor]:

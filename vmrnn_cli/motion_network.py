@@ -38,6 +38,7 @@ from .motion import (
     Followed,
     Steps,
     agree,
+    box_mean,
     draw,
     draw_each,
     find_matches,
@@ -50,7 +51,7 @@ from .motion import (
 
 _M = len(HYPOTHESES)
 _P = _M + 1 + len(BLURS)  # pictures that are mixed, see `motion.agree`
-_EVIDENCE = 1 + (_M - 1) + _M + 1 + 2 * FIELDS + 3  # channels, see `_Stage.evidence`
+_EVIDENCE = 1 + (_M - 1) + _M + 3 + 2 * FIELDS + 3 + _M  # channels, see `_Stage.evidence`
 AGREEMENT, BLUR = 1.5, -3.0  # logits of the mean's share and of its blurs, before anything is decided
 _DAMPING = 0.97  # of a correction's velocity, a frame
 
@@ -167,7 +168,7 @@ class MotionVMRNN(ScanNetwork):
         """
         T, rehearsed = given.count, given.rehearsed
         newest, change = given.kept[-1], given.change
-        states, found = None, {}
+        states, found, credit = None, {}, None
         if T - rehearsed >= 2:
             before = given.kept[-1 - rehearsed]
             stage = _Stage(known[: T - rehearsed] or [before.known], before, change)
@@ -176,9 +177,9 @@ class MotionVMRNN(ScanNetwork):
                 truth = torch.cat([kept.known.small for kept in list(given.kept)[-rehearsed:]])
                 errors = (pictures - truth.unflatten(0, (rehearsed, -1))).abs()
             decided, states = self.decide_on(stage.evidence(steps, pictures, {1: errors[:-1]}), states)
-            found = {0: errors[-1:]}
+            found, credit = {0: errors[-1:]}, errors[-1]
             yield Part(T - rehearsed, stage.continuation, self._outlook(steps, decided, stage.lead), decided)
-        stage = _Stage(known or [newest.known], newest, change)
+        stage = _Stage(known or [newest.known], newest, change, credit)
         for count in ahead:
             steps, pictures = stage.go_on(count)
             decided, states = self.decide_on(stage.evidence(steps, pictures, found), states)
@@ -295,8 +296,15 @@ class Given:
 class _Stage:
     """A continuation of the given frames up to some, and the evidence that it offers, on the half grid."""
 
-    def __init__(self, known: Sequence[Followed], kept: _Kept, change: Tensor) -> None:
-        """What is known after each frame or after the last one, what is kept of that, and how much the clip changes."""
+    def __init__(self, known: Sequence[Followed], kept: _Kept, change: Tensor, errors: Tensor | None = None) -> None:
+        """A continuation.
+
+        Args:
+            known: after each frame, or after the last one.
+            kept: of the last one.
+            change: how much the clip changes, (B, 1, 1, 1).
+            errors: of the hypotheses in the last frame, (B, M, h, w), if that was rehearsed.
+        """
         with _measuring(kept.behind):
             self.continuation = Continuation(known)
         self._last = kept.known.small
@@ -304,6 +312,10 @@ class _Stage:
         assert kept.known.matter is not None
         self._shown = kept.known.matter.shown()
         self._change = change
+        self._errors = torch.zeros_like(self._last).expand(-1, _M, -1, -1)
+        if errors is not None:
+            with _measuring(errors):
+                self._errors = (box_mean(errors, 5) / (2 * change)).clamp(max=4)
         self.lead = 0  # frames ahead of the last step
 
     def go_on(self, count: int) -> tuple[Steps, Tensor]:
@@ -312,10 +324,14 @@ class _Stage:
         with _measuring(self._last):
             steps = self.continuation.steps(count)
             shown = self._shown.expand(count, -1, -1, -1, -1).flatten(0, 1)
-            self._visible = warp(shown, steps.fields[:, :, -1].flatten(0, 1) / 2).view_as(steps.mask)
+            self._visible = warp(shown, steps.fields[:, :, -1].flatten(0, 1) / 2).view_as(steps.masks[:, :, :1])
             anchors = self._anchors.expand(count, -1, -1, -1, -1).flatten(0, 2)[:, None]  # (S B (M-1), 1, h, w)
-            fields = torch.cat([steps.fields, steps.fields[:, :, -1:]], 2)  # "past" has that of "plate"
-            moved = warp(anchors, fields.flatten(0, 2) / 2).view(count, *self._anchors.shape)
+            fields = torch.cat([steps.fields, steps.fields[:, :, -1:]], 2) / 2  # "past" has that of "plate"
+            moved = warp(anchors, fields.flatten(0, 2)).view(count, *self._anchors.shape)
+            still, others = self._errors[:, :1], self._errors[:, 1:, None]
+            others = others.expand(count, -1, -1, -1, -1, -1).flatten(0, 2)  # (S B (M-1), 1, h, w)
+            carried = warp(others, fields.flatten(0, 2)).view(count, *self._anchors.shape)
+            self._carried = torch.cat([still.expand(count, -1, -1, -1, -1), carried], 2)
             return steps, torch.cat([self._last.expand(count, -1, -1, -1, -1), moved], 2)
 
     def evidence(self, steps: Steps, pictures: Tensor, found: dict[int, Tensor]) -> Tensor:
@@ -328,11 +344,12 @@ class _Stage:
                 know it: all but the first one in a rehearsal, only the first one after it.
 
         Returns:
-            (S, B, 28, h, w): the last frame, how the hypotheses differ from it, their errors, the mask, the fields,
-            whether the errors are known, how far ahead the step is, and where the plate was seen.
+            (S, B, 37, h, w): the last frame, how the hypotheses differ from it, their errors, the masks, the fields,
+            whether the errors are known, how far ahead the step is, where the plate was seen, and how far the
+            hypotheses were off in the last frame, carried along with what they carry.
         """
         S, B, _, h, w = pictures.shape
-        known, seen = torch.zeros_like(steps.mask), torch.zeros_like(pictures)
+        known, seen = torch.zeros_like(steps.masks[:, :, :1]), torch.zeros_like(pictures)
         for first, errors in found.items():
             known[first : first + len(errors)] = 1.0
             seen[first : first + len(errors)] = errors / (2 * self._change)
@@ -342,11 +359,12 @@ class _Stage:
                 (self._last - 0.5).expand(S, -1, -1, -1, -1),
                 ((pictures[:, :, 1:] - self._last) / (4 * self._change)).clamp(-4, 4),
                 seen.clamp(-4, 4),
-                steps.mask,
+                steps.masks,
                 (steps.fields / (4 + 2 * lead[..., None])).flatten(2, 3),
                 known,
                 (lead / 10).clamp(max=3).expand(-1, B, -1, h, w),
                 self._visible,
+                self._carried,
             ],
             2,
         )

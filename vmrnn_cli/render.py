@@ -87,7 +87,7 @@ def motion_colours(displacement: NDArray[np.float32]) -> Frame:
 def weight_colours(weights: NDArray[np.float32]) -> Frame:
     """Which hypothesis of motion counts where: their colours, mixed as they are weighed.
 
-    weights : (M, H, W), of sum 1: gray still, blue place, cyan drift, green camera, red matter, yellow what is behind
+    weights : (M, H, W), of sum 1: gray still, blue place, cyan thing, green camera, red matter, yellow what is behind
     returns : (3, H, W) in [0, 1]
     """
     front = [[0.5] * 3, [0.1, 0.3, 1], [0, 0.8, 0.9], [0.1, 0.8, 0.2], [1, 0.2, 0.1]]
