@@ -279,7 +279,7 @@ def _texture(picture: Tensor) -> Tensor:
     return (box_mean(picture**2, 3) - box_mean(picture, 3) ** 2).clamp(min=0) + _NOISE
 
 
-def _smooth(values: Tensor, weight: Tensor, size: int) -> Tensor:
+def smooth(values: Tensor, weight: Tensor, size: int) -> Tensor:
     """Two passes of a weighted moving average, (B, C, H, W) with weights (B, 1, H, W)."""
     for _ in range(2):
         total = box_mean(weight, size)
@@ -403,7 +403,7 @@ class Matter(NamedTuple):
         sure = self.found + 1e-4
         velocity, weight = halve(self.velocity * sure) / halve(sure), halve(sure)
         speed = (velocity + halve(self.pan)).square().sum(1, keepdim=True)  # beside the camera's
-        velocity = _smooth(velocity, weight * (speed**3 + 0.02) + 1e-6, 9)
+        velocity = smooth(velocity, weight * (speed**3 + 0.02) + 1e-6, 9)
         return resize(velocity, *self.velocity.shape[-2:])
 
     @classmethod
@@ -420,7 +420,7 @@ class Matter(NamedTuple):
         """
         memory = 0.6  # how much of a velocity that was found before counts
         texture = _texture(now)
-        back = _smooth(resize(match_, *now.shape[-2:]), texture, 9)
+        back = smooth(resize(match_, *now.shape[-2:]), texture, 9)
         stays, goes = box_mean((now - warp(before, pan)) ** 2, 3), box_mean((now - warp(before, back)) ** 2, 3)
         speed = (2 * (back - pan)).square().sum(1, keepdim=True)  # in pixels of the frame, squared
         vote = (stays - goes) / (stays + goes + 2 * _NOISE)  # in [-1, 1]: to go explains more than to stay, or less
@@ -433,7 +433,7 @@ class Matter(NamedTuple):
         found = (going + around) / (total + 1)
         mask = _step_up(found, 0.15, 0.55)
         found = found.clamp(0, 1)
-        back = _smooth(back, found * texture + 1e-6, 17)
+        back = smooth(back, found * texture + 1e-6, 17)
         for _ in range(3):  # of what moves alone, so that what it moves over doesn't slow it down
             products = found * _slopes_and_difference(now, before, back)
             back = back + _explain(box_mean(box_mean(products, 5), 5), 1e-5)
@@ -555,17 +555,20 @@ class Continuation:
     Args:
         known: after each frame, at least two; the anchors of frames before the first of it cannot be had.
         damping: of the velocity of "matter", a frame.
+        going: how much of its velocity beside the camera's "thing" keeps, (B, 1, h, w); None for all of it.
     """
 
-    def __init__(self, known: Sequence[Followed], damping: float = 0.985) -> None:
-        self._known, last = known, known[-1]
+    def __init__(self, known: Sequence[Followed], damping: float = 0.985, going: Tensor | None = None) -> None:
+        self.known, last = known, known[-1]
         assert last.flow is not None and last.matter is not None
         h, w = last.small.shape[-2:]
         step = torch.stack([last.flow, torch.stack(last.cameras).mean(0)], 1)  # (B, 2, 2, ., .)
         self._step = resize(step.flatten(0, 1), h, w)
         self._flow = torch.zeros_like(self._step)
         self._damping = step.new_tensor([1.0, damping]).repeat(len(step))[:, None, None, None]
-        self._velocity = torch.stack([last.matter.as_one(), last.matter.velocity], 1).flatten(0, 1)  # (B 2, 2, h, w)
+        as_one, stays = last.matter.as_one(), -last.matter.camera
+        thing = as_one if going is None else torch.lerp(stays, as_one, going)
+        self._velocity = torch.stack([thing, last.matter.velocity], 1).flatten(0, 1)  # (B 2, 2, h, w)
         self._was = last.matter.matte(last.small)
         self._mask = self._was.repeat_interleave(2, 0)
         self._source = torch.zeros_like(self._velocity)
@@ -597,9 +600,9 @@ class Continuation:
             (B, A, C, H + 2, W + 2).
         """
         behind = nothing_behind(frames[0])
-        for frame, known in zip(frames[1:], self._known[1:], strict=True):
+        for frame, known in zip(frames[1:], self.known[1:], strict=True):
             behind = known.behind(behind, frame)
-        return self._known[-1].anchors(behind, frames[-1])
+        return self.known[-1].anchors(behind, frames[-1])
 
 
 def to_size(displacement: Tensor, height: int, width: int) -> Tensor:
@@ -664,6 +667,24 @@ def draw(anchors: Tensor, fields: Tensor, logits: Tensor) -> Tensor:
     """The mean of all pictures, each as its weight says: (B, C, H, W). Arguments as for `draw_each`."""
     pictures, weights = draw_each(anchors, fields, logits)
     return (weights * pictures).sum(1)
+
+
+def draw_over(scene: Tensor, anchors: Tensor, step: Steps) -> Tensor:
+    """What moves, as one and whole, in front of a scene, and what is behind it where it has left.
+
+    Args:
+        scene: (B, C, H, W).
+        anchors: (B, A, C, H + 2, W + 2), as `Followed.anchors` gives them.
+        step: of one frame ahead.
+
+    Returns:
+        (B, C, H, W).
+    """
+    H, W = scene.shape[-2:]
+    thing, plate = (to_size(step.fields[0, :, HYPOTHESES.index(name) - 1], H, W) for name in ("thing", "plate"))
+    here, was = resize(step.masks[0, :, :1], H, W), resize(step.masks[0, :, 2:], H, W)
+    scene = torch.lerp(scene, warp(anchors[:, 1 + len(BLURS)], plate), was)
+    return torch.lerp(scene, warp(anchors[:, 0], thing), here)
 
 
 def find_matches(frames: Tensor) -> Tensor:

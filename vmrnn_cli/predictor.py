@@ -30,11 +30,12 @@ from .grids.values import are_matched
 from .matching import match_values
 from .metrics import Score
 from .model import VMRNN, rollout
-from .motion import Continuation, at_least_two
+from .motion import Continuation, at_least_two, draw_over
 from .motion_network import MotionVMRNN, Outlook
 from .outputs import given_name
 from .readings import Declared, fill, missing_note
 from .rivals import RIVALS
+from .whole import Things
 
 Network = VMRNN | MotionVMRNN
 ClipLike = str | Path | NDArray[np.generic] | video.Source | Any  # and xarray's DataArray
@@ -47,11 +48,29 @@ _BLOCK = 16  # frames ahead that a network decides on together: more would be no
 
 
 class Predictor:
-    """A model on a device, with frames in and out as arrays."""
+    """A model on a device, with frames in and out as arrays.
+
+    Args:
+        model: the network.
+        device: see `vmrnn_cli.devices.pick_device`.
+        dtype: see `vmrnn_cli.devices.pick_dtype`.
+        scan_backend: "auto" or one of `vmrnn_cli.scan.BACKENDS`.
+        whole: whether what moves is drawn as one (`vmrnn_cli.whole`), for which the network must carry the picture on.
+
+    Raises:
+        InputError: the network, the device or the backend can't do that.
+    """
 
     def __init__(
-        self, model: Network, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto"
-    ) -> None:
+        self, model: Network, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto",
+        whole: bool = False,
+    ) -> None:  # fmt: skip
+        if whole and not isinstance(model, MotionVMRNN):
+            raise InputError(
+                f"{model.source} paints its frames: it has no things to draw whole",
+                "leave --whole out, or use vmrnn-d-motion",
+            )
+        self.whole = whole
         mind_forks()
         keep_freed_memory()
         self.device = pick_device(device)
@@ -103,11 +122,13 @@ class Predictor:
         clips = [small] if large is None else [small, large]
         decided = _decided(model, small, frames, timing)
         anchors: list[torch.Tensor] = []
+        things: Things | None = None
         for _ in range(frames):
             with self.computing(timing):
                 continuation, outlook = next(decided)
                 anchors = anchors or [continuation.anchors(list(clip)) for clip in clips]
-                drawn = [outlook.draw(of_clip).clamp(0, 1) for of_clip in anchors]
+                things = things or (Things(continuation.known) if self.whole else None)
+                drawn = _draw(outlook, anchors, things)
                 frame, *picture = (each[0].cpu().numpy() for each in drawn)
             extras = {panel: _extra(panel, outlook) for panel in extra if panel in _EXTRA}
             yield Output(finite(frame, self.model), picture[0] if picture else None, extras)
@@ -156,11 +177,13 @@ class Predictor:
 
     def _batch_carried_on(self, model: MotionVMRNN, inputs: torch.Tensor, frames: int) -> NDArray[np.float32]:
         """(T, B, C, H, W) -> (B, frames, C, H, W)."""
-        anchors, drawn = None, []
+        anchors: list[torch.Tensor] = []
+        things, drawn = None, []
         with torch.inference_mode(), autocast(self.device, self.dtype):
             for continuation, outlook in _decided(model, inputs, frames, Timing()):
-                anchors = continuation.anchors(list(inputs)) if anchors is None else anchors
-                drawn.append(outlook.draw(anchors).clamp(0, 1))
+                anchors = anchors or [continuation.anchors(list(inputs))]
+                things = things or (Things(continuation.known) if self.whole else None)
+                drawn += _draw(outlook, anchors, things)
             return finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
 
@@ -172,6 +195,16 @@ def _decided(
         timing.steps += len(part.outlook.light)
         if part.given == len(given):
             yield from ((part.continuation, Outlook(*fields)) for fields in zip(*part.outlook, strict=True))
+
+
+def _draw(outlook: Outlook, anchors: Sequence[torch.Tensor], things: Things | None) -> list[torch.Tensor]:
+    """The next frame from each set of anchors, (B, C, H, W) in [0, 1]."""
+    drawn = [outlook.draw(of_clip) for of_clip in anchors]
+    if things is not None:
+        with torch.autocast(drawn[0].device.type, enabled=False):  # motion is measured in float32
+            step = things.step()
+            drawn = [draw_over(*pair, step) for pair in zip(drawn, anchors, strict=True)]
+    return [picture.clamp(0, 1) for picture in drawn]
 
 
 def blocks(frames: int) -> Iterator[int]:
@@ -406,6 +439,7 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
     gaps: str = "refuse",
     transform: str = "",
     match: bool | None = None,
+    whole: bool = False,
     device: str = "auto",
     dtype: str = "auto",
     scan: str = "auto",
@@ -438,6 +472,7 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
         transform: of a grid with skewed values, "none", "log", "sqrt" or "dB"; default what is usual for its units.
         match: whether the forecast gets the values of the last given frame again, where it is likely to have them
             (`vmrnn_cli.matching`); default for grids of rain.
+        whole: whether what moves is drawn as one, in one place, instead of as a mean that fades (`vmrnn_cli.whole`).
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.
@@ -465,7 +500,7 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
     declared = Declared(layout, range, missing, variable, chosen, gaps if gaps != "refuse" else "", transform)
     source = video.Source.of(source, declared)
     model, name = load_weights(weights, source, start)
-    predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
+    predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan, whole=whole)
     with open_forecast(
         predictor, source, frames=frames, context=context, start=start, from_end=from_end, force=force, fps=fps,
         size=size, gray=gray, title=name, load_s=time.perf_counter() - begin, match=match,

@@ -51,6 +51,7 @@ def evaluate(
     select: list[str] | None = options.SELECT,
     transform: str | None = options.TRANSFORM,
     match: bool | None = options.MATCH,
+    whole: bool = options.WHOLE,
     split: str = option(DATA, "train, val, test or all. (grids with coordinates: all)", default="test"),
     size: str | None = options.SIDE,
     limit: int | None = option(DATA, "Use only the first so many clips.", min=1),
@@ -77,14 +78,13 @@ def evaluate(
     """Score weights on a data set, beside forecasts that cost nothing. Under torchrun, processes share the clips."""
     pictures = _check_before_loading(report, plot, out, save_worst, overwrite)
     with interrupts.deferred():
-        from .. import batch
         from .. import evaluate as evaluation
         from ..ranks import DAY, Ranks
 
     source, side, verification = _open(given)
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
-    loaded = batch.load(_fitting(weights, source, split), device=str(ranks.device), dtype=dtype, scan_backend=scan)
+    loaded = _load(given, source, str(ranks.device))
     config, context, frames = _lengths(loaded, context, frames)
     clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips, name=loaded.name)
     if shown:
@@ -166,6 +166,17 @@ def _check_before_loading(
         if picture.parent.exists():  # else it is made with the first
             outputs.check_target(picture, overwrite)
     return pictures
+
+
+def _load(given: typer.Context, source: DataSource, device: str) -> Loaded:
+    """The weights that the options name, or those that fit."""
+    from .. import batch
+
+    said = given.params
+    return batch.load(
+        _fitting(said["weights"], source, said["split"]), device=device, dtype=said["dtype"],
+        scan_backend=said["scan"], whole=said["whole"],
+    )  # fmt: skip
 
 
 def _fitting(weights: str | None, source: DataSource, split: str) -> str:

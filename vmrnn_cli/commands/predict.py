@@ -93,6 +93,7 @@ def predict(
     gaps: str | None = options.GAPS,
     transform: str | None = options.TRANSFORM,
     match: bool | None = options.MATCH,
+    whole: bool = options.WHOLE,
     weights: str | None = options.WEIGHTS,
     scan: str = options.SCAN,
     device: str = options.DEVICE,
@@ -112,8 +113,7 @@ def predict(
         axes, value_range, missing, variable=variable, select=select, gaps=gaps, transform=transform
     )
     _check_options(weights, overwrite, skip_existing)
-    # Under torchrun, all processes look before any writes: they wait for each other when they have PyTorch.
-    files = batch.find_files(names, output, form, skip_existing=skip_existing)
+    files = batch.find_files(names, output, form, skip_existing=skip_existing)  # of all processes, before any writes
     drawn = None if panels is None else [panel.strip() for panel in panels.split(",")]
     _check_before_loading(files, output, overwrite, drawn, layout, poster)
 
@@ -128,10 +128,10 @@ def predict(
         print(f"skipping {len(names) - len(files)} of {len(names)}: their output is there", file=sys.stderr)
     outcomes = batch.forecast_files(
         files, declared=declared, weights=weights, start=start, panels=drawn, layout=layout, poster=poster,
-        overwrite=overwrite, ranks=ranks,
-        strict=debug or len(names) == ranks.world == 1, announce=options.announce if shown else lambda _: None,
-        progress=functools.partial(_bar, shown), runs={"dtype": dtype, "scan_backend": scan}, frames=frames,
-        context=context, from_end=from_end, force=force, fps=fps, size=size, gray=gray, match=match,
+        overwrite=overwrite, ranks=ranks, strict=debug or len(names) == ranks.world == 1,
+        announce=options.announce if shown else lambda _: None, progress=functools.partial(_bar, shown),
+        runs={"dtype": dtype, "scan_backend": scan, "whole": whole}, frames=frames, context=context,
+        from_end=from_end, force=force, fps=fps, size=size, gray=gray, match=match,
     )  # fmt: skip
     _tell_all(outcomes, ranks, as_json=as_json, quiet=quiet, alone=len(names) == 1)
 
