@@ -52,6 +52,7 @@ _STEADY = 0.03  # change of the gain within which light is steady
 _LATELY = 12  # frames for which it has to be, or nothing has to change, or a scene has to be known
 _AFRESH = 5  # frames of a scene after which it is known what is left where
 _NEAR = 2  # cells: what moves leaves something there too
+_END = 0.02  # from black, and from white: values that light may have cut off
 _EDGE = 1 / 16  # share of the shorter side over which things come in, rather than appear
 
 
@@ -293,25 +294,26 @@ class _Fit(NamedTuple):
     mean_y: Grid
 
     def left(self, y: Grid, x: Grid) -> Grid:
-        """What is left of y."""
-        return y - self.mean_y - self.gain * (x - self.mean_x)
+        """What is left of y. Light that would make it more than white makes it white."""
+        return y - np.clip(self.mean_y + self.gain * (x - self.mean_x), 0, 1)
 
 
 def _fit(y: Grid, x: Grid) -> _Fit:
     """The gain, at least 0, and the offset by which x comes nearest to y around each place.
 
-    What does not fit counts less in a second round: an object that appears must not pass for light.
+    What does not fit counts less in a second round: an object that appears must not pass for light. What is as dark or
+    as bright as can be tells little of it.
     """
     radius = max(1, min(y.shape) // 4)
-    weight: Grid = np.ones_like(y)
-    fit = None
+    tells: Grid = np.where((y > _END) & (y < 1 - _END), 1, _END).astype(np.float32)
+    weight, fit = tells, None
     for _ in range(2):
         total, *sums = _box(np.stack([weight, weight * x, weight * y, weight * x * x, weight * x * y]), radius)
         mean_x, mean_y, square, product = (part / total for part in sums)
         variance, covariance = np.maximum(square - mean_x**2, 0), np.maximum(product - mean_x * mean_y, 0)
         fit = _Fit(*_box(np.stack([covariance / (variance + _FLOOR), mean_x, mean_y]), radius // 2))
         off = fit.left(y, x) ** 2
-        weight = (1 / (1 + off / (4 * np.median(off) + _FLOOR))).astype(np.float32)
+        weight = (tells / (1 + off / (4 * np.median(off) + _FLOOR))).astype(np.float32)
     assert fit is not None
     return fit
 
