@@ -136,6 +136,14 @@ def test_light_is_no_event(name, light):
     assert watched(np.rint(255 * frames.clip(0, 1)) / 255) == [], name
 
 
+@pytest.mark.parametrize(("gain", "least", "seed"), [(2.0, 0.4, 0), (2.0, 0.4, 2), (2.5, 0.2, 4), (2.5, 0.4, 4)])
+def test_light_that_is_cut_off_at_white_is_no_event(gain, least, seed):
+    frames = least + (1 - least) * scene(seed)
+    frames[AT:] *= np.clip(1 + (gain - 1) * np.arange(LENGTH - AT) / 5, 1, gain)[:, None, None]
+    assert np.mean(frames[-1] > 1) > 0.3
+    assert watched(np.rint(255 * frames.clip(0, 1)) / 255) == []
+
+
 def test_noise_is_no_event():
     frames = scene()
     frames[AT:] += 0.05 * np.random.default_rng(2).standard_normal(frames[AT:].shape)

@@ -118,7 +118,8 @@ class Surprise:
         noise = _pixel_noise(truth) ** 2 / size**2 + _FLOOR  # of a cell, squared
         before = known if self._before is None or self._before.shape != y.shape else self._before
         self._before = y
-        left, gain = _unexplained(y, [guess, before, *self._remembered(before)])
+        black, white = (pooled(cut.astype(np.float32), size) for cut in (truth < _END, truth > 1 - _END))
+        left, gain = _unexplained(y, [guess, before, *self._remembered(before)], black, white)
         noise = noise * np.maximum(1, gain) ** 2  # which a gain makes larger
         place, ratio = self._measure_place(y, left, noise)
         surprises = [
@@ -294,18 +295,18 @@ class _Fit(NamedTuple):
     mean_y: Grid
 
     def left(self, y: Grid, x: Grid) -> Grid:
-        """What is left of y. Light that would make it more than white makes it white."""
-        return y - np.clip(self.mean_y + self.gain * (x - self.mean_x), 0, 1)
+        """What is left of y."""
+        return y - self.mean_y - self.gain * (x - self.mean_x)
 
 
-def _fit(y: Grid, x: Grid) -> _Fit:
+def _fit(y: Grid, x: Grid, tells: Grid | None = None) -> _Fit:
     """The gain, at least 0, and the offset by which x comes nearest to y around each place.
 
-    What does not fit counts less in a second round: an object that appears must not pass for light. What is as dark or
-    as bright as can be tells little of it.
+    What does not fit counts less in a second round: an object that appears must not pass for light. `tells` is how much
+    each place tells of the light, (h, w) above 0.
     """
     radius = max(1, min(y.shape) // 4)
-    tells: Grid = np.where((y > _END) & (y < 1 - _END), 1, _END).astype(np.float32)
+    tells = np.ones_like(y) if tells is None else tells
     weight, fit = tells, None
     for _ in range(2):
         total, *sums = _box(np.stack([weight, weight * x, weight * y, weight * x * x, weight * x * y]), radius)
@@ -326,10 +327,14 @@ def _misfits(y: Grid, x: Grid) -> Grid:
     return left
 
 
-def _unexplained(y: Grid, candidates: Sequence[Grid]) -> tuple[Grid, Grid]:
-    """What is left of y by the candidate, up to a cell off, that explains most around each place; and its gain."""
+def _unexplained(y: Grid, candidates: Sequence[Grid], black: Grid, white: Grid) -> tuple[Grid, Grid]:
+    """What is left of y by the candidate, up to a cell off, that explains most around each place; and its gain.
+
+    `black` and `white` are the shares of each cell that are, (h, w) in [0, 1]. By so much of it, a cell may be less dark
+    or bright than light explains: that was cut off.
+    """
     h, w = y.shape
-    fits = [_fit(y, x) for x in candidates]
+    fits = [_fit(y, x, np.maximum(1 - black - white, _END)) for x in candidates]
     off = np.stack(
         [
             fit.left(y, wide[top : top + h, start : start + w])
@@ -337,6 +342,7 @@ def _unexplained(y: Grid, candidates: Sequence[Grid]) -> tuple[Grid, Grid]:
             for top, start in itertools.product(range(3), repeat=2)
         ]
     )
+    off *= np.where(off < 0, 1 - white, 1 - black)
     best = np.argmin(_box(off * off, 1), 0)[None]
     gains: Grid = np.repeat(np.stack([fit.gain for fit in fits]), 9, 0)
     return np.take_along_axis(off, best, 0)[0], np.take_along_axis(gains, best, 0)[0]
