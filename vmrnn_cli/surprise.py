@@ -330,8 +330,8 @@ def _misfits(y: Grid, x: Grid) -> Grid:
 def _unexplained(y: Grid, candidates: Sequence[Grid], black: Grid, white: Grid) -> tuple[Grid, Grid]:
     """What is left of y by the candidate, up to a cell off, that explains most around each place; and its gain.
 
-    `black` and `white` are the shares of each cell that are, (h, w) in [0, 1]. By so much of it, a cell may be less dark
-    or bright than light explains: that was cut off.
+    `black` and `white` are the shares of each cell that are, (h, w) in [0, 1]. By so much of it, a cell may be less
+    dark or bright than light explains: that was cut off.
     """
     h, w = y.shape
     fits = [_fit(y, x, np.maximum(1 - black - white, _END)) for x in candidates]
