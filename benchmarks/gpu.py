@@ -44,7 +44,7 @@ from vmrnn_cli.networks import NETWORKS as PRESETS
 from vmrnn_cli.scan.operators import scan_flops
 from vmrnn_cli.train import RolloutLoss
 
-SECTIONS = ("ceilings", "scans", "steps", "training", "kernels")
+SECTIONS = ("ceilings", "scans", "steps", "training", "kernels", "gradients")
 NETWORKS = ("vmrnn-d-mmnist", "vmrnn-b-kth", "vmrnn-b-taxibj")
 LARGE = (256, 512)  # sides of the larger frames, for vmrnn-b-kth
 SCANS = ((1, 64, 64, 256), (16, 64, 64, 256), (1, 32, 32, 256), (16, 16, 16, 512), (1, 128, 128, 256))  # B, H, W, D
@@ -341,6 +341,27 @@ def kernels(bench: Bench) -> Iterator[dict]:
         release(bench)
 
 
+def gradients(bench: Bench) -> Iterator[dict]:
+    """How fast the scan's backward pass is by the channels and states that `_gradient_kernel` has in registers."""
+    from vmrnn_cli.scan import triton as triton_kernels
+
+    chosen = triton_kernels.GRADIENT_BLOCK, triton_kernels.GRADIENT_STATES
+    shapes = ((1, 2, 3, 8),) if bench.smoke else ((16, 32, 32, 256), (16, 16, 16, 512))
+    for shape in shapes:
+        tensors = scan_inputs(*shape, bench.device, torch.float32, 2 if bench.smoke else 16)
+        tensors = [*(t.to(bench.dtype) for t in tensors[:2]), *tensors[2:]]
+        y, kept = triton_kernels.scan_forward(*tensors, True)
+        for block, states in (
+            (chosen,) if bench.smoke else (chosen, (32, 2), (32, 8), (64, 1), (64, 2), (64, 4), (128, 1))
+        ):
+            triton_kernels.GRADIENT_BLOCK, triton_kernels.GRADIENT_STATES = block, states
+            try:
+                timing = bench.milliseconds(lambda: triton_kernels.scan_backward(y, *tensors, kept))  # noqa: B023
+            finally:
+                triton_kernels.GRADIENT_BLOCK, triton_kernels.GRADIENT_STATES = chosen
+            yield {"shape": shape, "channels": block, "states": states, "backward": timing}
+
+
 def accuracy(bench: Bench) -> Iterator[dict]:
     """How far bfloat16 products lead a 40-frame rollout away from float32 ones, with random weights."""
     for name, config in networks(bench)[: len(NETWORKS)]:
@@ -469,9 +490,11 @@ def main() -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     measure = {
         "ceilings": ceilings, "scans": scans, "steps": steps, "training": training, "kernels": kernels,
-        "accuracy": accuracy,
+        "gradients": gradients, "accuracy": accuracy,
     }  # fmt: skip
-    sections = ("ceilings", "kernels", "steps", "training", "scans") if options.quick else (*SECTIONS, "accuracy")
+    sections = (
+        ("ceilings", "kernels", "steps", "training", "scans", "gradients") if options.quick else (*SECTIONS, "accuracy")
+    )
     for name in options.only or sections:
         begin = time.perf_counter()
         results[name] = []

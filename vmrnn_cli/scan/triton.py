@@ -502,12 +502,14 @@ def scan_backward(
         D=D, N=N, R=R, TILE=TILE, num_warps=1, **gradient_constants(N), **FUSED,
     )  # fmt: skip
     d_before = delta.view(K, B * L, D)  # what delta has become
-    dt_r = x_dbl[..., :R].reshape(B * L, K, R).transpose(0, 1).float()  # (K, B*L, R)
     d_dt_r = torch.bmm(d_before, dt_weight.float()).transpose(0, 1).reshape(B, L, K, R)
+    # Image by image, as a long sum of small matrices leaves most of a card idle.
+    dt_r = x_dbl[..., :R].view(B, L, K, R).permute(2, 0, 1, 3).reshape(K * B, L, R).float()
+    d_weight = torch.bmm(delta.view(K * B, L, D).transpose(1, 2), dt_r).view(K, B, D, R).sum(1)
     gradients = (
         dx.sum(0).view(x.shape),
         torch.cat([d_dt_r, dBC.sum(0)], dim=-1).view(x_dbl.shape),
-        torch.bmm(d_before.transpose(1, 2), dt_r),
+        d_weight,
         d_before.sum(1),
         adjoint.sum((0, 2)).transpose(1, 2).reshape(K * D, N),  # what the adjoint states have become
         (dy.float() * x).sum((0, 1, 2)).repeat(K),
