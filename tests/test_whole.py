@@ -91,6 +91,22 @@ def test_clips_of_a_batch_do_not_meet() -> None:
         torch.testing.assert_close(both.masks[:, number : number + 1], alone.masks, atol=1e-4, rtol=1e-4)
 
 
+def test_it_is_measured_in_float32_whatever_the_network_runs_in() -> None:
+    network = MotionVMRNN(MotionConfig((SIZE, SIZE)))
+    given = crossing([((48, 16), (0, 2.5))], 10)[:, 0].numpy()
+    single, half = (
+        Predictor(network, whole=True, dtype=dtype).batch(given[None], 10) for dtype in ("float32", "bfloat16")
+    )
+    assert np.abs(single - half).max() < 0.01
+
+
+def test_far_ahead_it_stays_finite_and_within_the_picture() -> None:
+    network = MotionVMRNN(MotionConfig((SIZE, SIZE)))
+    given = crossing([((48, 16), (0, 2.5)), ((30, 70), (1.0, -2.0))], 10)[:, 0].numpy()
+    forecast = Predictor(network, whole=True).batch(given[None], 120)
+    assert np.isfinite(forecast).all() and forecast.min() >= 0 and forecast.max() <= 1
+
+
 def test_a_network_that_paints_has_nothing_to_draw_whole() -> None:
     painter = VMRNN(VMRNNConfig("B", 1, (16, 16), 4, 16, (1,), d_state=2, context=3, horizon=2))
     with pytest.raises(InputError, match="paints its frames"):

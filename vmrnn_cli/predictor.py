@@ -127,11 +127,16 @@ class Predictor:
             with self.computing(timing):
                 continuation, outlook = next(decided)
                 anchors = anchors or [continuation.anchors(list(clip)) for clip in clips]
-                things = things or (Things(continuation.known) if self.whole else None)
+                things = things or self._things(continuation)
                 drawn = _draw(outlook, anchors, things)
                 frame, *picture = (each[0].cpu().numpy() for each in drawn)
             extras = {panel: _extra(panel, outlook) for panel in extra if panel in _EXTRA}
             yield Output(finite(frame, self.model), picture[0] if picture else None, extras)
+
+    def _things(self, continuation: Continuation) -> Things | None:
+        """What moves, if it is to be drawn whole; measured in float32, whatever the network runs in."""
+        with torch.autocast(self.device.type, enabled=False):
+            return Things(continuation.known) if self.whole else None
 
     def input(self, frame: Frame) -> torch.Tensor:
         """(C, H, W) -> (1, C, H, W) on the device; what exceeds 1 is cut off."""
@@ -182,7 +187,7 @@ class Predictor:
         with torch.inference_mode(), autocast(self.device, self.dtype):
             for continuation, outlook in _decided(model, inputs, frames, Timing()):
                 anchors = anchors or [continuation.anchors(list(inputs))]
-                things = things or (Things(continuation.known) if self.whole else None)
+                things = things or self._things(continuation)
                 drawn += _draw(outlook, anchors, things)
             return finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
@@ -201,7 +206,7 @@ def _draw(outlook: Outlook, anchors: Sequence[torch.Tensor], things: Things | No
     """The next frame from each set of anchors, (B, C, H, W) in [0, 1]."""
     drawn = [outlook.draw(of_clip) for of_clip in anchors]
     if things is not None:
-        with torch.autocast(drawn[0].device.type, enabled=False):  # motion is measured in float32
+        with torch.autocast(drawn[0].device.type, enabled=False):
             step = things.step()
             drawn = [draw_over(*pair, step) for pair in zip(drawn, anchors, strict=True)]
     return [picture.clamp(0, 1) for picture in drawn]

@@ -41,10 +41,13 @@ class Things:
         self._shown = matter.shown()
 
     def step(self) -> Steps:
-        """Where they are in the next frame, as `motion.draw_over` takes it; what is behind only where it was seen."""
+        """Where they are in the next frame, as `motion.draw_over` takes it.
+
+        What is behind them counts half where it was never seen and is made up.
+        """
         fields, masks = self.going_on.steps(1)
         here, matter, was = masks.split(1, 2)
-        return Steps(fields, torch.cat([here, matter, was * warp(self._shown, fields[0, :, -1] / 2)], 2))
+        return Steps(fields, torch.cat([here, matter, was * (1 + warp(self._shown, fields[0, :, -1] / 2)) / 2], 2))
 
 
 def rehearsed_speed(known: Sequence[Followed]) -> Tensor | None:
