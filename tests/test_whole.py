@@ -7,16 +7,17 @@ import json
 import numpy as np
 import pytest
 import torch
+from commands import DIGITS, ROOT, one_error_line
 from moving import SIZE, crossing, disc, error, panning
 from torch import Tensor
 
 from vmrnn_cli import motion
 from vmrnn_cli.config import MotionConfig
-from vmrnn_cli.errors import InputError
-from vmrnn_cli.model import VMRNN, VMRNNConfig
 from vmrnn_cli.motion_network import MotionVMRNN
 from vmrnn_cli.predictor import Predictor
 from vmrnn_cli.whole import Things, rehearsed_speed
+
+SCENE = ROOT / "examples" / "scene.mp4"
 
 
 def follow(frames: Tensor) -> list[motion.Followed]:
@@ -61,7 +62,8 @@ def test_a_disc_arrives_whole() -> None:
     given, truth = clip[:10, 0].numpy(), clip[10:, 0]
     torch.manual_seed(0)
     network = MotionVMRNN(MotionConfig((SIZE, SIZE)))
-    forecasts = [torch.from_numpy(Predictor(network, whole=whole).batch(given[None], 10)[0]) for whole in (False, True)]
+    predictor = Predictor(network)
+    forecasts = [torch.from_numpy(predictor.batch(given[None], 10, whole=whole)[0]) for whole in (False, True)]
     around = disc((48, 16 + 2.5 * 19), 15)
     mean, whole = (error(around * forecast[-1], around * truth[-1]) for forecast in forecasts)
     assert whole < 0.35 * mean
@@ -95,7 +97,7 @@ def test_it_is_measured_in_float32_whatever_the_network_runs_in() -> None:
     network = MotionVMRNN(MotionConfig((SIZE, SIZE)))
     given = crossing([((48, 16), (0, 2.5))], 10)[:, 0].numpy()
     single, half = (
-        Predictor(network, whole=True, dtype=dtype).batch(given[None], 10) for dtype in ("float32", "bfloat16")
+        Predictor(network, dtype=dtype).batch(given[None], 10, whole=True) for dtype in ("float32", "bfloat16")
     )
     assert np.abs(single - half).max() < 0.01
 
@@ -103,14 +105,22 @@ def test_it_is_measured_in_float32_whatever_the_network_runs_in() -> None:
 def test_far_ahead_it_stays_finite_and_within_the_picture() -> None:
     network = MotionVMRNN(MotionConfig((SIZE, SIZE)))
     given = crossing([((48, 16), (0, 2.5)), ((30, 70), (1.0, -2.0))], 10)[:, 0].numpy()
-    forecast = Predictor(network, whole=True).batch(given[None], 120)
+    forecast = Predictor(network).batch(given[None], 120, whole=True)
     assert np.isfinite(forecast).all() and forecast.min() >= 0 and forecast.max() <= 1
 
 
-def test_a_network_that_paints_has_nothing_to_draw_whole() -> None:
-    painter = VMRNN(VMRNNConfig("B", 1, (16, 16), 4, 16, (1,), d_state=2, context=3, horizon=2))
-    with pytest.raises(InputError, match="paints its frames"):
-        Predictor(painter, whole=True)
+def test_frames_that_come_one_by_one_are_those_of_a_batch_and_scored_is_the_mean() -> None:
+    predictor = Predictor(MotionVMRNN(MotionConfig((SIZE, SIZE))))
+    given = crossing([((48, 16), (0, 2.5))], 10)[:, 0].numpy()
+    outputs = list(predictor.stream(list(given), 20, whole=True))
+    for name, whole in (("frame", False), ("picture", True)):
+        drawn = np.stack([getattr(output, name) for output in outputs])
+        np.testing.assert_allclose(drawn, predictor.batch(given[None], 20, whole=whole)[0], atol=1e-5)
+
+
+def test_a_network_that_paints_has_nothing_to_draw_whole(run) -> None:
+    code, _, err = run("predict", DIGITS, "--whole", "-o", "out.png")
+    assert code == 2 and "paints its frames" in one_error_line(err)
 
 
 def test_the_commands_draw_and_score_them(run, tmp_path) -> None:
@@ -118,12 +128,26 @@ def test_the_commands_draw_and_score_them(run, tmp_path) -> None:
     np.save(tmp_path / "clip.npy", clip)
     np.save(tmp_path / "clips.npy", np.stack([clip] * 2))
     few = ("--frames", 10, "--weights", "vmrnn-d-motion", "--threads", 1, "--json")
-    told = {}
+    told, scored = {}, {}
     for name, option in (("mean", ()), ("whole", ("--whole",))):
         _, out, _ = run("predict", "clip.npy", "-o", f"{name}.npz", *few, *option)
-        drawn = np.load(tmp_path / f"{name}.npz")["prediction"]
-        told[name] = json.loads(out)["metrics"]["mse"], float(np.square(drawn[-1, 0] - clip[-1]).sum())
+        told[name] = json.loads(out)
+        told[name]["error"] = float(np.square(np.load(tmp_path / f"{name}.npz")["prediction"][:, 0] - clip[10:]).sum())
         _, out, _ = run("eval", "--data", "clips.npy", "--split", "all", "--layout", "NTHW", *few, *option)
-        assert json.loads(out)["mse"] == pytest.approx(told[name][0], rel=1e-3)
-    assert told["whole"][0] < told["mean"][0]
-    assert told["whole"][1] < 0.5 * told["mean"][1]
+        scored[name] = json.loads(out)["mse"]
+        assert scored[name] == pytest.approx(told[name]["error"] / 10, rel=1e-3)
+    assert [told[name]["whole"] for name in told] == [False, True]
+    assert told["whole"]["metrics"] == told["mean"]["metrics"]
+    assert scored["whole"] < 0.7 * scored["mean"]
+
+
+def test_footage_is_drawn_whole_unless_it_is_said_otherwise(run, tmp_path) -> None:
+    few = ("--frames", 6, "--threads", 1, "--size", 64, "--json")
+    drawn, told = {}, {}
+    for name, options in (("default", ()), ("whole", ("--whole",)), ("mean", ("--no-whole",)), ("gray", ("--gray",))):
+        _, out, _ = run("predict", SCENE, "-o", f"{name}.npz", *few, *options)
+        told[name], drawn[name] = json.loads(out), np.load(tmp_path / f"{name}.npz")["prediction"]
+    np.testing.assert_array_equal(drawn["default"], drawn["whole"])
+    assert np.abs(drawn["default"] - drawn["mean"]).max() > 0.1
+    assert [told[name]["whole"] for name in told] == [True, True, False, False]  # in gray, the network's own picture
+    assert told["default"]["metrics"] == told["mean"]["metrics"] == told["gray"]["metrics"]

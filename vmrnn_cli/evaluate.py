@@ -165,6 +165,7 @@ def evaluate(
     ranks: Ranks | None = None,
     verification: Verification | None = None,
     match: bool = False,
+    whole: bool = False,
 ) -> Evaluation:
     """Forecast and score the clips of a data set: the first `limit` of them or, with `spread`, as many evenly spaced.
 
@@ -172,7 +173,7 @@ def evaluate(
     clips in the data set, the clips and their forecasts. `progress` is called with the number of clips done so far. Of
     several `ranks`, each takes the batches whose turn is its own, and all return the whole: the same as a single
     process, as batches and their order are the same. `verification` gets all forecasts in the data's own units. With
-    `match`, forecasts have the values of the last given frame again.
+    `match`, forecasts have the values of the last given frame again; with `whole`, what moves in them is one.
     """
     batch_size = batch_size if dataset.one_shape else 1
     rivals = tuple(RIVALS) if rivals is None else rivals
@@ -188,7 +189,7 @@ def evaluate(
         clips = clips[:, : context + horizon]
         truth, clips = clips[:, context:], np.swapaxes(fill(np.swapaxes(clips, 0, 1)), 0, 1)  # the truth unfilled
         given = clips[:, :context]
-        prediction = predictor.batch(given, horizon)
+        prediction = predictor.batch(given, horizon, whole=whole)
         if match:
             prediction = np.stack([
                 [match_values(frame, last) for frame in clip]

@@ -82,6 +82,7 @@ class Forecast:
     panels : of pictures, where none are asked for; empty for the usual ones
     layout : of a film, one of `render.LAYOUTS`; None for the usual one
     scored_on : (C, H, W) of the network's own picture, on which scores are; None where that is what is shown
+    whole : whether what moves is drawn as one, while scores are those of the network's mean (`vmrnn_cli.whole`)
     score, rivals : of the prediction, and of forecasts that cost nothing, by name; they grow with the steps
     timing : grows likewise
     grid : of a grid, what is known of it besides its frames: times, units, coordinates
@@ -100,6 +101,7 @@ class Forecast:
     panels: tuple[str, ...] = ()
     layout: str | None = None
     scored_on: tuple[int, int, int] | None = None
+    whole: bool = False
     score: Score = field(default_factory=Score, repr=False)
     rivals: Mapping[str, Score] = field(default_factory=dict, repr=False)
     timing: Timing = field(default_factory=Timing, repr=False)

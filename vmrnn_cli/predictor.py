@@ -30,7 +30,7 @@ from .grids.values import are_matched
 from .matching import match_values
 from .metrics import Score
 from .model import VMRNN, rollout
-from .motion import Continuation, at_least_two, draw_over
+from .motion import Continuation, at_least_two
 from .motion_network import MotionVMRNN, Outlook
 from .outputs import given_name
 from .readings import Declared, fill, missing_note
@@ -48,29 +48,11 @@ _BLOCK = 16  # frames ahead that a network decides on together: more would be no
 
 
 class Predictor:
-    """A model on a device, with frames in and out as arrays.
-
-    Args:
-        model: the network.
-        device: see `vmrnn_cli.devices.pick_device`.
-        dtype: see `vmrnn_cli.devices.pick_dtype`.
-        scan_backend: "auto" or one of `vmrnn_cli.scan.BACKENDS`.
-        whole: whether what moves is drawn as one (`vmrnn_cli.whole`), for which the network must carry the picture on.
-
-    Raises:
-        InputError: the network, the device or the backend can't do that.
-    """
+    """A model on a device, with frames in and out as arrays."""
 
     def __init__(
-        self, model: Network, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto",
-        whole: bool = False,
-    ) -> None:  # fmt: skip
-        if whole and not isinstance(model, MotionVMRNN):
-            raise InputError(
-                f"{model.source} paints its frames: it has no things to draw whole",
-                "leave --whole out, or use vmrnn-d-motion",
-            )
-        self.whole = whole
+        self, model: Network, *, device: str = "auto", dtype: str = "auto", scan_backend: str = "auto"
+    ) -> None:
         mind_forks()
         keep_freed_memory()
         self.device = pick_device(device)
@@ -91,16 +73,17 @@ class Predictor:
 
     def stream(
         self, context: Sequence[Frame], frames: int, timing: Timing | None = None, *,
-        shown: Sequence[Frame] | None = None, extra: Sequence[str] = (),
+        shown: Sequence[Frame] | None = None, extra: Sequence[str] = (), whole: bool = False,
     ) -> Iterator[Output]:  # fmt: skip
         """Yield `frames` frames that follow `context`, one at a time; `timing` gets the model's share.
 
-        A network that carries the picture on also draws each from `shown`: the same frames larger, or in colour. Of
-        `extra` it draws "motion" and "weights"; others have neither.
+        A network that carries the picture on also draws each from `shown`: the same frames larger, or in colour; and
+        with `whole` so that what moves is one (`vmrnn_cli.whole`). Of `extra` it draws "motion" and "weights". Others
+        have nothing of all this.
         """
         timing = timing or Timing()
         if isinstance(self.model, MotionVMRNN):
-            yield from self._carry_on(self.model, context, frames, timing, shown, extra)
+            yield from self._carry_on(self.model, context, frames, timing, shown, extra, whole)
             return
         inputs = [self.input(frame) for frame in context]
         with self._step_for(self.model, inputs[0], timing) as model:
@@ -114,7 +97,7 @@ class Predictor:
 
     def _carry_on(
         self, model: MotionVMRNN, context: Sequence[Frame], frames: int, timing: Timing,
-        shown: Sequence[Frame] | None, extra: Sequence[str],
+        shown: Sequence[Frame] | None, extra: Sequence[str], whole: bool,
     ) -> Iterator[Output]:  # fmt: skip
         """The same by a network that decides how the picture goes on."""
         small = at_least_two(torch.stack([self.input(frame) for frame in context]))
@@ -127,16 +110,18 @@ class Predictor:
             with self.computing(timing):
                 continuation, outlook = next(decided)
                 anchors = anchors or [continuation.anchors(list(clip)) for clip in clips]
-                things = things or self._things(continuation)
-                drawn = _draw(outlook, anchors, things)
-                frame, *picture = (each[0].cpu().numpy() for each in drawn)
+                drawn = [outlook.draw(of_clip) for of_clip in anchors]
+                if whole:
+                    things = things or self._things(continuation)
+                    drawn[1:] = things.draw_over(drawn[-1:], anchors[-1:])
+                frame, *picture = (each.clamp(0, 1)[0].cpu().numpy() for each in drawn)
             extras = {panel: _extra(panel, outlook) for panel in extra if panel in _EXTRA}
             yield Output(finite(frame, self.model), picture[0] if picture else None, extras)
 
-    def _things(self, continuation: Continuation) -> Things | None:
-        """What moves, if it is to be drawn whole; measured in float32, whatever the network runs in."""
+    def _things(self, continuation: Continuation) -> Things:
+        """What moves, measured in float32, whatever the network runs in."""
         with torch.autocast(self.device.type, enabled=False):
-            return Things(continuation.known) if self.whole else None
+            return Things(continuation.known)
 
     def input(self, frame: Frame) -> torch.Tensor:
         """(C, H, W) -> (1, C, H, W) on the device; what exceeds 1 is cut off."""
@@ -167,28 +152,32 @@ class Predictor:
         finally:
             self._idle = recorded
 
-    def batch(self, context: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-        """Forecast several clips at once: (B, T, C, H, W) in [0, 1] -> (B, frames, C, H, W).
+    def batch(self, context: NDArray[np.float32], frames: int, *, whole: bool = False) -> NDArray[np.float32]:
+        """Forecast several clips at once: (B, T, C, H, W) in [0, 1] -> (B, frames, C, H, W); `whole` as of `stream`.
 
         Raises:
             NotFiniteError: the forecast of some clip is not.
         """
         inputs = torch.from_numpy(np.minimum(context, 1)).to(self.device).transpose(0, 1)
         if isinstance(self.model, MotionVMRNN):
-            return self._batch_carried_on(self.model, at_least_two(inputs), frames)
+            return self._batch_carried_on(self.model, at_least_two(inputs), frames, whole)
         with torch.inference_mode(), autocast(self.device, self.dtype):
             steps = itertools.islice(rollout(self.model, inputs, frames), len(inputs) - 1, None)
             return finite(torch.stack(list(steps), dim=1).float().cpu().numpy(), self.model)
 
-    def _batch_carried_on(self, model: MotionVMRNN, inputs: torch.Tensor, frames: int) -> NDArray[np.float32]:
+    def _batch_carried_on(
+        self, model: MotionVMRNN, inputs: torch.Tensor, frames: int, whole: bool
+    ) -> NDArray[np.float32]:
         """(T, B, C, H, W) -> (B, frames, C, H, W)."""
-        anchors: list[torch.Tensor] = []
-        things, drawn = None, []
+        anchors, things, drawn = None, None, []
         with torch.inference_mode(), autocast(self.device, self.dtype):
             for continuation, outlook in _decided(model, inputs, frames, Timing()):
-                anchors = anchors or [continuation.anchors(list(inputs))]
-                things = things or self._things(continuation)
-                drawn += _draw(outlook, anchors, things)
+                anchors = continuation.anchors(list(inputs)) if anchors is None else anchors
+                picture = outlook.draw(anchors)
+                if whole:
+                    things = things or self._things(continuation)
+                    (picture,) = things.draw_over([picture], [anchors])
+                drawn.append(picture.clamp(0, 1))
             return finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
 
@@ -200,16 +189,6 @@ def _decided(
         timing.steps += len(part.outlook.light)
         if part.given == len(given):
             yield from ((part.continuation, Outlook(*fields)) for fields in zip(*part.outlook, strict=True))
-
-
-def _draw(outlook: Outlook, anchors: Sequence[torch.Tensor], things: Things | None) -> list[torch.Tensor]:
-    """The next frame from each set of anchors, (B, C, H, W) in [0, 1]."""
-    drawn = [outlook.draw(of_clip) for of_clip in anchors]
-    if things is not None:
-        with torch.autocast(drawn[0].device.type, enabled=False):
-            step = things.step()
-            drawn = [draw_over(*pair, step) for pair in zip(drawn, anchors, strict=True)]
-    return [picture.clamp(0, 1) for picture in drawn]
 
 
 def blocks(frames: int) -> Iterator[int]:
@@ -251,7 +230,7 @@ def open_forecast(
     predictor: Predictor, source: ClipLike, *, frames: int | None = None, context: int | None = None,
     start: float = 0.0, from_end: bool = False, fps: float | None = None, size: Size = None, gray: bool = False,
     panels: Sequence[str] = (), fit: Fit | None = None, title: str = "", load_s: float = 0.0, force: bool = False,
-    reading: Progress | None = None, match: bool | None = None,
+    reading: Progress | None = None, match: bool | None = None, whole: bool | None = None,
 ) -> Iterator[Forecast]:  # fmt: skip
     """Read a clip's context and yield the forecast in the making; the clip is open as long as the block lasts.
 
@@ -270,6 +249,8 @@ def open_forecast(
     carries_on = isinstance(predictor.model, MotionVMRNN)
     if unknown := [panel for panel in panels if panel in _EXTRA and not carries_on]:
         raise InputError(f"{title or 'this network'} has nothing to show as {unknown[0]}", "leave that panel out")
+    if whole and not carries_on:
+        raise InputError(f"{title or 'this network'} paints its frames and knows no things", "leave --whole out")
     channels = None if carries_on and as_it_is else config.image_channels
     wanted: dict[str, Any] = {"fps": fps, "start": start, "divided_by": config.divided_by}
     wanted["learned"] = weights.learned(config, title, source.units, source.has_range)
@@ -281,6 +262,7 @@ def open_forecast(
         shown = None
         if carries_on and not as_it_is and not (gray and size is not None):
             shown = opened.enter_context(_open_shown(source, 1 if gray else 3, size, fit, wanted))
+        whole = shown is not None if whole is None else whole
         timing.decode_s = time.perf_counter() - begin
         height, width = clip.frame_shape[1:]
         if min(height, width) < (2 if carries_on else config.patch_size):
@@ -324,9 +306,10 @@ def open_forecast(
             forecasts = _rivals(np.stack(seen), frames, apart) if truth else {}
             known = itertools.chain(truth, ahead, itertools.repeat(None))
             if apart:
-                made = _each_apart(predictor, seen, frames, timing)
+                made = _each_apart(predictor, seen, frames, timing, whole)
             else:
-                made = predictor.stream(seen, frames, timing, shown=pictures if shown else None, extra=panels)
+                large = pictures if shown else None
+                made = predictor.stream(seen, frames, timing, shown=large, extra=panels, whole=whole)
             for output, true in zip(made, known, strict=False):
                 output = _matched(output, seen[-1], pictures[-1]) if matched else output
                 if true is not None:
@@ -339,8 +322,8 @@ def open_forecast(
 
         yield Forecast(
             np.stack(pictures), frames, steps(), bool(truth), clip.fps, clip.has_clock, clip.divided_by, title,
-            clip.name, scored_on=clip.frame_shape, score=score, rivals=rivals, timing=timing, offset=clip.offset,
-            notes=notes, missing=missing, grid=clip.grid,
+            clip.name, scored_on=clip.frame_shape, whole=whole, score=score, rivals=rivals, timing=timing,
+            offset=clip.offset, notes=notes, missing=missing, grid=clip.grid,
         )  # fmt: skip
         notes += [f"{clip.name}: {flaw}" for flaw in clip.flaws()]  # of what has been read by now
         notes += [missing_note(clip.name, missing.count, missing.total)] if missing.count else []
@@ -366,11 +349,17 @@ def _are_apart(clip: video.Clip, config: NetworkConfig) -> bool:
     return C > 1 and config.image_channels == 1
 
 
-def _each_apart(predictor: Predictor, seen: Sequence[Frame], frames: int, timing: Timing) -> Iterator[Output]:
+def _each_apart(
+    predictor: Predictor, seen: Sequence[Frame], frames: int, timing: Timing, whole: bool
+) -> Iterator[Output]:
     """The forecast of each channel by itself, together again."""
-    streams = [predictor.stream([frame[[c]] for frame in seen], frames, timing) for c in range(len(seen[0]))]
+    each = [[frame[[c]] for frame in seen] for c in range(len(seen[0]))]
+    streams = [predictor.stream(channel, frames, timing, whole=whole) for channel in each]
     for outputs in zip(*streams, strict=True):
-        yield Output(np.concatenate([output.frame for output in outputs]))
+        pictures = [output.picture for output in outputs if output.picture is not None]
+        yield Output(
+            np.concatenate([output.frame for output in outputs]), np.concatenate(pictures) if pictures else None
+        )
 
 
 def _rivals(seen: NDArray[np.float32], frames: int, apart: bool) -> dict[str, Iterator[Frame]]:
@@ -444,7 +433,7 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
     gaps: str = "refuse",
     transform: str = "",
     match: bool | None = None,
-    whole: bool = False,
+    whole: bool | None = None,
     device: str = "auto",
     dtype: str = "auto",
     scan: str = "auto",
@@ -477,7 +466,8 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
         transform: of a grid with skewed values, "none", "log", "sqrt" or "dB"; default what is usual for its units.
         match: whether the forecast gets the values of the last given frame again, where it is likely to have them
             (`vmrnn_cli.matching`); default for grids of rain.
-        whole: whether what moves is drawn as one, in one place, instead of as a mean that fades (`vmrnn_cli.whole`).
+        whole: whether the forecast shows what moves as one, in one place, and not as the mean that is scored and fades
+            (`vmrnn_cli.whole`); default in footage that is drawn in its own size and colour.
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.
@@ -505,10 +495,10 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
     declared = Declared(layout, range, missing, variable, chosen, gaps if gaps != "refuse" else "", transform)
     source = video.Source.of(source, declared)
     model, name = load_weights(weights, source, start)
-    predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan, whole=whole)
+    predictor = Predictor(model, device=device, dtype=dtype, scan_backend=scan)
     with open_forecast(
         predictor, source, frames=frames, context=context, start=start, from_end=from_end, force=force, fps=fps,
-        size=size, gray=gray, title=name, load_s=time.perf_counter() - begin, match=match,
+        size=size, gray=gray, title=name, load_s=time.perf_counter() - begin, match=match, whole=whole,
     ) as forecast:  # fmt: skip
         finished = forecast.finish(progress)
         if not in_memory or finished.grid is None:

@@ -49,6 +49,12 @@ class Things:
         here, matter, was = masks.split(1, 2)
         return Steps(fields, torch.cat([here, matter, was * (1 + warp(self._shown, fields[0, :, -1] / 2)) / 2], 2))
 
+    def draw_over(self, scenes: Sequence[Tensor], anchors: Sequence[Tensor]) -> list[Tensor]:
+        """The next frame, in front of each scene (B, C, H, W), from its clip's anchors (B, A, C, H + 2, W + 2)."""
+        with torch.autocast(scenes[0].device.type, enabled=False):  # motion is measured in float32
+            step = self.step()
+            return [draw_over(scene, of_clip, step) for scene, of_clip in zip(scenes, anchors, strict=True)]
+
 
 def rehearsed_speed(known: Sequence[Followed]) -> Tensor | None:
     """How much of its velocity each place keeps, see `Things`; None, for all of it, if less than four frames are known.

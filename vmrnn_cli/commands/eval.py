@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..batch import Loaded
-    from ..config import NetworkConfig
     from ..data import ClipDataset, DataSource
     from ..evaluate import Evaluation
     from ..verification import Verification
@@ -40,6 +39,11 @@ _SAVE_WORST = option(
 )
 
 
+_WHOLE = option(
+    options.MODEL, "Score what moves drawn as one, as `vmrnn predict` shows footage.", "--whole", default=False
+)
+
+
 def evaluate(
     given: typer.Context,
     data: Path = option(DATA, "As for `vmrnn train`, arrays of clips as (N,T,H,W) or so, or grids.", default=...),
@@ -51,7 +55,9 @@ def evaluate(
     select: list[str] | None = options.SELECT,
     transform: str | None = options.TRANSFORM,
     match: bool | None = options.MATCH,
-    whole: bool = options.WHOLE,
+    whole: bool = option(
+        options.MODEL, "Score what moves drawn as one, as `predict` shows footage.", "--whole", default=False
+    ),
     split: str = option(DATA, "train, val, test or all. (grids with coordinates: all)", default="test"),
     size: str | None = options.SIDE,
     limit: int | None = option(DATA, "Use only the first so many clips.", min=1),
@@ -78,15 +84,15 @@ def evaluate(
     """Score weights on a data set, beside forecasts that cost nothing. Under torchrun, processes share the clips."""
     pictures = _check_before_loading(report, plot, out, save_worst, overwrite)
     with interrupts.deferred():
+        from .. import batch
         from .. import evaluate as evaluation
         from ..ranks import DAY, Ranks
 
     source, side, verification = _open(given)
     ranks = Ranks(device, DAY)
     shown = ranks.rank == 0 and not (as_json or quiet)
-    loaded = _load(given, source, str(ranks.device))
-    config, context, frames = _lengths(loaded, context, frames)
-    clips = evaluation.open_clips(source, config, split, context, frames, side, lpips=lpips, name=loaded.name)
+    loaded = batch.load(_fitting(weights, source, split), device=str(ranks.device), dtype=dtype, scan_backend=scan)
+    clips, context, frames = _clips(given, loaded, source, side)
     if shown:
         options.announce(clips, loaded)
     album = reports.album(report, clips, limit, context)
@@ -94,22 +100,28 @@ def evaluate(
         loaded.predictor, clips, context=context, horizon=frames, batch_size=batch_size, limit=limit,
         names=(*evaluation.ALL, "lpips") if lpips else evaluation.ALL, keep_worst=save_worst, ranks=ranks, watch=album,
         progress=reports.counter(min(len(clips), limit or len(clips))) if shown else None, verification=verification,
-        match=_are_matched(source, match),
+        match=_are_matched(source, match), whole=whole,
     )  # fmt: skip
     played = ChainMap(*ranks.gather(album.clips if album else {}))
     ranks.leave()
     if ranks.rank:
         return  # every rank has the whole result, one tells it
-    summary = result.summary() | _told_of(given, clips, context, frames, loaded.name)
-    summary |= _verified(verification, clips, frames)
+    summary = result.summary() | _told_of(given, clips, context, frames, loaded.name, verification)
     _tell(summary, result.clipped if shown else 0, as_json)
     _write(given, summary, result, played, reports.facts(summary, clips, [loaded]), pictures)
 
 
-def _lengths(loaded: Loaded, context: int | None, frames: int | None) -> tuple[NetworkConfig, int, int]:
-    """The network's configuration, and how many frames are given and forecast: as it was trained, unless it is said."""
-    config = loaded.predictor.model.config
-    return config, config.context if context is None else context, config.horizon if frames is None else frames
+def _clips(given: typer.Context, loaded: Loaded, source: DataSource, side: int | None) -> tuple[ClipDataset, int, int]:
+    """The clips, and how many frames are given and forecast of each: as the network was trained, unless it is said."""
+    from ..evaluate import open_clips
+
+    said, config = given.params, loaded.predictor.model.config
+    context, frames = (
+        usual if said[name] is None else said[name]
+        for name, usual in (("context", config.context), ("frames", config.horizon))
+    )
+    options = {"lpips": said["lpips"], "name": loaded.name}
+    return open_clips(source, config, said["split"], context, frames, side, **options), context, frames
 
 
 def _are_matched(source: DataSource, wanted: bool | None) -> bool:
@@ -168,17 +180,6 @@ def _check_before_loading(
     return pictures
 
 
-def _load(given: typer.Context, source: DataSource, device: str) -> Loaded:
-    """The weights that the options name, or those that fit."""
-    from .. import batch
-
-    said = given.params
-    return batch.load(
-        _fitting(said["weights"], source, said["split"]), device=device, dtype=said["dtype"],
-        scan_backend=said["scan"], whole=said["whole"],
-    )  # fmt: skip
-
-
 def _fitting(weights: str | None, source: DataSource, split: str) -> str:
     """The weights that were named, else those that fit the clips."""
     from ..weights import check_units, default_name
@@ -188,12 +189,15 @@ def _fitting(weights: str | None, source: DataSource, split: str) -> str:
     return chosen
 
 
-def _told_of(given: typer.Context, clips: ClipDataset, context: int, frames: int, weights: str) -> dict[str, Any]:
+def _told_of(
+    given: typer.Context, clips: ClipDataset, context: int, frames: int, weights: str, verification: Verification | None
+) -> dict[str, Any]:
     """What a summary tells besides scores."""
     divided = {} if clips.divided_by is None else {"divided_by": clips.divided_by}
     shape = {"context": context, "horizon": frames, "frame_size": list(clips.clip_shape[:1:-1])}
     told = {**shape, "weights": weights, "notes": list(clips.notes), **divided}
-    return told | {"data": str(given.params["data"]), "split": given.params["split"]}
+    told |= {"data": str(given.params["data"]), "split": given.params["split"]}
+    return told | _verified(verification, clips, frames)
 
 
 def _write(

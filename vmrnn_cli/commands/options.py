@@ -99,9 +99,5 @@ MATCH = option(
     "Give forecasts the values of the last frame again, in the places where they are likely. (default: of rain only)",
     "--match/--no-match",
 )
-WHOLE = option(
-    MODEL, "Draw what moves as one, in one place, even if it is a wrong one. (default: a mean, which fades)", "--whole",
-    default=False,
-)  # fmt: skip
 TRANSFORM = option(GRID, "Of skewed values: none, log, sqrt or dB. (default: dB for rain rates, none for others)")
 MISSING = option(DATA, "The value that stands for none: -9999, say. NaN always does.", metavar="V")

@@ -69,6 +69,13 @@ _SIZE = option(
 )
 
 
+_WHOLE = option(
+    CLIP,
+    "Draw what moves as one, in one place, and not as the mean that is scored and fades. (default: in footage)",
+    "--whole/--no-whole",
+)
+
+
 def predict(
     names: list[str] = _SOURCE,  # a Path would take an empty name for this folder
     output: str | None = _OUT,  # a Path would lose the slash of a folder's name
@@ -93,7 +100,7 @@ def predict(
     gaps: str | None = options.GAPS,
     transform: str | None = options.TRANSFORM,
     match: bool | None = options.MATCH,
-    whole: bool = options.WHOLE,
+    whole: bool | None = _WHOLE,
     weights: str | None = options.WEIGHTS,
     scan: str = options.SCAN,
     device: str = options.DEVICE,
@@ -130,8 +137,8 @@ def predict(
         files, declared=declared, weights=weights, start=start, panels=drawn, layout=layout, poster=poster,
         overwrite=overwrite, ranks=ranks, strict=debug or len(names) == ranks.world == 1,
         announce=options.announce if shown else lambda _: None, progress=functools.partial(_bar, shown),
-        runs={"dtype": dtype, "scan_backend": scan, "whole": whole}, frames=frames, context=context,
-        from_end=from_end, force=force, fps=fps, size=size, gray=gray, match=match,
+        runs={"dtype": dtype, "scan_backend": scan}, frames=frames, context=context,
+        from_end=from_end, force=force, fps=fps, size=size, gray=gray, match=match, whole=whole,
     )  # fmt: skip
     _tell_all(outcomes, ranks, as_json=as_json, quiet=quiet, alone=len(names) == 1)
 
@@ -228,6 +235,7 @@ def _result(outcome: Outcome, forecast: Forecast) -> dict[str, Any]:
         "frames": forecast.frames,
         "frame_size": list((forecast.scored_on or forecast.shape)[:0:-1]),
         "picture_size": list(forecast.shape[:0:-1]),
+        "whole": forecast.whole,
         "fps": forecast.fps,
         "divided_by": forecast.divided_by,
         "notes": forecast.notes,
@@ -264,7 +272,8 @@ def _summary(source: Path, forecast: Forecast, result: dict[str, Any]) -> str:
         divided = "" if forecast.divided_by == 1 else f", values divided by {forecast.divided_by:g}"
         C, H, W = forecast.scored_on or forecast.shape
         own = "" if forecast.shape == (C, H, W) else f" of the network's picture, {W}x{H}{' gray' if C == 1 else ''}"
-        lines.append(f"  (MSE is summed over a frame{own} in [0, 1]{divided})")
+        drawn = "; what moves is drawn whole, a mean is scored" if forecast.whole else ""
+        lines.append(f"  (MSE is summed over a frame{own} in [0, 1]{divided}{drawn})")
     if forecast.grid is not None:
         lines.append(f"  {printable(forecast.grid.in_words(forecast.frames))}")
     return "\n".join([*lines, f"  wrote {printable(result['output'])}"])

@@ -106,4 +106,6 @@ class PageWriter(Writer):
         f = self.forecast
         frames = f"over {f.score.frames} known frames"
         C, H, W = f.scored_on or f.shape
-        return frames if f.shape == (C, H, W) else f"{frames} of the network's own picture, {W}×{H}{' gray' * (C == 1)}"
+        if f.shape != (C, H, W):
+            frames += f" of the network's own picture, {W}×{H}{' gray' * (C == 1)}"
+        return frames + ("; what moves is drawn whole, a mean is scored" if f.whole else "")
