@@ -21,7 +21,7 @@ from .motion import HYPOTHESES, Continuation, Followed, Steps, box_mean, draw_ov
 
 SPEEDS = (0.0, 0.5, 1.0)  # shares of a thing's velocity beside the camera's
 _WINDOW = 9  # on the half grid, passed over twice: where errors count for a place
-_THING = 17  # likewise: a thing goes on as one
+_THING = 33  # likewise: a thing goes on as one
 _NOISE = 2e-5  # a mean squared error that means nothing
 
 
