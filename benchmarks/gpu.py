@@ -356,6 +356,7 @@ def gradients(bench: Bench) -> Iterator[dict]:
         ):
             triton_kernels.GRADIENT_BLOCK, triton_kernels.GRADIENT_STATES = block, states
             try:
+                triton_kernels.scan_backward(y, *tensors, kept)  # compiled
                 timing = bench.milliseconds(lambda: triton_kernels.scan_backward(y, *tensors, kept))  # noqa: B023
             finally:
                 triton_kernels.GRADIENT_BLOCK, triton_kernels.GRADIENT_STATES = chosen
@@ -435,7 +436,8 @@ def table(results: dict) -> str:
     def row(label: str, ours: float | None, reference: float | None, digits: int, larger_is_better: bool) -> None:
         if ours is None:
             return
-        missing = "out of memory" if other else "not measured"
+        full = other.get("out_of_memory") or "out_of_memory_at_batch" in other
+        missing = "out of memory" if full else "not measured"
         shown = missing if reference is None else f"{reference:.{digits}f}"
         ratio = "" if not reference or not ours else f"{ours / reference if larger_is_better else reference / ours:.1f}"
         lines.append(f"| {label} | {ours:.{digits}f} | {shown} | {ratio} |")

@@ -29,7 +29,7 @@ def test_published_parameters(name, parameters):
 def test_flops_of_what_decides_on_motion_are_what_pytorch_counts():
     config = NETWORKS["vmrnn-d-motion"]
     with torch.device("meta"):
-        model, evidence = MotionVMRNN(config).eval(), torch.empty(1, 1, 28, *(side // 2 for side in config.image_size))
+        model, evidence = MotionVMRNN(config).eval(), torch.empty(1, 1, 37, *(side // 2 for side in config.image_size))
     model.scan_backend = "torch"
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model.decide_on(evidence, None)

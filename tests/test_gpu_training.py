@@ -26,6 +26,7 @@ from vmrnn_cli.optim import Muon, muon_parameters
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
+import gpu  # noqa: E402
 import gpu_all  # noqa: E402
 import gpu_train  # noqa: E402
 
@@ -560,3 +561,12 @@ def test_the_rehearsal_with_nothing_but_what_it_needs(tmp_path):
     assert {path.name for path in out.iterdir()} == {
         "log.txt", "results.json", "speed.json", "network-1.safetensors", "momentum-1.safetensors",
     }  # fmt: skip
+
+
+def test_the_table_of_what_an_h200_reached():
+    results = json.loads((BENCHMARKS / "results" / "NVIDIA-H200.json").read_text())
+    table = gpu.table(results)
+    assert "| vmrnn-d-mmnist, one step at batch 1, ms | 1.92 | 155.73 | 81.2 |" in table
+    assert "| 3168 | not measured |" in table
+    results["steps"][1]["out_of_memory_at_batch"] = 4
+    assert "| 3168 | out of memory |" in gpu.table(results)

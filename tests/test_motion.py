@@ -335,3 +335,9 @@ def test_where_nothing_can_be_known_their_mean_is_blurred() -> None:
         slopes.append(float((drawn[..., 1:] - drawn[..., :-1]).abs().mean()))
         assert float(drawn.mean()) == pytest.approx(float(frames[-1].mean()), abs=5e-3)
     assert slopes[1] < 0.85 * slopes[0] and slopes[2] < 0.8 * slopes[1]
+
+
+@pytest.mark.parametrize("shape", [(2, 9), (9, 2), (2, 2)])
+def test_frames_of_two_pixels_are_carried_on(shape):
+    frames = torch.rand(5, 1, 1, *shape, generator=torch.Generator().manual_seed(0))
+    assert all(frame.isfinite().all() for frame in motion.motion_continued(frames, 3))

@@ -30,7 +30,7 @@ def test_json_has_the_promised_keys_and_nothing_else_is_printed(run, tiny):
     assert set(result) == {
         "source", "output", "device", "dtype", "scan_backend", "weights", "context", "frames", "frame_size", "fps",
         "picture_size", "divided_by", "notes", "known_frames", "timing", "metrics", "baseline_last_frame",
-        "baseline_motion",
+        "baseline_motion", "whole",
     }  # fmt: skip
     assert set(result["timing"]) == {"load_s", "decode_s", "predict_s", "write_s", "steps"}
     assert result["timing"]["steps"] == 3 - 1 + 2

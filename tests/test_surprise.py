@@ -144,6 +144,14 @@ def test_light_that_is_cut_off_at_white_is_no_event(gain, least, seed):
     assert watched(np.rint(255 * frames.clip(0, 1)) / 255) == []
 
 
+@pytest.mark.parametrize(("gain", "offset", "seed"), [(1.0, -0.4, 4), (0.7, -0.35, 2)])
+def test_light_that_is_cut_off_at_black_is_no_event(gain, offset, seed):
+    frames, far = 0.8 * scene(seed), np.clip(np.arange(LENGTH - AT) / 5, 0, 1)[:, None, None]
+    frames[AT:] = (1 + (gain - 1) * far) * frames[AT:] + far * offset
+    assert np.mean(frames[-1] < 0) > 0.3
+    assert watched(np.rint(255 * frames.clip(0, 1)) / 255) == []
+
+
 def test_noise_is_no_event():
     frames = scene()
     frames[AT:] += 0.05 * np.random.default_rng(2).standard_normal(frames[AT:].shape)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from commands import DIGITS, ROOT, one_error_line
-from moving import SIZE, crossing, disc, error, panning
+from moving import SIZE, crossing, disc, error, panning, texture
 from torch import Tensor
 
 from vmrnn_cli import motion
@@ -44,16 +44,31 @@ def test_what_moves_steadily_keeps_its_speed_and_what_turns_round_does_not() -> 
     assert at(turned, (48, 32.5)) < 0.6
 
 
+def test_what_was_not_there_yet_in_the_rehearsal_keeps_its_speed() -> None:
+    late = rehearsed_speed(follow(crossing([((48, -40), (0, 6.0))], 10)))
+    assert late is not None
+    assert at(late, (48, 12)) > 0.9
+
+
 def test_a_speed_is_beside_the_camera() -> None:
     """At a speed of 0 things go on with the camera."""
     frames = panning((0.0, 2.0), 10)
-    things = Things(follow(frames), torch.zeros(1, 1, SIZE // 2, SIZE // 2))
-    for _ in range(4):
-        step = things.step()
-    there = step.masks[0, 0, 0] > 0.5
-    shift = step.fields[0, 0, motion.HYPOTHESES.index("thing") - 1]
-    camera = step.fields[0, 0, motion.HYPOTHESES.index("camera") - 1]
-    assert not there.any() or (shift - camera).abs()[:, there].max() < 0.5
+    for t, frame in enumerate(frames):
+        shape, to = disc((20 + 2.5 * t, 48), 13), torch.tensor([2.5 * t, 0.0])[None, :, None, None]
+        skin = motion.warp(0.4 + 0.6 * texture(seed=5), -to.expand(1, 2, SIZE, SIZE))
+        frame.copy_(shape * skin + (1 - shape) * frame)
+    known = follow(frames)
+    shifts = []
+    for speed in (0.0, 1.0):
+        things = Things(known, torch.full((1, 1, SIZE // 2, SIZE // 2), speed))
+        for _ in range(4):
+            step = things.step()
+        there = step.masks[0, 0, 0] > 0.9
+        assert there.sum() > 100
+        thing, camera = (step.fields[0, 0, motion.HYPOTHESES.index(name) - 1] for name in ("thing", "camera"))
+        shifts.append((thing - camera)[:, there].mean(1))
+    assert shifts[0].abs().max() < 0.5
+    assert shifts[1][0] < -6  # backward, by 4 x 2.5 pixels
 
 
 def test_a_disc_arrives_whole() -> None:
@@ -71,10 +86,16 @@ def test_a_disc_arrives_whole() -> None:
     assert error(still * forecasts[1][-1], still * truth[-1]) < 1e-3  # and the texture is behind it again
 
 
-def test_what_was_never_seen_is_not_made_up_anew() -> None:
-    """A disc that stood there all the time leaves the network's own picture."""
-    things = Things(follow(crossing([((48, 48), (0, 0.0))], 10)))
-    assert things.step().masks[0, :, 2].max() < 0.1
+def test_what_is_made_up_behind_things_counts_half() -> None:
+    known = follow(crossing([((48, 40), (0, 0.8))], 10))  # slow: what is behind its middle is never seen
+    things, matter = Things(known), known[-1].matter
+    assert matter is not None
+    left, was = things.step().masks[0, :, 2], motion.Continuation(known).steps(1).masks[0, :, 2]
+    shown = matter.shown()[0]
+    for seen, share in ((shown < 0.01, 0.5), (shown > 0.99, 1.0)):
+        where = seen & (was > 0.9)
+        assert where.sum() > 10
+        torch.testing.assert_close(left[where], share * was[where], atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("frames, rehearsed", [(2, False), (3, False), (4, True)])
@@ -120,7 +141,9 @@ def test_frames_that_come_one_by_one_are_those_of_a_batch_and_scored_is_the_mean
 
 def test_a_network_that_paints_has_nothing_to_draw_whole(run) -> None:
     code, _, err = run("predict", DIGITS, "--whole", "-o", "out.png")
-    assert code == 2 and "paints its frames" in one_error_line(err)
+    assert code == 2 and "cannot draw what moves as one" in one_error_line(err)
+    code, _, err = run("eval", "--data", DIGITS, "--split", "all", "--weights", "vmrnn-d-mmnist-small", "--whole")
+    assert code == 2 and "cannot draw what moves as one" in one_error_line(err)
 
 
 def test_the_commands_draw_and_score_them(run, tmp_path) -> None:
@@ -135,6 +158,7 @@ def test_the_commands_draw_and_score_them(run, tmp_path) -> None:
         told[name]["error"] = float(np.square(np.load(tmp_path / f"{name}.npz")["prediction"][:, 0] - clip[10:]).sum())
         _, out, _ = run("eval", "--data", "clips.npy", "--split", "all", "--layout", "NTHW", *few, *option)
         scored[name] = json.loads(out)["mse"]
+        assert json.loads(out)["whole"] == bool(option)
         assert scored[name] == pytest.approx(told[name]["error"] / 10, rel=1e-3)
     assert [told[name]["whole"] for name in told] == [False, True]
     assert told["whole"]["metrics"] == told["mean"]["metrics"]
@@ -149,5 +173,17 @@ def test_footage_is_drawn_whole_unless_it_is_said_otherwise(run, tmp_path) -> No
         told[name], drawn[name] = json.loads(out), np.load(tmp_path / f"{name}.npz")["prediction"]
     np.testing.assert_array_equal(drawn["default"], drawn["whole"])
     assert np.abs(drawn["default"] - drawn["mean"]).max() > 0.1
-    assert [told[name]["whole"] for name in told] == [True, True, False, False]  # in gray, the network's own picture
+    assert [told[name]["whole"] for name in told] == [True, True, False, True]
     assert told["default"]["metrics"] == told["mean"]["metrics"] == told["gray"]["metrics"]
+
+
+def test_slices_of_a_grid_and_pages_are_drawn_whole(run, tmp_path) -> None:
+    few = ("--frames", 3, "--context", 6, "--threads", 1, "--weights", "vmrnn-d-motion", "--json")
+    drawn = {}
+    for name, option in (("mean", ()), ("whole", ("--whole",))):
+        code, out, err = run("predict", ROOT / "examples" / "traffic.nc", "-o", f"{name}.npz", *few, *option)
+        assert code == 0, err
+        drawn[name] = np.load(tmp_path / f"{name}.npz")["prediction"]
+    assert drawn["whole"].shape == drawn["mean"].shape and np.isfinite(drawn["whole"]).all()
+    assert run("predict", SCENE, "-o", "page.html", "--frames", 3, "--size", 64, "--threads", 1)[0] == 0
+    assert "drawn whole" in (tmp_path / "page.html").read_text()

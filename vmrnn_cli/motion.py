@@ -217,8 +217,9 @@ def _slopes_and_difference(now: Tensor, before: Tensor, displacement: Tensor) ->
     """
     moved = warp(before, displacement)
     difference = now - moved
-    y = F.pad(moved[..., 2:, :] - moved[..., :-2, :], (0, 0, 1, 1)) / 2
-    x = F.pad(moved[..., 2:] - moved[..., :-2], (1, 1, 0, 0)) / 2
+    y, x = torch.zeros_like(moved), torch.zeros_like(moved)  # there is no slope at the edges
+    y[..., 1:-1, :] = (moved[..., 2:, :] - moved[..., :-2, :]) / 2
+    x[..., 1:-1] = (moved[..., 2:] - moved[..., :-2]) / 2
     return torch.cat([y**2, y * x, x**2, y * difference, x * difference], 1)
 
 
@@ -390,7 +391,7 @@ class Matter(NamedTuple):
         return _step_up(self.seen, 0.3, 0.7)
 
     def matte(self, now: Tensor) -> Tensor:
-        """Where what moves hides the plate in the last frame, (B, 1, h, w) each, in [0, 1].
+        """Where what moves hides the plate in the last frame `now`, both (B, 1, h, w), in [0, 1].
 
         The mask is wider: it has grown over what is plain around what was seen to move. Not all of it differs from the
         plate where that was seen.
@@ -546,7 +547,7 @@ class Continuation:
     """What moves in given frames, and how it goes on.
 
     place : the motion field stays where it is, and the picture flows through it (zooms, pans, weather)
-    thing : what moves is rigid and goes on as one, with the velocity of its fastest parts (cars), in front of
+    thing : what moves is rigid and goes on as one, with the velocity of its fastest parts (cars)
     camera : only the motion of the whole picture goes on
     matter : each part of what moves goes on by itself, a little slower frame by frame (people), in front of
     plate : what was seen behind it, or is made up from around, moving with the camera; and

@@ -71,6 +71,14 @@ class Predictor:
         backend = scan.in_words(self.scan_backend, self.device, self.model.config.d_state, self.model.rank)
         return f"{in_words(self.device, self.dtype)}, scan {backend}"
 
+    def check_whole(self, name: str = "") -> None:
+        """Raise InputError unless the network can draw what moves as one; `name` is what it is called."""
+        if not isinstance(self.model, MotionVMRNN):
+            raise InputError(
+                f"{name or 'this network'} cannot draw what moves as one",
+                "leave --whole out, or use --weights vmrnn-d-motion",
+            )
+
     def stream(
         self, context: Sequence[Frame], frames: int, timing: Timing | None = None, *,
         shown: Sequence[Frame] | None = None, extra: Sequence[str] = (), whole: bool = False,
@@ -249,8 +257,8 @@ def open_forecast(
     carries_on = isinstance(predictor.model, MotionVMRNN)
     if unknown := [panel for panel in panels if panel in _EXTRA and not carries_on]:
         raise InputError(f"{title or 'this network'} has nothing to show as {unknown[0]}", "leave that panel out")
-    if whole and not carries_on:
-        raise InputError(f"{title or 'this network'} paints its frames and knows no things", "leave --whole out")
+    if whole:
+        predictor.check_whole(title)
     channels = None if carries_on and as_it_is else config.image_channels
     wanted: dict[str, Any] = {"fps": fps, "start": start, "divided_by": config.divided_by}
     wanted["learned"] = weights.learned(config, title, source.units, source.has_range)
@@ -262,7 +270,7 @@ def open_forecast(
         shown = None
         if carries_on and not as_it_is and not (gray and size is not None):
             shown = opened.enter_context(_open_shown(source, 1 if gray else 3, size, fit, wanted))
-        whole = shown is not None if whole is None else whole
+        whole = carries_on and not as_it_is if whole is None else whole
         timing.decode_s = time.perf_counter() - begin
         height, width = clip.frame_shape[1:]
         if min(height, width) < (2 if carries_on else config.patch_size):
@@ -467,7 +475,7 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
         match: whether the forecast gets the values of the last given frame again, where it is likely to have them
             (`vmrnn_cli.matching`); default for grids of rain.
         whole: whether the forecast shows what moves as one, in one place, and not as the mean that is scored and fades
-            (`vmrnn_cli.whole`); default in footage that is drawn in its own size and colour.
+            (`vmrnn_cli.whole`); default of videos and images.
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.

@@ -53,6 +53,7 @@ _LATELY = 12  # frames for which it has to be, or nothing has to change, or a sc
 _AFRESH = 5  # frames of a scene after which it is known what is left where
 _NEAR = 2  # cells: what moves leaves something there too
 _END = 0.02  # from black, and from white: values that light may have cut off
+_LEAST = 0.02  # what a cell tells of the light that is all black or white
 _EDGE = 1 / 16  # share of the shorter side over which things come in, rather than appear
 
 
@@ -330,11 +331,11 @@ def _misfits(y: Grid, x: Grid) -> Grid:
 def _unexplained(y: Grid, candidates: Sequence[Grid], black: Grid, white: Grid) -> tuple[Grid, Grid]:
     """What is left of y by the candidate, up to a cell off, that explains most around each place; and its gain.
 
-    `black` and `white` are the shares of each cell that are, (h, w) in [0, 1]. By so much of it, a cell may be less
-    dark or bright than light explains: that was cut off.
+    `black` and `white` are the shares of each cell that are, (h, w) in [0, 1]. By these, a cell may be brighter or
+    darker than light explains: values were cut off there.
     """
     h, w = y.shape
-    fits = [_fit(y, x, np.maximum(1 - black - white, _END)) for x in candidates]
+    fits = [_fit(y, x, np.maximum(1 - black - white, _LEAST)) for x in candidates]
     off = np.stack(
         [
             fit.left(y, wide[top : top + h, start : start + w])

@@ -38,7 +38,6 @@ _SAVE_WORST = option(
     OUTPUT, "Write the N worst forecasts as film strips, worst-1.png ...", default=0, metavar="N", min=0, max=1000
 )
 
-
 _WHOLE = option(
     options.MODEL, "Score what moves drawn as one, as `vmrnn predict` shows footage.", "--whole", default=False
 )
@@ -55,9 +54,7 @@ def evaluate(
     select: list[str] | None = options.SELECT,
     transform: str | None = options.TRANSFORM,
     match: bool | None = options.MATCH,
-    whole: bool = option(
-        options.MODEL, "Score what moves drawn as one, as `predict` shows footage.", "--whole", default=False
-    ),
+    whole: bool = _WHOLE,
     split: str = option(DATA, "train, val, test or all. (grids with coordinates: all)", default="test"),
     size: str | None = options.SIDE,
     limit: int | None = option(DATA, "Use only the first so many clips.", min=1),
@@ -116,12 +113,14 @@ def _clips(given: typer.Context, loaded: Loaded, source: DataSource, side: int |
     from ..evaluate import open_clips
 
     said, config = given.params, loaded.predictor.model.config
+    if said["whole"]:
+        loaded.predictor.check_whole(loaded.name)
     context, frames = (
         usual if said[name] is None else said[name]
         for name, usual in (("context", config.context), ("frames", config.horizon))
     )
-    options = {"lpips": said["lpips"], "name": loaded.name}
-    return open_clips(source, config, said["split"], context, frames, side, **options), context, frames
+    more = {"lpips": said["lpips"], "name": loaded.name}
+    return open_clips(source, config, said["split"], context, frames, side, **more), context, frames
 
 
 def _are_matched(source: DataSource, wanted: bool | None) -> bool:
@@ -196,7 +195,7 @@ def _told_of(
     divided = {} if clips.divided_by is None else {"divided_by": clips.divided_by}
     shape = {"context": context, "horizon": frames, "frame_size": list(clips.clip_shape[:1:-1])}
     told = {**shape, "weights": weights, "notes": list(clips.notes), **divided}
-    told |= {"data": str(given.params["data"]), "split": given.params["split"]}
+    told |= {"data": str(given.params["data"]), "split": given.params["split"], "whole": given.params["whole"]}
     return told | _verified(verification, clips, frames)
 
 
@@ -240,7 +239,9 @@ def _print_table(summary: dict[str, Any]) -> None:
     from .. import rivals
 
     forecasts = {"this network": summary, **{label: summary[key] for key, label in rivals.RIVAL_NAMES.items()}}
-    console = reports.print_scores(summary, forecasts, of=f"{printable(summary['weights'])}: ")
+    console = reports.print_scores(
+        summary, forecasts, of=f"{printable(summary['weights'])}{', drawn whole' * summary['whole']}: "
+    )
     for key, label in rivals.RIVAL_NAMES.items():
         print(f"MSE below that of {label} on {summary[key]['beaten_on']:.0%} of the clips")
     ahead = Table(title="MSE by frames ahead")

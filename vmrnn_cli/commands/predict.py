@@ -71,7 +71,7 @@ _SIZE = option(
 
 _WHOLE = option(
     CLIP,
-    "Draw what moves as one, in one place, and not as the mean that is scored and fades. (default: in footage)",
+    "Draw what moves as one, in one place, not as the mean that is scored and fades. (default: of videos and images)",
     "--whole/--no-whole",
 )
 
