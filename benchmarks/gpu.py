@@ -229,12 +229,13 @@ def ways(bench: Bench, config: VMRNNConfig) -> list[tuple[str, Callable[[Tensor]
 
         return make
 
-    return [
+    named = [
         ("ours", graphed(bench.dtype)),
         (bench.published_name, eager(published, torch.float32)),
-        *(() if bench.quick else (("ours, float32", graphed(torch.float32)),)),
-        *(() if bench.quick else (("ours, no graph", eager(ours, bench.dtype)),)),
+        ("ours, float32", graphed(torch.float32)),
+        ("ours, no graph", eager(ours, bench.dtype)),
     ]
+    return named[:2] if bench.quick else named
 
 
 def steps(bench: Bench) -> Iterator[dict]:
@@ -270,6 +271,16 @@ def steps(bench: Bench) -> Iterator[dict]:
             release(bench)
 
 
+def learn(
+    bench: Bench, model: VMRNN, loss: RolloutLoss, clips: Tensor, context: int, dtype: torch.dtype
+) -> None:  # fmt: skip
+    """Forward and backward over clips (B, T, C, H, W)."""
+    model.zero_grad()
+    with autocast(bench.device, dtype):
+        value = loss(clips, context)
+    value.backward()
+
+
 def training(bench: Bench) -> Iterator[dict]:
     """Forward and backward over whole clips at the published lengths; memory at its peak."""
     for name, config in networks(bench)[: len(NETWORKS)]:
@@ -286,15 +297,7 @@ def training(bench: Bench) -> Iterator[dict]:
             model = build(bench, config, backend).train()
             loss = RolloutLoss(model, "mse", low_memory=low_memory)
 
-            def train(
-                model: VMRNN = model, loss: RolloutLoss = loss, dtype: torch.dtype = dtype, clips: Tensor = clips,
-                context: int = config.context,
-            ) -> None:  # fmt: skip
-                model.zero_grad()
-                with autocast(bench.device, dtype):
-                    value = loss(clips, context)
-                value.backward()
-
+            train = functools.partial(learn, bench, model, loss, clips, config.context, dtype)
             result: dict = {"network": name, "name": way, "batch": batch, "frames": clips.shape[1]}
             work: Callable[[], None] = train
             try:
@@ -318,12 +321,7 @@ def kernels(bench: Bench) -> Iterator[dict]:
         loss, batch = RolloutLoss(model, "mse", low_memory=False), TRAINING_BATCH.get(name, 1)
         clips = frames(bench, config, batch, 4)
 
-        def train(model: VMRNN = model, loss: RolloutLoss = loss, clips: Tensor = clips) -> None:
-            model.zero_grad()
-            with autocast(bench.device, bench.dtype):
-                value = loss(clips, 2)
-            value.backward()
-
+        train = functools.partial(learn, bench, model, loss, clips, 2, bench.dtype)
         train()
         on_gpu = bench.device.type == "cuda"
         activity = torch.profiler.ProfilerActivity.CUDA if on_gpu else torch.profiler.ProfilerActivity.CPU

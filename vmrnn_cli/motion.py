@@ -553,6 +553,8 @@ class Continuation:
     plate : what was seen behind it, or is made up from around, moving with the camera; and
     past : what was there before, if it was only something else that moved
 
+    `known` is kept as it was given.
+
     Args:
         known: after each frame, at least two; the anchors of frames before the first of it cannot be had.
         damping: of the velocity of "matter", a frame.

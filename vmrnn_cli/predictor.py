@@ -75,7 +75,7 @@ class Predictor:
         """Raise InputError unless the network can draw what moves as one; `name` is what it is called."""
         if not isinstance(self.model, MotionVMRNN):
             raise InputError(
-                f"{name or 'this network'} cannot draw what moves as one",
+                f"{name or self.model.source} cannot draw what moves as one",
                 "leave --whole out, or use --weights vmrnn-d-motion",
             )
 
@@ -86,9 +86,15 @@ class Predictor:
         """Yield `frames` frames that follow `context`, one at a time; `timing` gets the model's share.
 
         A network that carries the picture on also draws each from `shown`: the same frames larger, or in colour; and
-        with `whole` so that what moves is one (`vmrnn_cli.whole`). Of `extra` it draws "motion" and "weights". Others
-        have nothing of all this.
+        with `whole` so that what moves is one (`vmrnn_cli.whole`). Of `extra` it draws "motion" and "weights"; others
+        have neither.
+
+        Raises:
+            InputError: `whole` of a network that does not carry the picture on.
+            NotFiniteError: the forecast is not.
         """
+        if whole:
+            self.check_whole()
         timing = timing or Timing()
         if isinstance(self.model, MotionVMRNN):
             yield from self._carry_on(self.model, context, frames, timing, shown, extra, whole)
@@ -164,8 +170,11 @@ class Predictor:
         """Forecast several clips at once: (B, T, C, H, W) in [0, 1] -> (B, frames, C, H, W); `whole` as of `stream`.
 
         Raises:
+            InputError: `whole` of a network that does not carry the picture on.
             NotFiniteError: the forecast of some clip is not.
         """
+        if whole:
+            self.check_whole()
         inputs = torch.from_numpy(np.minimum(context, 1)).to(self.device).transpose(0, 1)
         if isinstance(self.model, MotionVMRNN):
             return self._batch_carried_on(self.model, at_least_two(inputs), frames, whole)

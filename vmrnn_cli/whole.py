@@ -29,6 +29,8 @@ _TRUST = 5.0  # in full speed, in such terms: what was not there yet in the rehe
 class Things:
     """What moves in given frames, and how it goes on as one.
 
+    going_on : its continuation, which gathers the anchors
+
     Args:
         known: after each given frame, at least two, see `motion.follow`.
         speed: how much of its velocity beside the camera's each place keeps, (B, 1, h, w) in [0, 1]; default as
@@ -62,10 +64,10 @@ def rehearsed_speed(known: Sequence[Followed]) -> Tensor | None:
 
     Mostly the speed at which the continuation of the first half of the frames met the second half best.
     """
-    rehearsed = len(known) // 2
-    first, second = known[: len(known) - rehearsed], known[len(known) - rehearsed :]
     if len(known) < 4:
         return None
+    given = -(-len(known) // 2)
+    first, second = known[:given], known[given:]
     errors = torch.cat([_error(first, second, speed) for speed in SPEEDS], 1)  # (B, S, h, w)
     errors = box_mean(box_mean(errors, _WINDOW), _WINDOW)
     speeds = errors.new_tensor(SPEEDS)[:, None, None]

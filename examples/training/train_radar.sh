@@ -7,8 +7,8 @@ python benchmarks/radar.py "$1" --netcdf runs/events
 left_out=
 for event in runs/events/*.nc; do
     name=$(basename "$event" .nc)
-    vmrnn train --data runs/events --holdout "$name" --preset vmrnn-d-radar --init vmrnn-d-motion --threads 1 --max-time 12m \
-        --dtype bfloat16 --eval-every 100000 --out "runs/radar-$name"
+    vmrnn train --data runs/events --holdout "$name" --preset vmrnn-d-radar --init vmrnn-d-motion --threads 1 \
+        --max-time 12m --dtype bfloat16 --eval-every 100000 --out "runs/radar-$name"
     left_out="$left_out --weights-for $name=runs/radar-$name/best"
 done
 python examples/training/averaged.py runs/radar-* runs/vmrnn-d-radar

@@ -113,8 +113,6 @@ def _clips(given: typer.Context, loaded: Loaded, source: DataSource, side: int |
     from ..evaluate import open_clips
 
     said, config = given.params, loaded.predictor.model.config
-    if said["whole"]:
-        loaded.predictor.check_whole(loaded.name)
     context, frames = (
         usual if said[name] is None else said[name]
         for name, usual in (("context", config.context), ("frames", config.horizon))
@@ -191,7 +189,7 @@ def _fitting(weights: str | None, source: DataSource, split: str) -> str:
 def _told_of(
     given: typer.Context, clips: ClipDataset, context: int, frames: int, weights: str, verification: Verification | None
 ) -> dict[str, Any]:
-    """What a summary tells besides scores."""
+    """What a summary tells besides the usual scores."""
     divided = {} if clips.divided_by is None else {"divided_by": clips.divided_by}
     shape = {"context": context, "horizon": frames, "frame_size": list(clips.clip_shape[:1:-1])}
     told = {**shape, "weights": weights, "notes": list(clips.notes), **divided}
