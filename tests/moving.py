@@ -34,7 +34,9 @@ def disc(centre: tuple[float, float], radius: float, size: int = SIZE) -> Tensor
     return (radius + 0.5 - distance).clamp(0, 1)[None, None]
 
 
-def crossing(discs: list[tuple[tuple[float, float], tuple[float, float]]], frames: int = 24) -> Tensor:
+def crossing(
+    discs: list[tuple[tuple[float, float], tuple[float, float]]], frames: int = 24, radius: float = 13
+) -> Tensor:
     """Textured discs, by place and velocity, over a still texture. (T, 1, 1, H, W)."""
     still, scene = 0.6 * texture(seed=1), []
     for t in range(frames):
@@ -42,7 +44,7 @@ def crossing(discs: list[tuple[tuple[float, float], tuple[float, float]]], frame
         for number, (place, velocity) in enumerate(discs):
             to = torch.tensor(velocity) * t
             skin = motion.warp(0.4 + 0.6 * texture(seed=5 + number), -to[None, :, None, None].expand(1, 2, SIZE, SIZE))
-            shape = disc((place[0] + float(to[0]), place[1] + float(to[1])), 13)
+            shape = disc((place[0] + float(to[0]), place[1] + float(to[1])), radius)
             frame = shape * skin + (1 - shape) * frame
         scene.append(frame)
     return torch.stack(scene)

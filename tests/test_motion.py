@@ -297,10 +297,10 @@ def test_the_unknown_is_filled_from_around() -> None:
     known = torch.ones(1, 1, 20, 27)
     known[..., 4:15, 5:20] = 0
     ramp = torch.linspace(0, 1, 27).expand(1, 3, 20, 27)
-    torch.testing.assert_close(motion._fill(ramp, torch.ones_like(known)), ramp)
+    torch.testing.assert_close(motion.fill_in(ramp, torch.ones_like(known)), ramp)
     hole = ramp.masked_fill(known == 0, 7.0)
-    assert float((motion._fill(hole, known) - ramp).abs().max()) < 0.25
-    assert torch.isfinite(motion._fill(hole, torch.zeros_like(known))).all()
+    assert float((motion.fill_in(hole, known) - ramp).abs().max()) < 0.25
+    assert torch.isfinite(motion.fill_in(hole, torch.zeros_like(known))).all()
 
 
 def test_where_hypotheses_disagree_their_mean_is_drawn_once() -> None:

@@ -314,13 +314,13 @@ def _spread(values: Tensor, weight: Tensor, guide: Tensor, size: int = 13) -> Te
     return (lines[:, 1:2] * guide + lines[:, 2:]) / lines[:, :1]
 
 
-def _step_up(values: Tensor, low: float, high: float) -> Tensor:
+def step_up(values: Tensor, low: float, high: float) -> Tensor:
     """0 up to `low`, 1 from `high` on, smoothly between."""
     x = ((values - low) / (high - low)).clamp(0, 1)
     return x * x * (3 - 2 * x)
 
 
-def _fill(picture: Tensor, known: Tensor) -> Tensor:
+def fill_in(picture: Tensor, known: Tensor) -> Tensor:
     """What is not known (0, to 1) from what is known around, the smoother the farther: pictures at half the size, and
     at half of that, give it. (B, C, H, W) with (B, 1, H, W) likewise.
     """
@@ -328,7 +328,7 @@ def _fill(picture: Tensor, known: Tensor) -> Tensor:
     if max(H, W) == 1:
         return picture
     small = halve(known)
-    below = _fill(halve(picture * known) / (small + 1e-6), small)
+    below = fill_in(halve(picture * known) / (small + 1e-6), small)
     return known * picture + (1 - known) * resize(below, H, W)
 
 
@@ -388,7 +388,7 @@ class Matter(NamedTuple):
 
     def shown(self) -> Tensor:
         """Where the plate was seen, (B, 1, h, w) in [0, 1]; elsewhere it is made up."""
-        return _step_up(self.seen, 0.3, 0.7)
+        return step_up(self.seen, 0.3, 0.7)
 
     def matte(self, now: Tensor) -> Tensor:
         """Where what moves hides the plate in the last frame `now`, both (B, 1, h, w), in [0, 1].
@@ -396,7 +396,7 @@ class Matter(NamedTuple):
         The mask is wider: it has grown over what is plain around what was seen to move. Not all of it differs from the
         plate where that was seen.
         """
-        differs = _step_up(box_mean((now - self.plate).abs(), 3), 0.01, 0.03)
+        differs = step_up(box_mean((now - self.plate).abs(), 3), 0.01, 0.03)
         return self.mask * (1 - self.shown() * (1 - differs))
 
     def as_one(self) -> Tensor:
@@ -432,7 +432,7 @@ class Matter(NamedTuple):
         going, total = votes.split(1, 1)
         around = _spread(going / (total + 1e-6), total, now)  # counts where there are no votes, as if it were one
         found = (going + around) / (total + 1)
-        mask = _step_up(found, 0.15, 0.55)
+        mask = step_up(found, 0.15, 0.55)
         found = found.clamp(0, 1)
         back = smooth(back, found * texture + 1e-6, 17)
         for _ in range(3):  # of what moves alone, so that what it moves over doesn't slow it down
@@ -521,13 +521,18 @@ class Followed(NamedTuple):
         H, W = frame.shape[-2:]
         h, w = self.small.shape[-2:]
         plate, past = behind.unbind(1)
-        around = resize(_fill(resize(plate, h, w), self.matter.shown()), H, W)
+        around = resize(fill_in(resize(plate, h, w), self.matter.shown()), H, W)
         shown = resize(self.matter.shown(), H, W)
-        same = (2 * h, 2 * w) == (H + H % 2, W + W % 2)
-        looked_at = frame if same else F.adaptive_avg_pool2d(frame, (2 * h, 2 * w))
-        blurred = [resize(box_mean(box_mean(looked_at, window), window), H, W) for window in BLURS]
-        anchors = torch.stack([frame, *blurred, shown * plate + (1 - shown) * around, past], 1)
-        return framed(anchors.flatten(0, 1)).unflatten(0, anchors.shape[:2])
+        return gathered(frame, shown * plate + (1 - shown) * around, past, (2 * h, 2 * w))
+
+
+def gathered(frame: Tensor, plate: Tensor, past: Tensor, size: tuple[int, int]) -> Tensor:
+    """Anchors, see `Followed.anchors`, of three pictures (B, C, H, W); blurred at the `size` at which fields live."""
+    H, W = frame.shape[-2:]
+    looked_at = frame if size == (H + H % 2, W + W % 2) else F.adaptive_avg_pool2d(frame, size)
+    blurred = [resize(box_mean(box_mean(looked_at, window), window), H, W) for window in BLURS]
+    anchors = torch.stack([frame, *blurred, plate, past], 1)
+    return framed(anchors.flatten(0, 1)).unflatten(0, anchors.shape[:2])
 
 
 def nothing_behind(frame: Tensor) -> Tensor:
@@ -541,6 +546,30 @@ def follow(frames: Tensor, matches: Tensor) -> list[Followed]:
     for frame, match_ in zip(frames[1:], matches, strict=True):
         known.append(known[-1].then(frame, match_))
     return known
+
+
+class Moving(NamedTuple):
+    """What moves, carried along frame by frame: (B, ., h, w) on the half grid and in its pixels.
+
+    velocity : 2 channels, forward
+    source : 2, where it was in the last given frame, backward
+    mask : 1, in [0, 1]: where it is
+    """
+
+    velocity: Tensor
+    source: Tensor
+    mask: Tensor
+
+    @classmethod
+    def from_here(cls, velocity: Tensor, mask: Tensor) -> Moving:
+        """In the last given frame."""
+        return cls(velocity, torch.zeros_like(velocity), mask)
+
+    def next(self, damping: Tensor | float = 1.0) -> Moving:
+        """One frame later, when it moves at `damping` times its velocity."""
+        landed, weight = carry(torch.cat([self.velocity, self.source], 1), self.velocity, self.mask)
+        velocity, source = landed.split(2, 1)
+        return Moving(damping * velocity, source - velocity, weight.clamp(max=1.0))
 
 
 class Continuation:
@@ -558,10 +587,9 @@ class Continuation:
     Args:
         known: after each frame, at least two; the anchors of frames before the first of it cannot be had.
         damping: of the velocity of "matter", a frame.
-        going: how much of its velocity beside the camera's "thing" keeps, (B, 1, h, w); None for all of it.
     """
 
-    def __init__(self, known: Sequence[Followed], damping: float = 0.985, going: Tensor | None = None) -> None:
+    def __init__(self, known: Sequence[Followed], damping: float = 0.985) -> None:
         self.known, last = known, known[-1]
         assert last.flow is not None and last.matter is not None
         h, w = last.small.shape[-2:]
@@ -569,12 +597,9 @@ class Continuation:
         self._step = resize(step.flatten(0, 1), h, w)
         self._flow = torch.zeros_like(self._step)
         self._damping = step.new_tensor([1.0, damping]).repeat(len(step))[:, None, None, None]
-        as_one, stays = last.matter.as_one(), -last.matter.camera
-        thing = as_one if going is None else torch.lerp(stays, as_one, going)
-        self._velocity = torch.stack([thing, last.matter.velocity], 1).flatten(0, 1)  # (B 2, 2, h, w)
+        velocity = torch.stack([last.matter.as_one(), last.matter.velocity], 1).flatten(0, 1)  # (B 2, 2, h, w)
         self._was = last.matter.matte(last.small)
-        self._mask = self._was.repeat_interleave(2, 0)
-        self._source = torch.zeros_like(self._velocity)
+        self._moving = Moving.from_here(velocity, self._was.repeat_interleave(2, 0))
         self._camera, self._behind = last.matter.camera, torch.zeros_like(last.matter.camera)
 
     def steps(self, count: int) -> Steps:
@@ -582,15 +607,13 @@ class Continuation:
         B, fields, masks = len(self._camera), [], []
         for _ in range(count):
             self._flow = warp(self._flow, self._step) + self._step
-            landed, weight = carry(torch.cat([self._velocity, self._source], 1), self._velocity, self._mask)
-            self._source, self._mask = landed[:, 2:] - landed[:, :2], weight.clamp(max=1.0)
-            self._velocity = self._damping * landed[:, :2]
+            self._moving = self._moving.next(self._damping)
             self._behind = warp(self._behind, self._camera) + self._camera
             place, camera = self._flow.unflatten(0, (B, 2)).unbind(1)
-            thing, matter = self._source.unflatten(0, (B, 2)).unbind(1)
+            thing, matter = self._moving.source.unflatten(0, (B, 2)).unbind(1)
             fields.append(torch.stack([place, thing, camera, matter, self._behind], 1))
             was = warp(self._was, self._behind)
-            masks.append(torch.cat([self._mask.view(B, 2, *was.shape[-2:]), was], 1))
+            masks.append(torch.cat([self._moving.mask.view(B, 2, *was.shape[-2:]), was], 1))
         return Steps(2 * torch.stack(fields), torch.stack(masks))
 
     def anchors(self, frames: Sequence[Tensor]) -> Tensor:
@@ -670,24 +693,6 @@ def draw(anchors: Tensor, fields: Tensor, logits: Tensor) -> Tensor:
     """The mean of all pictures, each as its weight says: (B, C, H, W). Arguments as for `draw_each`."""
     pictures, weights = draw_each(anchors, fields, logits)
     return (weights * pictures).sum(1)
-
-
-def draw_over(scene: Tensor, anchors: Tensor, step: Steps) -> Tensor:
-    """What moves, as one and whole, in front of a scene, and what is behind it where it has left.
-
-    Args:
-        scene: (B, C, H, W).
-        anchors: (B, A, C, H + 2, W + 2), as `Followed.anchors` gives them.
-        step: of one frame ahead.
-
-    Returns:
-        (B, C, H, W).
-    """
-    H, W = scene.shape[-2:]
-    thing, plate = (to_size(step.fields[0, :, HYPOTHESES.index(name) - 1], H, W) for name in ("thing", "plate"))
-    here, was = resize(step.masks[0, :, :1], H, W), resize(step.masks[0, :, 2:], H, W)
-    scene = torch.lerp(scene, warp(anchors[:, 1 + len(BLURS)], plate), was)
-    return torch.lerp(scene, warp(anchors[:, 0], thing), here)
 
 
 def find_matches(frames: Tensor) -> Tensor:

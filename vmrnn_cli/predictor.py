@@ -116,26 +116,34 @@ class Predictor:
         """The same by a network that decides how the picture goes on."""
         small = at_least_two(torch.stack([self.input(frame) for frame in context]))
         large = None if shown is None else at_least_two(torch.stack([self.input(frame) for frame in shown]))
-        clips = [small] if large is None else [small, large]
         decided = _decided(model, small, frames, timing)
-        anchors: list[torch.Tensor] = []
-        things: Things | None = None
+        artists: list[Callable[[Outlook], torch.Tensor]] = []
         for _ in range(frames):
             with self.computing(timing):
                 continuation, outlook = next(decided)
-                anchors = anchors or [continuation.anchors(list(clip)) for clip in clips]
-                drawn = [outlook.draw(of_clip) for of_clip in anchors]
-                if whole:
-                    things = things or self._things(continuation)
-                    drawn[1:] = things.draw_over(drawn[-1:], anchors[-1:])
-                frame, *picture = (each.clamp(0, 1)[0].cpu().numpy() for each in drawn)
+                if not artists:
+                    artists.append(self._artist(continuation, small))
+                    if whole or large is not None:
+                        artists.append(self._artist(continuation, small if large is None else large, whole))
+                frame, *picture = (draw(outlook).clamp(0, 1)[0].cpu().numpy() for draw in artists)
             extras = {panel: _extra(panel, outlook) for panel in extra if panel in _EXTRA}
             yield Output(finite(frame, self.model), picture[0] if picture else None, extras)
 
-    def _things(self, continuation: Continuation) -> Things:
-        """What moves, measured in float32, whatever the network runs in."""
-        with torch.autocast(self.device.type, enabled=False):
-            return Things(continuation.known)
+    def _artist(
+        self, continuation: Continuation, frames: torch.Tensor, whole: bool = False
+    ) -> Callable[[Outlook], torch.Tensor]:
+        """What draws the next outlook, the first one at first, from the given frames (T, B, C, H, W)."""
+        if not whole:
+            anchors = continuation.anchors(list(frames))
+            return lambda outlook: outlook.draw(anchors)
+        with torch.autocast(self.device.type, enabled=False):  # motion is measured in float32
+            things = Things(continuation.known, list(frames))
+
+        def draw(outlook: Outlook) -> torch.Tensor:
+            with torch.autocast(self.device.type, enabled=False):
+                return things.draw(outlook)
+
+        return draw
 
     def input(self, frame: Frame) -> torch.Tensor:
         """(C, H, W) -> (1, C, H, W) on the device; what exceeds 1 is cut off."""
@@ -186,15 +194,11 @@ class Predictor:
         self, model: MotionVMRNN, inputs: torch.Tensor, frames: int, whole: bool
     ) -> NDArray[np.float32]:
         """(T, B, C, H, W) -> (B, frames, C, H, W)."""
-        anchors, things, drawn = None, None, []
+        draw, drawn = None, []
         with torch.inference_mode(), autocast(self.device, self.dtype):
             for continuation, outlook in _decided(model, inputs, frames, Timing()):
-                anchors = continuation.anchors(list(inputs)) if anchors is None else anchors
-                picture = outlook.draw(anchors)
-                if whole:
-                    things = things or self._things(continuation)
-                    (picture,) = things.draw_over([picture], [anchors])
-                drawn.append(picture.clamp(0, 1))
+                draw = draw or self._artist(continuation, inputs, whole)
+                drawn.append(draw(outlook).clamp(0, 1))
             return finite(torch.stack(drawn, dim=1).cpu().numpy(), self.model)
 
 
