@@ -36,6 +36,12 @@ def at(values: Tensor, place: tuple[float, float], radius: float = 8) -> float:
     return float((weight * values).sum() / weight.sum())
 
 
+def velocities(known: list[motion.Followed], matte: Tensor, speed: Tensor) -> Tensor:
+    """Of things, in pixels of the frame, without what goes on beyond it: (1, 2, h, w)."""
+    margin = SIZE // 2 // 16
+    return 2 * set_off(known[-1], matte, speed).velocity[..., margin:-margin, margin:-margin]
+
+
 def speed_and_worth(frames: Tensor) -> tuple[Tensor, Tensor]:
     known = follow(frames)
     return rehearsed(known, Layers.of(known).matte)
@@ -74,10 +80,10 @@ def test_a_speed_is_beside_the_camera() -> None:
     assert camera is not None
     shifts = []
     for speed in (0.0, 1.0):
-        moving = set_off(known[-1], matte, torch.full_like(matte, speed))
+        velocity = velocities(known, matte, torch.full_like(matte, speed))
         there = matte[0, 0] > 0.9
         assert there.sum() > 100
-        shifts.append(2 * (moving.velocity + camera.camera)[0][:, there].mean(1))
+        shifts.append((velocity + 2 * camera.camera)[0][:, there].mean(1))
     assert shifts[0].abs().max() < 0.1
     # The picture moves by 2 to the right, and the disc does not.
     assert shifts[1].tolist() == pytest.approx([2.5, -2.0], abs=0.4)
@@ -116,10 +122,21 @@ def test_things_that_do_not_touch_go_their_own_ways() -> None:
     known = follow(crossing([((24, 16), (0, 3.5)), ((72, 60), (0, -1.0))], 10))
     matte = Layers.of(known).matte
     assert len(things_in(matte[0])) == 2
-    velocity = 2 * set_off(known[-1], matte, torch.ones_like(matte)).velocity
+    velocity = velocities(known, matte, torch.ones_like(matte))
     for place, speed in (((24, 47.5), 3.5), ((72, 51), -1.0)):
         assert at(velocity[:, 1:], place) == pytest.approx(speed, rel=0.15)
         assert abs(at(velocity[:, :1], place)) < 0.2
+
+
+def test_a_thing_that_comes_in_goes_on_a_little_beyond_the_edge() -> None:
+    """By 3 of the 5 places that it has come in: it did not end at the edge."""
+    clip = crossing([((48, -16), (0, 2.5))], 10)
+    things = Things(follow(clip), list(clip))
+    for _ in range(4):
+        things.moving = things.moving.next()
+    assert things.moving.mask.shape[-2:] == (SIZE // 2 + 6, SIZE // 2 + 6)
+    across = things.moving.mask[0, 0, 27, 3:]
+    assert float(across[0]) < 0.1 and float(across[2:8].min()) > 0.7
 
 
 def test_a_thing_that_comes_nearer_grows() -> None:
@@ -132,7 +149,7 @@ def test_a_thing_that_comes_nearer_grows() -> None:
         frame.copy_(shape * skin + (1 - shape) * frame)
     known = follow(clip)
     matte = Layers.of(known).matte
-    velocity = 2 * set_off(known[-1], matte, torch.ones_like(matte)).velocity
+    velocity = velocities(known, matte, torch.ones_like(matte))
     rear, front = (at(velocity[:, 1:], (47.5, 42 + along), 4) for along in (-16, 16))
     assert 0.15 * 32 * 0.04 < front - rear < 1.1 * 32 * 0.04
 

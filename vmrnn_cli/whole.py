@@ -47,6 +47,7 @@ LARGEST = 0.35  # of the picture: what is larger is no thing in front of somethi
 _SMALLEST = 6  # places of the half grid
 _ROUNDS = 3  # of taking apart: the better what is behind is known, the narrower are the things
 _LEARNT = 3  # frames after the first, from which on what moves is well known
+_BEYOND = 16  # a part of the shorter side: how far a thing that is cut off goes on; farther, it would be a streak
 _WINDOW = 9  # on the half grid, passed over twice: where errors count for a place
 _NOISE = 2e-5  # a mean squared error that means nothing
 _TRUST = 5.0  # in full speed, in such terms: what was not there yet in the rehearsal keeps it
@@ -160,14 +161,25 @@ def _carried_back(known: Sequence[Followed], matte: Tensor, back: Tensor) -> Ten
 
     What the edge of the picture cuts off goes on beyond it.
     """
-    margin = max(0, min(matte.shape[-2:]) // 2 - 1)
-    mask, places = F.pad(matte, (margin,) * 4, mode="replicate"), [matte]
-    h, w = matte.shape[-2:]
+    mask, places = _with_surroundings(matte, 2), [matte]
     for each, field in zip(reversed(known[1:]), back[1:], strict=True):
-        velocity = F.pad(_matter(each).velocity, (margin,) * 4, mode="replicate")
-        mask = carry(mask, -velocity, mask)[1].clamp(max=1)
-        places.append(warp(mask[..., margin : margin + h, margin : margin + w], field))
+        mask = carry(mask, -_with_surroundings(_matter(each).velocity, 2), mask)[1].clamp(max=1)
+        places.append(warp(_middle(mask, matte), field))
     return torch.stack(places)
+
+
+def _with_surroundings(values: Tensor, part: int) -> Tensor:
+    """More on each side by this part (a half: 2) of the shorter one, the same as at the edge; (B, C, h, w) likewise."""
+    return F.pad(values, (min(values.shape[-2:]) // part,) * 4, mode="replicate")
+
+
+def _middle(values: Tensor, like: Tensor) -> Tensor:
+    """Of what has surroundings, as much as the other has, (..., h, w)."""
+    (top, left), (h, w) = (
+        ((a - b) // 2 for a, b in zip(values.shape[-2:], like.shape[-2:], strict=True)),
+        like.shape[-2:],
+    )
+    return values[..., top : top + h, left : left + w]
 
 
 def _plain(now: Tensor, mask: Tensor) -> Tensor:
@@ -217,7 +229,7 @@ class Things:
         layers = Layers.of(known)
         speed, worth = rehearsed(known, layers.matte)
         matte = layers.matte * worth
-        self.moving = set_off(known[-1], matte, speed)
+        self.moving, self._matte = set_off(known[-1], matte, speed), matte
         self._last = framed(frames[-1])
         clean, plate = layers.without(frames, matte)
         h, w = matte.shape[-2:]
@@ -226,14 +238,24 @@ class Things:
     def draw(self, outlook: Outlook) -> Tensor:
         """The next frame, (B, C, H, W), not clamped: the outlook without things, and in front of it these."""
         self.moving = self.moving.next()
-        return draw_over(outlook.draw(self._anchors), self._last, self.moving)
+        return draw_over(outlook.draw(self._anchors), self._last, self.moving, self._matte)
 
 
-def draw_over(scene: Tensor, last: Tensor, moving: Moving) -> Tensor:
-    """What moves, from the last frame (B, C, H + 2, W + 2), in front of a scene (B, C, H, W)."""
+def draw_over(scene: Tensor, last: Tensor, moving: Moving, matte: Tensor) -> Tensor:
+    """What moves, from the last frame (B, C, H + 2, W + 2), in front of a scene (B, C, H, W).
+
+    Args:
+        scene: (B, C, H, W).
+        last: (B, C, H + 2, W + 2).
+        moving: of `set_off`, with surroundings.
+        matte: without them.
+
+    Returns:
+        (B, C, H, W).
+    """
     H, W = scene.shape[-2:]
-    thing = warp(last, to_size(2 * moving.source, H, W))
-    return torch.lerp(scene, thing, resize(moving.mask, H, W))
+    thing = warp(last, to_size(2 * _middle(moving.source, matte), H, W))
+    return torch.lerp(scene, thing, resize(_middle(moving.mask, matte), H, W))
 
 
 def things_in(matte: Tensor) -> Tensor:
@@ -252,6 +274,9 @@ def set_off(last: Followed, matte: Tensor, speed: Tensor) -> Moving:
         matte: (B, 1, h, w).
         speed: how much of its velocity beside the camera's each place keeps, (B, 1, h, w) in [0, 1]; a thing keeps
             the mean of its places.
+
+    Returns:
+        With surroundings, (B, ., h + m, w + m): what the edge of the picture cuts off goes on a little beyond it.
     """
     matter = _matter(last)
     beside = torch.zeros_like(matter.velocity)
@@ -264,7 +289,7 @@ def set_off(last: Followed, matte: Tensor, speed: Tensor) -> Moving:
             near = (box_mean(things[:, None], 9) + 1e-3 * box_mean(things[:, None], 33))[:, 0].argmax(0)
             index = near.expand(1, 2, *near.shape)
             beside[clip] = (kept[:, None, None, None] * velocity).gather(0, index)[0]
-    return Moving.from_here(beside - matter.camera, matte)
+    return Moving.from_here(_with_surroundings(beside - matter.camera, _BEYOND), _with_surroundings(matte, _BEYOND))
 
 
 def _linear(velocity: Tensor, found: Tensor, things: Tensor) -> Tensor:
@@ -354,6 +379,6 @@ def _errors(first: Sequence[Followed], second: Sequence[Followed]) -> Iterator[T
 
     for speed in SPEEDS:
         moving = set_off(first[-1], layers.matte, torch.full_like(frames[-1], speed))
-        yield mean([draw_over(scene, last, moving := moving.next()) for scene in scenes])
+        yield mean([draw_over(scene, last, moving := moving.next(), layers.matte) for scene in scenes])
     anchors, prior = going_on.anchors(frames), steps.prior()
     yield mean([draw(anchors, *step) for step in zip(steps.fields, prior, strict=True)])
