@@ -566,7 +566,7 @@ class Moving(NamedTuple):
         return cls(velocity, torch.zeros_like(velocity), mask)
 
     def next(self, damping: Tensor | float = 1.0) -> Moving:
-        """One frame later, when it moves at `damping` times its velocity."""
+        """One frame later; from then on it moves at `damping` times its velocity."""
         landed, weight = carry(torch.cat([self.velocity, self.source], 1), self.velocity, self.mask)
         velocity, source = landed.split(2, 1)
         return Moving(damping * velocity, source - velocity, weight.clamp(max=1.0))

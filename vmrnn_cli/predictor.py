@@ -488,7 +488,7 @@ def predict(  # type: ignore[misc]  # whose options are named here alone
         match: whether the forecast gets the values of the last given frame again, where it is likely to have them
             (`vmrnn_cli.matching`); default for grids of rain.
         whole: whether the forecast shows what moves as one, in one place, and not as the mean that is scored and fades
-            (`vmrnn_cli.whole`); default of videos and images.
+            (`vmrnn_cli.whole`; what the given frames do not bear out fades all the same); default of videos and images.
         device: auto, cpu, cuda or mps.
         dtype: auto, float32 or bfloat16, of the matrix products.
         scan: auto or a scan backend, see `vmrnn_cli.scan.BACKENDS`.

@@ -45,6 +45,7 @@ SPEEDS = (0.0, 0.5, 1.0)  # shares of a thing's velocity beside the camera's
 WORTH = 1.5  # times a mean's error in the rehearsal: what misses by more is not drawn as one
 LARGEST = 0.35  # of the picture: what is larger is no thing in front of something
 _SMALLEST = 6  # places of the half grid
+_MOST = 64  # things of a clip, the largest ones
 _ROUNDS = 3  # of taking apart: the better what is behind is known, the narrower are the things
 _LEARNT = 3  # frames after the first, from which on what moves is well known
 _BEYOND = 16  # a part of the shorter side: how far a thing that is cut off goes on; farther, it would be a streak
@@ -100,7 +101,8 @@ class Layers(NamedTuple):
             plate = (shares * seen).sum(0)
             plate = torch.lerp(fill_in(plate, shown), plate, shown)
             matte = mask * step_up(box_mean((now - plate).abs(), 3), 0.01, 0.03)
-        return cls(matte, shown, back, shares)
+        things = [_around(things_in(of_clip).amax(0, keepdim=True), 5) for of_clip in matte]
+        return cls(matte * torch.stack(things), shown, back, shares)
 
     def plate(self, frames: Sequence[Tensor]) -> Tensor:
         """What is behind, filled from around where it was never seen.
@@ -186,9 +188,9 @@ def _plain(now: Tensor, mask: Tensor) -> Tensor:
     """What goes on from outside the mask into it without an edge, and so is no thing: 0 or 1, (B, 1, h, w).
 
     Where a surface is plain, a mask has grown over it. An edge is what differs from its neighbours by a tenth of the
-    frame's contrast, or 0.02.
+    frame's contrast, at most by 0.02.
     """
-    edge = (0.1 * now.std((2, 3), keepdim=True)).clamp(max=0.02)
+    edge = (0.1 * now.std((2, 3), correction=0, keepdim=True)).clamp(max=0.02)
     plain = (F.max_pool2d(mask, 3, 1, 1) < 0.05).to(now.dtype)
     for _ in range(max(now.shape[-2:])):
         beside = box_mean(plain, 3)
@@ -229,7 +231,7 @@ class Things:
         layers = Layers.of(known)
         speed, worth = rehearsed(known, layers.matte)
         matte = layers.matte * worth
-        self.moving, self._matte = set_off(known[-1], matte, speed), matte
+        self.going, self._matte = set_off(known[-1], matte, speed), matte
         self._last = framed(frames[-1])
         clean, plate = layers.without(frames, matte)
         h, w = matte.shape[-2:]
@@ -237,8 +239,8 @@ class Things:
 
     def draw(self, outlook: Outlook) -> Tensor:
         """The next frame, (B, C, H, W), not clamped: the outlook without things, and in front of it these."""
-        self.moving = self.moving.next()
-        return draw_over(outlook.draw(self._anchors), self._last, self.moving, self._matte)
+        self.going = self.going.next()
+        return draw_over(outlook.draw(self._anchors), self._last, self.going.moving, self._matte)
 
 
 def draw_over(scene: Tensor, last: Tensor, moving: Moving, matte: Tensor) -> Tensor:
@@ -247,7 +249,7 @@ def draw_over(scene: Tensor, last: Tensor, moving: Moving, matte: Tensor) -> Ten
     Args:
         scene: (B, C, H, W).
         last: (B, C, H + 2, W + 2).
-        moving: of `set_off`, with surroundings.
+        moving: with surroundings, see `set_off`.
         matte: without them.
 
     Returns:
@@ -258,15 +260,43 @@ def draw_over(scene: Tensor, last: Tensor, moving: Moving, matte: Tensor) -> Ten
     return torch.lerp(scene, thing, resize(_middle(moving.mask, matte), H, W))
 
 
+class Going(NamedTuple):
+    """Things that move, and may come nearer.
+
+    moving : with surroundings, see `set_off`
+    growth : (B, 1, h + m, w + m), of each place's area from frame to frame: a thing that grows does not grow thin
+    """
+
+    moving: Moving
+    growth: Tensor
+
+    def next(self) -> Going:
+        """One frame later."""
+        growth, _ = carry(self.growth, self.moving.velocity, self.moving.mask)
+        return Going(self.moving._replace(mask=self.moving.mask * self.growth).next(), growth)
+
+
 def things_in(matte: Tensor) -> Tensor:
-    """What hangs together in one clip's matte: (1, h, w) -> (N, h, w), 0 or 1."""
+    """What hangs together in one clip's matte, but for specks, the largest first: (1, h, w) -> (N, h, w), 0 or 1.
+
+    Where there is nothing, it is one thing without a place.
+    """
     from skimage.measure import label  # takes a quarter of a second to import, so not before it is needed
 
     numbers = torch.from_numpy(label(matte[0].cpu().numpy() > 0.5, connectivity=1)).to(matte.device)
-    return (numbers == torch.arange(1, int(numbers.max()) + 1, device=matte.device)[:, None, None]).to(matte.dtype)
+    places, order = numbers.flatten().bincount()[1:].sort(descending=True, stable=True)
+    largest = order[places >= _SMALLEST][:_MOST] + 1
+    if not len(largest):
+        return torch.zeros_like(matte)
+    return (numbers == largest[:, None, None]).to(matte.dtype)
 
 
-def set_off(last: Followed, matte: Tensor, speed: Tensor) -> Moving:
+def _around(things: Tensor, size: int) -> Tensor:
+    """Places with a thing in their `size` x `size` neighbourhood: (N, h, w) likewise, 0 or 1."""
+    return F.max_pool2d(things, size, 1, size // 2)
+
+
+def set_off(last: Followed, matte: Tensor, speed: Tensor) -> Going:
     """The things in a matte, each with a velocity that is linear in the place.
 
     Args:
@@ -279,20 +309,20 @@ def set_off(last: Followed, matte: Tensor, speed: Tensor) -> Moving:
         With surroundings, (B, ., h + m, w + m): what the edge of the picture cuts off goes on a little beyond it.
     """
     matter = _matter(last)
-    beside = torch.zeros_like(matter.velocity)
+    beside, growth = torch.zeros_like(matter.velocity), torch.ones_like(matte)
     for clip, of_clip in enumerate(matte):
         things = things_in(of_clip)
-        things = things[things.sum((1, 2)) >= _SMALLEST]
-        if len(things):
-            velocity = _linear((matter.velocity + matter.pan)[clip], matter.found[clip], things * of_clip)
-            kept = (speed[clip] * things).sum((1, 2)) / things.sum((1, 2))
-            near = (box_mean(things[:, None], 9) + 1e-3 * box_mean(things[:, None], 33))[:, 0].argmax(0)
-            index = near.expand(1, 2, *near.shape)
-            beside[clip] = (kept[:, None, None, None] * velocity).gather(0, index)[0]
-    return Moving.from_here(_with_surroundings(beside - matter.camera, _BEYOND), _with_surroundings(matte, _BEYOND))
+        kept = (speed[clip] * things).sum((1, 2)) / things.sum((1, 2)).clamp(min=1)
+        velocity, slopes = _linear((matter.velocity + matter.pan)[clip], matter.found[clip], things * of_clip)
+        nearest = box_mean(things[:, None], 9)[:, 0].argmax(0)  # to each place
+        beside[clip] = (kept[:, None, None, None] * velocity).gather(0, nearest.expand(1, 2, -1, -1))[0]
+        grown = torch.eye(2, device=slopes.device) + kept[:, None, None] * slopes
+        growth[clip, 0] = torch.linalg.det(grown)[nearest]
+    velocity, growth, mask = (_with_surroundings(part, _BEYOND) for part in (beside - matter.camera, growth, matte))
+    return Going(Moving.from_here(velocity, mask), growth)
 
 
-def _linear(velocity: Tensor, found: Tensor, things: Tensor) -> Tensor:
+def _linear(velocity: Tensor, found: Tensor, things: Tensor) -> tuple[Tensor, Tensor]:
     """Each thing's velocity: of its fastest parts, which are the surest to move, and linear in the place.
 
     By least squares, in rounds, as `motion.camera_motion`.
@@ -303,7 +333,7 @@ def _linear(velocity: Tensor, found: Tensor, things: Tensor) -> Tensor:
         things: (N, h, w) in [0, 1].
 
     Returns:
-        (N, 2, h, w).
+        (N, 2, h, w), and how it changes from place to place, (N, 2, 2): down and to the right, of (dy, dx).
     """
     N, h, w = things.shape
     y, x = torch.meshgrid(
@@ -313,7 +343,7 @@ def _linear(velocity: Tensor, found: Tensor, things: Tensor) -> Tensor:
     values, things, sure = velocity.flatten(1).T, things.flatten(1), found.flatten()
     speed = values.square().sum(1)  # squared
     weight = (sure + 1e-4) * (speed**3 + 0.02) * things
-    weight = weight / weight.sum(1, keepdim=True)
+    weight = weight / weight.sum(1, keepdim=True).clamp(min=1e-9)
     fit = (weight @ values)[:, None]  # (N, 1, 2)
     centre = (weight[:, :, None] * places).sum(1, keepdim=True)
     basis = torch.cat([torch.ones_like(places[..., :1]).expand(N, -1, -1), places - centre], -1)  # (N, h w, 3)
@@ -323,8 +353,10 @@ def _linear(velocity: Tensor, found: Tensor, things: Tensor) -> Tensor:
     for _ in range(3):
         weight = sure / ((values - fit).square().sum(2) + 0.05) + 1e-12
         normal = torch.einsum("np,npi,npj->nij", weight, basis, basis) + damping * weight.sum(1)[:, None, None]
-        fit = basis @ torch.linalg.solve(normal, torch.einsum("np,npi,pc->nic", weight, basis, values))
-    return fit.transpose(1, 2).reshape(N, 2, h, w)
+        line = torch.linalg.solve(normal, torch.einsum("np,npi,pc->nic", weight, basis, values))  # (N, 3, 2)
+        fit = basis @ line
+    steps = line.new_tensor([2 / max(1, h - 1), 2 / max(1, w - 1)])  # from place to place, as the basis has them
+    return fit.transpose(1, 2).reshape(N, 2, h, w), line[:, 1:] * steps[:, None]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -335,30 +367,28 @@ def rehearsed(known: Sequence[Followed], matte: Tensor) -> tuple[Tensor, Tensor]
     """How fast things go on, and which of them are worth to be drawn as one.
 
     Args:
-        known: as for `Things`; of fewer than four frames nothing can be said: all of them, at full speed.
+        known: as for `Things`; of fewer than four frames nothing can be said: things go on at full speed.
         matte: (B, 1, h, w).
 
     Returns:
         How much of its velocity beside the camera's each place keeps, (B, 1, h, w) in [0, 1]: mostly the speed that met
         the second half of the frames best. And around each thing 1 if it is worth it, else 0; likewise.
     """
-    if len(known) < 4:
-        return torch.ones_like(matte), torch.ones_like(matte)
-    given = -(-len(known) // 2)
-    *errors, of_mean = _errors(known[:given], known[given:])
-    of_speed = torch.cat(errors, 1)  # (B, S, h, w)
-    speeds = of_speed.new_tensor(SPEEDS)[:, None, None]
-    share = torch.softmax(_TRUST * speeds - of_speed / (0.03 * of_speed.amin(1, keepdim=True) + _NOISE), 1)
-    speed = (share * speeds).sum(1, keepdim=True)
-    error = (share * of_speed).sum(1, keepdim=True)
-    worth = torch.zeros_like(matte)
-    for clip, of_clip in enumerate(matte):
-        for thing in things_in(of_clip):
-            around = (box_mean(thing[None, None], _WINDOW)[0, 0] > 0.01).to(matte.dtype)
-            misses = (error[clip] * around).sum() > WORTH * ((of_mean[clip] + _NOISE) * around).sum()
-            if not misses and thing.mean() < LARGEST:
-                worth[clip, 0].masked_fill_(box_mean(thing[None, None], 5)[0, 0] > 0.01, 1.0)
-    return speed, worth
+    speed, worse = torch.ones_like(matte), torch.zeros_like(matte)
+    if len(known) >= 4:
+        given = -(-len(known) // 2)
+        *errors, of_mean = _errors(known[:given], known[given:])
+        of_speed = torch.cat(errors, 1)  # (B, S, h, w)
+        speeds = of_speed.new_tensor(SPEEDS)[:, None, None]
+        share = torch.softmax(_TRUST * speeds - of_speed / (0.03 * of_speed.amin(1, keepdim=True) + _NOISE), 1)
+        speed = (share * speeds).sum(1, keepdim=True)
+        worse = (share * of_speed).sum(1, keepdim=True) - WORTH * (of_mean + _NOISE)
+    worth = []
+    for of_clip, of_worse in zip(matte, worse, strict=True):
+        things = things_in(of_clip)
+        good = ((_around(things, _WINDOW) * of_worse).sum((1, 2)) <= 0) & (things.mean((1, 2)) < LARGEST)
+        worth.append(_around(things * good[:, None, None], 5).amax(0, keepdim=True))
+    return speed, torch.stack(worth)
 
 
 def _errors(first: Sequence[Followed], second: Sequence[Followed]) -> Iterator[Tensor]:
@@ -378,7 +408,10 @@ def _errors(first: Sequence[Followed], second: Sequence[Followed]) -> Iterator[T
         return box_mean(box_mean(torch.stack(errors).mean(0), _WINDOW), _WINDOW)
 
     for speed in SPEEDS:
-        moving = set_off(first[-1], layers.matte, torch.full_like(frames[-1], speed))
-        yield mean([draw_over(scene, last, moving := moving.next(), layers.matte) for scene in scenes])
+        going, drawn = set_off(first[-1], layers.matte, torch.full_like(frames[-1], speed)), []
+        for scene in scenes:
+            going = going.next()
+            drawn.append(draw_over(scene, last, going.moving, layers.matte))
+        yield mean(drawn)
     anchors, prior = going_on.anchors(frames), steps.prior()
     yield mean([draw(anchors, *step) for step in zip(steps.fields, prior, strict=True)])
