@@ -199,7 +199,7 @@ def test_a_disc_arrives_whole() -> None:
 def test_few_frames(frames: int) -> None:
     clip = crossing([((48, 20), (0, 2.5))], frames)
     known = follow(clip)
-    speed, worth = rehearsed(known, Layers.of(known).matte)
+    speed, _ = rehearsed(known, Layers.of(known).matte)
     if frames < 4:
         assert speed.min() == 1
     things = Things(known, list(clip))

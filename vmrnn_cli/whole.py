@@ -83,19 +83,18 @@ class Layers(NamedTuple):
         Args:
             known: after each given frame, at least two, see `motion.follow`.
         """
-        last, back = known[-1], _camera_back(known)
-        assert last.matter is not None
-        now = last.small
+        now, back = known[-1].small, _camera_back(known)
         seen = torch.stack([warp(each.small, field) for each, field in zip(reversed(known), back, strict=True)])
         inside = _inside(back)
         moved = [warp(mask, field) for mask, field in zip(reversed(_found(known)), back, strict=True)]
-        mask = last.matter.mask * (1 - _plain(now, last.matter.mask))
-        matte = mask
+        mask = _matter(known[-1]).mask
+        mask = matte = mask * (1 - _plain(now, mask))
         for _ in range(_ROUNDS):
             free = inside * (1 - _wider(_carried_back(known, matte, back))) ** 2
             weight = free * ((1 - torch.stack([matte, *moved[1:]])) ** 2 + 0.1)
             shown = step_up(free.amax(0), 0.3, 0.7)
             usual = _weighted_median(seen, weight + 1e-5)
+            # The plate is a mean of frames near the median: a median alone would show each frame's noise.
             shares = weight * torch.exp(-(((seen - usual) / 0.04) ** 2)) + 1e-5 * weight + 1e-9
             shares = shares / shares.sum(0)
             plate = (shares * seen).sum(0)
@@ -114,9 +113,8 @@ class Layers(NamedTuple):
             (B, C, H, W).
         """
         H, W = frames[-1].shape[-2:]
-        parts = zip(reversed(frames), self.shares, self.back, strict=True)
         plate = torch.zeros_like(frames[-1])
-        for frame, share, field in parts:
+        for frame, share, field in zip(reversed(frames), self.shares, self.back, strict=True):
             plate += resize(share, H, W) * warp(frame, to_size(2 * field, H, W))
         around = fill_in(resize(plate, *self.shown.shape[-2:]), self.shown)
         return torch.lerp(resize(around, H, W), plate, resize(self.shown, H, W))
@@ -177,11 +175,9 @@ def _with_surroundings(values: Tensor, part: int) -> Tensor:
 
 def _middle(values: Tensor, like: Tensor) -> Tensor:
     """Of what has surroundings, as much as the other has, (..., h, w)."""
-    (top, left), (h, w) = (
-        ((a - b) // 2 for a, b in zip(values.shape[-2:], like.shape[-2:], strict=True)),
-        like.shape[-2:],
-    )
-    return values[..., top : top + h, left : left + w]
+    h, w = like.shape[-2:]
+    margin = (values.shape[-1] - w) // 2
+    return values[..., margin : margin + h, margin : margin + w]
 
 
 def _plain(now: Tensor, mask: Tensor) -> Tensor:
@@ -203,7 +199,7 @@ def _plain(now: Tensor, mask: Tensor) -> Tensor:
 
 
 def _wider(mask: Tensor) -> Tensor:
-    """By half a place of the half grid, which is what a mask is uncertain by; (..., 1, h, w) likewise."""
+    """By some half a place of the half grid, so that no rim of a thing stays behind; (..., 1, h, w) likewise."""
     return (1.5 * box_mean(mask.flatten(0, -4), 3)).clamp(max=1).view_as(mask)
 
 
@@ -244,11 +240,11 @@ class Things:
 
 
 def draw_over(scene: Tensor, last: Tensor, moving: Moving, matte: Tensor) -> Tensor:
-    """What moves, from the last frame (B, C, H + 2, W + 2), in front of a scene (B, C, H, W).
+    """What moves, in front of a scene.
 
     Args:
         scene: (B, C, H, W).
-        last: (B, C, H + 2, W + 2).
+        last: the last given frame, `framed`, (B, C, H + 2, W + 2).
         moving: with surroundings, see `set_off`.
         matte: without them.
 
@@ -403,7 +399,7 @@ def _errors(first: Sequence[Followed], second: Sequence[Followed]) -> Iterator[T
     camera = HYPOTHESES.index("camera") - 1
     scenes = [warp(framed(clean), to_size(fields[:, camera], h, w)) for fields in steps.fields]
 
-    def mean(pictures: list[Tensor]) -> Tensor:
+    def missed(pictures: list[Tensor]) -> Tensor:
         errors = [(picture - known.small).square() for picture, known in zip(pictures, second, strict=True)]
         return box_mean(box_mean(torch.stack(errors).mean(0), _WINDOW), _WINDOW)
 
@@ -412,6 +408,6 @@ def _errors(first: Sequence[Followed], second: Sequence[Followed]) -> Iterator[T
         for scene in scenes:
             going = going.next()
             drawn.append(draw_over(scene, last, going.moving, layers.matte))
-        yield mean(drawn)
+        yield missed(drawn)
     anchors, prior = going_on.anchors(frames), steps.prior()
-    yield mean([draw(anchors, *step) for step in zip(steps.fields, prior, strict=True)])
+    yield missed([draw(anchors, *step) for step in zip(steps.fields, prior, strict=True)])
